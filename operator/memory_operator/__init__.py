@@ -1,0 +1,1 @@
+"""A Kubernetes operator that owns the embedding model of a pgvector memory store."""

@@ -1,0 +1,1 @@
+"""The `memory` command line; talks HTTP only."""

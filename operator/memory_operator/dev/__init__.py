@@ -1,0 +1,1 @@
+"""Embedded PostgreSQL and a folder of manifests: what stands in for a cluster on one machine."""

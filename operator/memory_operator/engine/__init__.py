@@ -1,0 +1,1 @@
+"""Reconcile, reshape, fill, index, switch, remember, recall: uses store and embedders."""

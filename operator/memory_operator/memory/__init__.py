@@ -1,0 +1,1 @@
+"""Preprocessing, chunking, encryption, rank fusion. Pure functions, no I/O."""

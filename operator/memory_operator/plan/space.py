@@ -1,0 +1,122 @@
+"""What makes a space, and the one place where its key and its identity are formed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from decimal import Decimal
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Mode = Literal["document", "query"]
+"""What a text is embedded as: something to be found, or something to find it with."""
+
+
+class Frozen(BaseModel):
+    """A value: compared by content, stored as JSON, never changed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class SecretKeyRef(Frozen):
+    """Where a secret is, never the secret itself. `key` None means the type's default keys, in order."""
+
+    name: str
+    key: str | None = None
+
+
+class CredentialRef(Frozen):
+    """The one place that a credential is read from at each use."""
+
+    secret: SecretKeyRef | None = None
+    env_var: str | None = None
+    file_path: str | None = None
+
+
+class Platform(Frozen):
+    """A cloud platform that hosts the model under its own addresses and identities."""
+
+    type: str
+    region: str | None = None
+    project: str | None = None
+    endpoint: str | None = None
+
+
+class Limits(Frozen):
+    """What the vendor allows this Provider; None means no declared limit."""
+
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    concurrency: int | None = None
+
+
+class CallConfig(Frozen):
+    """All that an embedder needs to make a call, but for the secret itself."""
+
+    namespace: str
+    """Where the Provider lives; its Secrets are read there."""
+    type: str
+    base_url: str | None = None
+    """Effective base URL without trailing slash; None where the type has none (local, mock)."""
+    platform: Platform | None = None
+    model: str = ""
+    requested_dimensions: int | None = None
+    """`spec.embedding.dimensions`: sent to the API where it takes it."""
+    document_prefix: str = ""
+    query_prefix: str = ""
+    headers: dict[str, str] = Field(default_factory=dict)
+    credential: CredentialRef | None = None
+    ca_secret: SecretKeyRef | None = None
+    timeout_seconds: float = 60.0
+    """Limit of one worker call; queries and adds have shorter ones of their own."""
+    batch_size: int | None = None
+    limits: Limits = Limits()
+    input_cost_per_1k: Decimal | None = None
+    """Price of 1,000 input tokens in US dollars; None means unknown, not free."""
+
+    def same_endpoint(self, other: CallConfig) -> bool:
+        """Whether a credential meant for `other` may be used here: an old vendor never sees a new key."""
+        return (self.type, self.base_url, self.platform, self.model) == (
+            other.type,
+            other.base_url,
+            other.platform,
+            other.model,
+        )
+
+
+class SpaceConfig(CallConfig):
+    """The configuration snapshot that made a space."""
+
+    dimensions: int
+    column_type: Literal["vector", "halfvec"] = "vector"
+    distance: Literal["cosine", "l2", "dot"] = "cosine"
+    preprocessing_version: int
+    create_enabled: bool = True
+
+    @property
+    def key(self) -> str:
+        """`type|base_url|model|dimensions`."""
+        return f"{self.type}|{self.base_url or ''}|{self.model}|{self.dimensions}"
+
+    @property
+    def identity(self) -> str:
+        """Space key plus a digest of all else that makes vectors comparable: prefixes, input modes, platform, column, preprocessing."""
+        parts = {
+            "document_prefix": self.document_prefix,
+            "query_prefix": self.query_prefix,
+            "modes": INPUT_MODES.get(self.type),
+            "platform": self.platform.model_dump() if self.platform else None,
+            "column_type": self.column_type,
+            "preprocessing_version": self.preprocessing_version,
+        }
+        digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+        return f"{self.key}#{digest}"
+
+
+INPUT_MODES: dict[str, tuple[str, str]] = {
+    "voyageai": ("document", "query"),
+    "cohere": ("search_document", "search_query"),
+    "gemini": ("RETRIEVAL_DOCUMENT", "RETRIEVAL_QUERY"),
+}
+"""Document and query input mode of the types whose API tells the two apart."""

@@ -1,0 +1,1 @@
+"""The advisory admission webhook: warns, never refuses."""
