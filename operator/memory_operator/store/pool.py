@@ -1,0 +1,160 @@
+"""Connections: how they are opened, what they are prepared for, and how their failures are told."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from types import TracebackType
+from typing import Any, TypeAlias
+
+import asyncpg
+from pgvector.asyncpg import register_vector
+
+from memory_operator.errors import ConfigurationError, LockBusy, StoreUnavailable
+
+Conn: TypeAlias = Any
+"""A connection in use (`asyncpg` ships no types)."""
+
+ACQUIRE_SECONDS = 10.0
+STATEMENT_SECONDS = 60.0
+LOCK_TIMEOUT_MS = 5_000
+
+_UNREACHABLE = (
+    OSError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.ConnectionDoesNotExistError,
+    asyncpg.OperatorInterventionError,
+    TimeoutError,
+)
+_BUSY = (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
+
+
+@asynccontextmanager
+async def told_plainly() -> AsyncIterator[None]:
+    """Turn the driver's errors into ours: StoreUnavailable or LockBusy. All others pass unchanged."""
+    try:
+        yield
+    except _BUSY as error:
+        raise LockBusy(f"another session holds a lock that is needed ({type(error).__name__})") from error
+    except _UNREACHABLE as error:
+        raise StoreUnavailable(
+            f"the database cannot be used at the moment ({type(error).__name__})",
+            hint="look at the database server; this goes on by itself when it is back",
+        ) from error
+    except asyncpg.InvalidPasswordError as error:
+        raise StoreUnavailable(
+            "the database refuses the password", hint="check the password in the database URL"
+        ) from error
+
+
+class Store:
+    """The database of one process's event loop. Open it with `open_store`, close it with `async with`."""
+
+    def __init__(self, pool: Any, dsn: str) -> None:
+        self._pool = pool
+        self._dsn = dsn
+
+    async def __aenter__(self) -> Store:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            await asyncio.wait_for(self._pool.close(), ACQUIRE_SECONDS)
+        except TimeoutError:
+            self._pool.terminate()
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[Conn]:
+        """A pooled connection; statements commit one by one. Raises StoreUnavailable, LockBusy."""
+        async with told_plainly(), self._pool.acquire(timeout=ACQUIRE_SECONDS) as conn:
+            yield conn
+
+    @asynccontextmanager
+    async def transaction(self, *, lock_timeout_ms: int = LOCK_TIMEOUT_MS) -> AsyncIterator[Conn]:
+        """A transaction. Never hold one over a network call. Raises StoreUnavailable, LockBusy."""
+        async with self.connection() as conn, conn.transaction():
+            await conn.execute("select set_config('lock_timeout', $1, true)", f"{lock_timeout_ms}ms")
+            yield conn
+
+    @asynccontextmanager
+    async def dedicated(self, application: str) -> AsyncIterator[Conn]:
+        """A connection of its own, for LISTEN, session locks and CREATE INDEX CONCURRENTLY."""
+        async with told_plainly():
+            conn = await asyncpg.connect(
+                self._dsn, timeout=ACQUIRE_SECONDS, server_settings={"application_name": application}
+            )
+            try:
+                yield conn
+            finally:
+                try:
+                    await conn.close(timeout=5)
+                except (TimeoutError, *_UNREACHABLE):
+                    conn.terminate()
+
+
+async def open_store(dsn: str, *, application: str, max_size: int = 8) -> Store:
+    """Open a pool on a migrated database. Raises StoreUnavailable, ConfigurationError (transaction pooling)."""
+    async with told_plainly():
+        async with _single(dsn, application) as conn:
+            await refuse_transaction_pooling(conn)
+            schema = await vector_schema(conn)
+        if schema is None:
+            raise ConfigurationError(
+                "the database has no vector extension", hint="run: memory-operator migrate --database-url …"
+            )
+
+        async def prepare(conn: Conn) -> None:
+            await register_vector(conn, schema=schema)
+            await conn.set_type_codec("jsonb", schema="pg_catalog", encoder=json.dumps, decoder=json.loads)
+
+        pool = await asyncpg.create_pool(
+            dsn,
+            min_size=1,
+            max_size=max_size,
+            init=prepare,
+            timeout=ACQUIRE_SECONDS,
+            command_timeout=STATEMENT_SECONDS,
+            max_inactive_connection_lifetime=300,
+            server_settings={"application_name": application, "plan_cache_mode": "force_custom_plan"},
+        )
+    return Store(pool, dsn)
+
+
+@asynccontextmanager
+async def _single(dsn: str, application: str) -> AsyncIterator[Conn]:
+    conn = await asyncpg.connect(
+        dsn, timeout=ACQUIRE_SECONDS, server_settings={"application_name": application}
+    )
+    try:
+        yield conn
+    finally:
+        await conn.close(timeout=5)
+
+
+async def refuse_transaction_pooling(conn: Conn) -> None:
+    """LISTEN and session locks need a session of their own: two statements must reach one server process."""
+    first = await conn.fetchval("select pg_backend_pid()")
+    if first != conn.get_server_pid():
+        raise ConfigurationError(
+            "the database URL leads to a pooler in transaction mode",
+            hint="use the server's own address, or a pooler in session mode",
+        )
+
+
+async def vector_schema(conn: Conn) -> str | None:
+    """Schema that holds the vector extension; None when it is not installed."""
+    name = await conn.fetchval(
+        "select n.nspname from pg_extension e join pg_namespace n on n.oid = e.extnamespace"
+        " where e.extname = 'vector'"
+    )
+    return None if name is None else str(name)

@@ -1,0 +1,79 @@
+"""The spaces registry: the one row that says which space is active, and the lock that orders writers and switches."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from memory_operator.store.pool import Conn
+
+CHUNKS = 0
+"""Scope of the counter of live chunks; every other scope is a space's id."""
+
+_SLOTS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Registry:
+    """The registry row."""
+
+    active_space_id: int | None
+    inactive_reason: str
+    """Why nothing is active: no_provider, provider_deleted, disabled."""
+    ever_active: bool
+
+
+async def read(conn: Conn) -> Registry:
+    """The registry as it is, without a lock."""
+    row = await conn.fetchrow("select active_space_id, inactive_reason, ever_active from memory_registry")
+    return Registry(**dict(row))
+
+
+async def hold_for_write(conn: Conn) -> None:
+    """Taken first by every transaction that adds or removes chunks; shared among them."""
+    await conn.execute("select 1 from memory_registry for share")
+
+
+async def hold_for_switch(conn: Conn) -> Registry:
+    """Taken by a barrier, a switch or a reshape: waits for the writers under way and lets no new one in."""
+    row = await conn.fetchrow(
+        "select active_space_id, inactive_reason, ever_active from memory_registry for update"
+    )
+    return Registry(**dict(row))
+
+
+async def set_active(conn: Conn, space_id: int, by: str) -> None:
+    """Make a space the one that queries read. The registry is held for the switch."""
+    await conn.execute(
+        "update memory_registry set active_space_id = $1, ever_active = true, changed_at = now(), changed_by = $2",
+        space_id,
+        by,
+    )
+
+
+async def set_inactive(conn: Conn, reason: str, by: str) -> None:
+    """Let no space be active. The registry is held for the switch."""
+    await conn.execute(
+        "update memory_registry set active_space_id = null, inactive_reason = $1, changed_at = now(),"
+        " changed_by = $2",
+        reason,
+        by,
+    )
+
+
+async def count(conn: Conn, deltas: Mapping[int, int]) -> None:
+    """Add to counters (scope → change). Called last in a transaction; scopes go in order, so that none deadlocks."""
+    for scope in sorted(scope for scope, delta in deltas.items() if delta):
+        await conn.execute(
+            "insert into memory_embedding_counters as c (scope, slot, n)"
+            f" values ($1, pg_backend_pid() % {_SLOTS}, $2)"
+            " on conflict (scope, slot) do update set n = c.n + excluded.n",
+            scope,
+            deltas[scope],
+        )
+
+
+async def counted(conn: Conn) -> dict[int, int]:
+    """All counters by scope; a scope that was never counted is absent."""
+    rows = await conn.fetch("select scope, sum(n)::bigint as n from memory_embedding_counters group by scope")
+    return {row["scope"]: row["n"] for row in rows}
