@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import re
 from dataclasses import dataclass
-from importlib import resources, metadata
+from importlib import metadata, resources
 
 import asyncpg
 

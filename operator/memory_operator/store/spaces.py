@@ -228,7 +228,9 @@ async def show_active(conn: Conn, space: Space | None) -> None:
 
 async def quarantined(conn: Conn) -> dict[int, int]:
     """Quarantined live chunks by space."""
-    rows = await conn.fetch("select space_id, count(*) as n from memory_embedding_quarantine group by space_id")
+    rows = await conn.fetch(
+        "select space_id, count(*) as n from memory_embedding_quarantine group by space_id"
+    )
     return {row["space_id"]: row["n"] for row in rows}
 
 

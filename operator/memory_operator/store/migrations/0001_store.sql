@@ -82,6 +82,9 @@ create table memory_embedding_spaces (
   distance text not null check (distance in ('cosine', 'l2', 'dot')),
   state text not null check (state in ('filling', 'ready', 'retired', 'orphaned')),
   create_enabled boolean not null default true,
+  -- Why its embedder gave no vectors when a fill asked last; null when it did.
+  trouble text,
+  trouble_code text,
   created_at timestamptz not null default now(),
   filled_at timestamptz,
   state_changed_at timestamptz not null default now()
@@ -119,6 +122,7 @@ create table memory_providers (
   applied_space_id bigint references memory_embedding_spaces on delete set null,
   beside_space_id bigint references memory_embedding_spaces on delete set null,
   activation text not null default 'Automatic' check (activation in ('Automatic', 'Manual')),
+  reshape_to int,
   status jsonb,
   observed_at timestamptz not null default now(),
   primary key (namespace, name)
@@ -170,9 +174,7 @@ create table memory_reembed_jobs (
   bound bigint not null,
   total bigint not null,
   done bigint not null default 0,
-  tokens bigint not null default 0,
-  trouble text,
-  trouble_code text,
+  tokens bigint,
   created_at timestamptz not null default now(),
   first_call_at timestamptz,
   finished_at timestamptz

@@ -1,0 +1,27 @@
+"""What a change would cost, estimated before anything is paid."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal
+
+CURRENCY = "USD"
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """What a held change would do."""
+
+    from_dim: int
+    to_dim: int
+    vectors_discarded: int
+    chunks_to_embed: int
+    estimated_tokens: int
+    estimated_cost: Decimal | None
+    """US dollars; None where the Provider declares no price."""
+    currency: str = CURRENCY
+
+
+def cost_of(tokens: int | None, per_1k: Decimal | None) -> Decimal | None:
+    """Exact cost of tokens at a price per thousand; None where either is unknown."""
+    return None if tokens is None or per_1k is None else tokens * per_1k / 1000

@@ -1,0 +1,220 @@
+"""Providers as the store knows them: what they say now, which space they have, what is held."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from memory_operator.contract.resource import ProviderRef
+from memory_operator.plan.cost import Effect
+from memory_operator.store.pool import Conn
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderRow:
+    """One row of memory_providers."""
+
+    ref: ProviderRef
+    uid: str
+    generation: int
+    created_at: datetime
+    absent_since: datetime | None
+    applied_space_id: int | None
+    beside_space_id: int | None
+    activation: str
+    status: dict[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True)
+class PendingChange:
+    """A change that waits for consent."""
+
+    ref: ProviderRef
+    uid: str
+    generation: int
+    effect: Effect
+    marker: str
+    message: str
+    since: datetime
+
+
+_COLUMNS = (
+    "namespace, name, uid, generation, created_at, absent_since, applied_space_id, beside_space_id, activation, status"
+)
+
+
+def _row(row: Any) -> ProviderRow:
+    values = dict(row)
+    return ProviderRow(ref=ProviderRef(values.pop("namespace"), values.pop("name")), **values)
+
+
+async def observe(
+    conn: Conn,
+    ref: ProviderRef,
+    uid: str,
+    generation: int,
+    created_at: datetime,
+    activation: str,
+    reshape_to: int | None,
+) -> bool:
+    """Store what a Provider says now; False when a newer generation of the same object was seen already.
+
+    `reshape_to` is the dimension that an in-place change would lead to, where the spec alone tells it.
+    """
+    return bool(
+        await conn.fetchval(
+            "insert into memory_providers as p (namespace, name, uid, generation, created_at, activation, reshape_to)"
+            " values ($1, $2, $3, $4, $5, $6, $7)"
+            " on conflict (namespace, name) do update set uid = excluded.uid, generation = excluded.generation,"
+            " created_at = excluded.created_at, activation = excluded.activation, reshape_to = excluded.reshape_to,"
+            " absent_since = null, observed_at = now()"
+            " where p.uid <> excluded.uid or p.generation <= excluded.generation"
+            " returning true",
+            *ref,
+            uid,
+            generation,
+            created_at,
+            activation,
+            reshape_to,
+        )
+    )
+
+
+async def get(conn: Conn, ref: ProviderRef) -> ProviderRow | None:
+    """One Provider."""
+    row = await conn.fetchrow(
+        f"select {_COLUMNS} from memory_providers where namespace = $1 and name = $2", *ref
+    )
+    return _row(row) if row else None
+
+
+async def all_rows(conn: Conn) -> list[ProviderRow]:
+    """Every Provider that was ever seen and is not forgotten, oldest first."""
+    rows = await conn.fetch(f"select {_COLUMNS} from memory_providers order by created_at, namespace, name")
+    return [_row(row) for row in rows]
+
+
+async def by_space(conn: Conn, space_id: int) -> ProviderRow | None:
+    """The Provider that has a space, as the applied one or the one beside."""
+    row = await conn.fetchrow(
+        f"select {_COLUMNS} from memory_providers where applied_space_id = $1 or beside_space_id = $1", space_id
+    )
+    return _row(row) if row else None
+
+
+async def repoint(conn: Conn, ref: ProviderRef, *, applied: int | None, beside: int | None) -> None:
+    """Say which space a Provider has, and which one is filled beside it."""
+    await conn.execute(
+        "update memory_providers set applied_space_id = $3, beside_space_id = $4"
+        " where namespace = $1 and name = $2",
+        *ref,
+        applied,
+        beside,
+    )
+
+
+async def mark_absent(conn: Conn, ref: ProviderRef) -> bool:
+    """Note that a Provider was missing from a full listing; False when that is known already."""
+    return bool(
+        await conn.fetchval(
+            "update memory_providers set absent_since = now(), beside_space_id = null, reshape_to = null"
+            " where namespace = $1 and name = $2 and absent_since is null returning true",
+            *ref,
+        )
+    )
+
+
+async def forget(conn: Conn, ref: ProviderRef) -> None:
+    """Drop the row of an absent Provider that has no space."""
+    await conn.execute(
+        "delete from memory_providers where namespace = $1 and name = $2 and absent_since is not null"
+        " and applied_space_id is null",
+        *ref,
+    )
+
+
+async def save_status(conn: Conn, ref: ProviderRef, status: dict[str, Any]) -> None:
+    """Keep the last status, so that every process and every restart sees the same transitions."""
+    await conn.execute(
+        "update memory_providers set status = $3 where namespace = $1 and name = $2", *ref, status
+    )
+
+
+async def heading_for(conn: Conn, dimension: int) -> list[ProviderRef]:
+    """The Providers whose in-place change to a dimension would discard a space: those a bare marker could mean."""
+    rows = await conn.fetch(
+        "select p.namespace, p.name from memory_providers p"
+        " join memory_embedding_spaces s on s.id = p.applied_space_id"
+        " where p.absent_since is null and s.dimensions <> $1"
+        " and (p.reshape_to = $1 or exists (select 1 from memory_pending_changes c"
+        "   where c.namespace = p.namespace and c.name = p.name and c.to_dim = $1))"
+        " order by 1, 2",
+        dimension,
+    )
+    return [ProviderRef(row["namespace"], row["name"]) for row in rows]
+
+
+async def hold(conn: Conn, change: PendingChange) -> None:
+    """Record a held change, or bring its figures up to date; `since` stays while the target does."""
+    effect = change.effect
+    await conn.execute(
+        "insert into memory_pending_changes as c (namespace, name, uid, generation, from_dim, to_dim, vectors, chunks,"
+        " estimated_tokens, estimated_cost, currency, marker, message)"
+        " values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)"
+        " on conflict (namespace, name) do update set uid = excluded.uid, generation = excluded.generation,"
+        " from_dim = excluded.from_dim, to_dim = excluded.to_dim, vectors = excluded.vectors,"
+        " chunks = excluded.chunks, estimated_tokens = excluded.estimated_tokens,"
+        " estimated_cost = excluded.estimated_cost, marker = excluded.marker, message = excluded.message,"
+        " since = case when c.to_dim = excluded.to_dim and c.uid = excluded.uid then c.since else now() end",
+        *change.ref,
+        change.uid,
+        change.generation,
+        effect.from_dim,
+        effect.to_dim,
+        effect.vectors_discarded,
+        effect.chunks_to_embed,
+        effect.estimated_tokens,
+        effect.estimated_cost,
+        effect.currency,
+        change.marker,
+        change.message,
+    )
+
+
+async def settle(conn: Conn, ref: ProviderRef) -> int | None:
+    """Remove the held change of a Provider; the dimension that it waited for, or None when nothing was held."""
+    to_dim = await conn.fetchval(
+        "delete from memory_pending_changes where namespace = $1 and name = $2 returning to_dim", *ref
+    )
+    return None if to_dim is None else int(to_dim)
+
+
+async def pending_changes(conn: Conn) -> list[PendingChange]:
+    """All held changes, the oldest first."""
+    rows = await conn.fetch("select * from memory_pending_changes order by since, namespace, name")
+    return [
+        PendingChange(
+            ref=ProviderRef(row["namespace"], row["name"]),
+            uid=row["uid"],
+            generation=row["generation"],
+            effect=Effect(
+                from_dim=row["from_dim"],
+                to_dim=row["to_dim"],
+                vectors_discarded=row["vectors"],
+                chunks_to_embed=row["chunks"],
+                estimated_tokens=row["estimated_tokens"],
+                estimated_cost=_decimal(row["estimated_cost"]),
+                currency=row["currency"],
+            ),
+            marker=row["marker"],
+            message=row["message"],
+            since=row["since"],
+        )
+        for row in rows
+    ]
+
+
+def _decimal(value: Any) -> Decimal | None:
+    return None if value is None else Decimal(value)
