@@ -89,7 +89,12 @@ class Conflict(Permanent):
     """The request does not fit the present state."""
 
     def __init__(
-        self, message: str = "", *, code: str = "conflict", hint: str = "", extra: dict[str, object] | None = None
+        self,
+        message: str = "",
+        *,
+        code: str = "conflict",
+        hint: str = "",
+        extra: dict[str, object] | None = None,
     ) -> None:
         super().__init__(message, hint=hint)
         self.code = code
@@ -103,6 +108,11 @@ class CredentialRefused(Permanent):
 
 class RequestRejected(Permanent):
     """The embedding vendor refuses the request."""
+
+    def __init__(self, message: str = "", *, hint: str = "", about_the_texts: bool = True) -> None:
+        super().__init__(message, hint=hint)
+        self.about_the_texts = about_the_texts
+        """Whether another batch may pass (400, 413, 422); false where every batch fails (404, a redirect)."""
 
 
 class BadReply(Permanent):

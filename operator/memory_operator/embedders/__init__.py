@@ -1,1 +1,20 @@
-"""The only place that knows embedding APIs."""
+"""The only place that knows embedding APIs.
+
+One pool for each event loop makes the embedders; what they cannot do is told by the errors of `errors.py`.
+"""
+
+from memory_operator.embedders.pool import EmbedderPool
+from memory_operator.embedders.registry import BUILT, batch_limit, embedder_type, token_limits
+from memory_operator.embedders.types import Embedder, EmbedderType, Embeddings, probe
+
+__all__ = [
+    "BUILT",
+    "Embedder",
+    "EmbedderPool",
+    "EmbedderType",
+    "Embeddings",
+    "batch_limit",
+    "embedder_type",
+    "probe",
+    "token_limits",
+]

@@ -1,0 +1,255 @@
+"""The OpenAI form, `POST {base}/embeddings`: OpenAI itself and the many servers that speak like it."""
+
+from __future__ import annotations
+
+import asyncio
+import binascii
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic_core import from_json
+
+from memory_operator.embedders.checks import assemble
+from memory_operator.embedders.endpoint import endpoint, host_of
+from memory_operator.embedders.refusals import ABOUT_THE_TEXTS, refusal
+from memory_operator.embedders.types import Embedder, EmbedderType, Embeddings, Parts, with_prefix
+from memory_operator.embedders.wire import Reply, answer_within, reply_cap
+from memory_operator.errors import BadReply, RequestRejected
+from memory_operator.logs import get_logger
+from memory_operator.plan.space import Mode
+
+log = get_logger(__name__)
+
+OFFICIAL_HOST = "api.openai.com"
+MAX_INPUTS = 2048
+MAX_TOKENS_PER_REQUEST = 300_000
+MAX_TOKENS_PER_TEXT = 8192
+IN_A_THREAD_FROM_BYTES = 2 * 1024 * 1024
+"""Larger replies are decoded off the event loop: 2 MiB take about 5 ms."""
+
+_OWN_LIMIT = (
+    re.compile(r"maximum allowed batch size\D{0,9}(\d+)"),
+    re.compile(r"batch size\D{0,80}larger than (\d+)"),
+)
+"""How servers with a small batch limit name it (text-embeddings-inference; Alibaba's gateway)."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Form:
+    """The optional fields of a request."""
+
+    base64: bool
+    dimensions: int | None
+
+
+class OpenAIEmbedder:
+    """One model behind an API of the OpenAI form."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._config = parts.config
+        self._wire = parts.wire
+        self._ca_pem = parts.ca_pem
+        self._manners = parts.manners
+        self._endpoint = endpoint(parts.config, "/embeddings", parts.credential)
+        self._dimensions = parts.config.requested_dimensions if _takes_dimensions(parts) else None
+
+    def __repr__(self) -> str:
+        return f"<embedder {self._config.type} {self._config.model!r} at {self._endpoint.host}>"
+
+    async def embed(
+        self, texts: Sequence[str], *, mode: Mode, timeout: float, dimensions: int | None
+    ) -> Embeddings:
+        """Embed `texts`: see `Embedder.embed`."""
+        if not texts:
+            return Embeddings(np.empty((0, dimensions or 0), dtype=np.float32), None)
+        async with answer_within(timeout, self._endpoint.host):
+            return await self._slices(with_prefix(texts, mode, self._config), dimensions)
+
+    async def _slices(self, inputs: list[str], dimensions: int | None) -> Embeddings:
+        """Embed in as many requests as the server's own limit makes necessary, most often one."""
+        limit = self._manners.max_inputs or MAX_INPUTS
+        parts = [
+            await self._request(inputs[start : start + limit], dimensions)
+            for start in range(0, len(inputs), limit)
+        ]
+        if len(parts) == 1:
+            return parts[0]
+        counts = [part.tokens for part in parts if part.tokens is not None]
+        tokens = sum(counts) if len(counts) == len(parts) else None
+        try:
+            return Embeddings(np.concatenate([part.vectors for part in parts]), tokens)
+        except ValueError:
+            raise BadReply(f"{self._endpoint.host} returned vectors of different lengths") from None
+
+    async def _request(self, inputs: list[str], dimensions: int | None) -> Embeddings:
+        preferred = _Form(
+            base64=self._manners.base64 is not False,
+            dimensions=self._dimensions if self._manners.dimensions.get(self._dimensions or 0, True) else None,
+        )
+        reply = await self._post(inputs, preferred, dimensions)
+        form = preferred
+        if reply.status in ABOUT_THE_TEXTS:
+            limit = _own_limit(reply)
+            if limit is not None and 0 < limit < len(inputs):
+                self._manners.max_inputs = limit
+                log.info("%s takes %d texts in a request", self._endpoint.host, limit)
+                return await self._slices(inputs, dimensions)
+            for simpler in self._simpler(preferred, reply):
+                again = await self._post(inputs, simpler, dimensions)
+                if again.status not in ABOUT_THE_TEXTS:
+                    form, reply = simpler, again
+                    break
+        if not reply.ok:
+            raise refusal(reply, host=self._endpoint.host, model=self._config.model)
+        self._remember(preferred, form)
+        return await self._decoded(reply, len(inputs), dimensions)
+
+    async def _post(self, inputs: list[str], form: _Form, dimensions: int | None) -> Reply:
+        request: dict[str, object] = {"model": self._config.model, "input": inputs}
+        # Always said: some servers answer base64 to a request that does not.
+        request["encoding_format"] = "base64" if form.base64 else "float"
+        if form.dimensions is not None:
+            request["dimensions"] = form.dimensions
+        cap = reply_cap(len(inputs), dimensions)
+        return await self._wire.post(self._endpoint, to_json(request), ca_pem=self._ca_pem, cap=cap)
+
+    def _simpler(self, refused: _Form, reply: Reply) -> list[_Form]:
+        """Forms to try after a refusal, the likeliest first. What has worked before is not given up:
+        the refusal is then about the texts, and sending them again would only cost."""
+        without_base64 = refused.base64 and self._manners.base64 is None
+        without_dimensions = refused.dimensions is not None and refused.dimensions not in self._manners.dimensions
+        forms = []
+        if without_base64:
+            forms.append(replace(refused, base64=False))
+        if without_dimensions:
+            forms.append(replace(refused, dimensions=None))
+        if without_base64 and without_dimensions:
+            if reply.mentions("dimension", "matryoshka") and not reply.mentions("base64", "encoding"):
+                forms.reverse()
+            forms.append(_Form(base64=False, dimensions=None))
+        return forms
+
+    def _remember(self, preferred: _Form, worked: _Form) -> None:
+        host = self._endpoint.host
+        if preferred.base64 and self._manners.base64 is not worked.base64:
+            self._manners.base64 = worked.base64
+            if not worked.base64:
+                log.info("%s refuses base64: vectors come as JSON numbers from now on", host)
+        if preferred.dimensions is not None:
+            taken = worked.dimensions is not None
+            if not taken and self._manners.dimensions.get(preferred.dimensions, True):
+                log.info("%s refuses the dimensions parameter: it is left out from now on", host)
+            self._manners.dimensions[preferred.dimensions] = taken
+
+    async def _decoded(self, reply: Reply, count: int, dimensions: int | None) -> Embeddings:
+        host = self._endpoint.host
+        if len(reply.body) >= IN_A_THREAD_FROM_BYTES:
+            return await asyncio.to_thread(decode, reply.body, count, dimensions, host)
+        return decode(reply.body, count, dimensions, host)
+
+
+def decode(body: bytes, count: int, dimensions: int | None, source: str) -> Embeddings:
+    """Read a reply of the OpenAI form; vectors may be base64, numbers, or some of each.
+
+    Raises:
+        BadReply: not such a reply, or its vectors do not pass `checks.assemble`.
+    """
+    answer = json_object(body, source)
+    data = answer.get("data")
+    if not isinstance(data, list) or not all(isinstance(item, dict) for item in data):
+        raise BadReply(f"{source} sent a reply without a list of vectors", hint=NO_EMBEDDING_API)
+    rows: list[NDArray[np.float32] | list[float] | None] = [None] * len(data)
+    for item in data:
+        index = item.get("index")
+        if type(index) is not int or not 0 <= index < len(data) or rows[index] is not None:
+            raise BadReply(f"{source} sent vectors that cannot be matched to the texts by their index")
+        rows[index] = _vector(item.get("embedding"), source)
+    whole = [row for row in rows if row is not None]
+    vectors = assemble(whole, count=count, dimensions=dimensions, source=source)
+    return Embeddings(vectors, _tokens(answer.get("usage")))
+
+
+NO_EMBEDDING_API = "Check that spec.baseURL and spec.type name the same embedding API."
+
+
+def to_json(request: dict[str, object]) -> bytes:
+    """A request body.
+
+    Raises:
+        RequestRejected: a text has half a surrogate pair in it, which UTF-8 cannot carry.
+    """
+    try:
+        return json.dumps(request, ensure_ascii=False, separators=(",", ":")).encode()
+    except UnicodeEncodeError:
+        raise RequestRejected("A text has characters that UTF-8 cannot carry") from None
+
+
+def json_object(body: bytes, source: str) -> dict[str, object]:
+    """A reply's JSON object.
+
+    Raises:
+        BadReply: the body is something else.
+    """
+    try:
+        # Remembering short strings, as the parser does by default, is of no use for vectors.
+        answer = from_json(body, cache_strings="keys")
+    except ValueError:
+        raise BadReply(f"{source} sent a reply that is not JSON", hint=NO_EMBEDDING_API) from None
+    if not isinstance(answer, dict):
+        raise BadReply(f"{source} sent a reply that is not a JSON object", hint=NO_EMBEDDING_API)
+    return answer
+
+
+def token_count(value: object) -> int | None:
+    """A vendor's token count; 0 cannot be true of a text and is how some servers say that they do not count."""
+    return value if type(value) is int and value > 0 else None
+
+
+def _vector(value: object, source: str) -> NDArray[np.float32] | list[float]:
+    if isinstance(value, list):
+        return value
+    if isinstance(value, str):
+        try:
+            # The form is little-endian whatever machine reads it.
+            return np.frombuffer(binascii.a2b_base64(value, strict_mode=True), dtype="<f4")
+        except ValueError:
+            raise BadReply(f"{source} sent a vector whose base64 cannot be read") from None
+    raise BadReply(f"{source} sent a vector that is neither base64 nor a list of numbers", hint=NO_EMBEDDING_API)
+
+
+def _tokens(usage: object) -> int | None:
+    if not isinstance(usage, dict):
+        return None
+    return token_count(usage.get("prompt_tokens")) or token_count(usage.get("total_tokens"))
+
+
+def _own_limit(reply: Reply) -> int | None:
+    text = reply.body.decode(errors="replace").lower()
+    found = next((match for pattern in _OWN_LIMIT if (match := pattern.search(text))), None)
+    return int(found[1]) if found and len(found[1]) < 7 else None
+
+
+def _takes_dimensions(parts: Parts) -> bool:
+    """OpenAI itself takes the parameter for its third generation only; other servers are asked."""
+    config = parts.config
+    official = config.type == "openai" and host_of(config.base_url or "") == OFFICIAL_HOST
+    return not official or config.model.startswith("text-embedding-3")
+
+
+def _build(parts: Parts) -> Embedder:
+    return OpenAIEmbedder(parts)
+
+
+OPENAI = EmbedderType(
+    name="openai",
+    build=_build,
+    max_inputs=MAX_INPUTS,
+    default_batch_size=256,
+    max_tokens_per_request=MAX_TOKENS_PER_REQUEST,
+    max_tokens_per_text=MAX_TOKENS_PER_TEXT,
+)
+COMPATIBLE = EmbedderType(name="openai_compatible", build=_build, max_inputs=MAX_INPUTS, default_batch_size=128)

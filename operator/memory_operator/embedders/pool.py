@@ -1,0 +1,63 @@
+"""Where embedders come from: one pool for each event loop, which owns their connections and findings."""
+
+from __future__ import annotations
+
+from concurrent.futures import Executor, ThreadPoolExecutor
+from types import TracebackType
+from typing import Self
+
+from memory_operator.embedders.manners import Manners
+from memory_operator.embedders.registry import embedder_type
+from memory_operator.embedders.types import Embedder, Parts
+from memory_operator.embedders.wire import Wire
+from memory_operator.plan.space import CallConfig
+
+
+class EmbedderPool:
+    """Makes embedders that share connections, and what was learned about the servers behind them.
+
+    To be used as an async context manager on the event loop that the embedders are used on.
+    """
+
+    def __init__(self) -> None:
+        self._wire = Wire()
+        self._manners: dict[tuple[str | None, str], Manners] = {}
+        self._thread: ThreadPoolExecutor | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def embedder(self, config: CallConfig, credential: str | None, ca_pem: str | None) -> Embedder:
+        """An embedder for `config`: cheap to make, so made anew whenever the secret is read anew.
+
+        Args:
+            config: how to call; its base URL is the effective one.
+            credential: the key itself; None where the type needs none.
+            ca_pem: PEM certificates that alone are trusted for this base URL; None trusts the public ones.
+
+        Raises:
+            UnsupportedType: no embedder is built for the type or platform.
+            ConfigurationError: base URL, headers, key, CA or model cannot be used.
+        """
+        built = embedder_type(config)
+        self._wire.prepare(ca_pem)
+        manners = self._manners.setdefault((config.base_url, config.model), Manners())
+        return built.build(Parts(config, credential, ca_pem, self._wire, manners, self._executor))
+
+    async def aclose(self) -> None:
+        """Close the connections. Calls still under way end with an error."""
+        if self._thread is not None:
+            self._thread.shutdown(wait=False, cancel_futures=True)
+            self._thread = None
+        await self._wire.aclose()
+
+    def _executor(self) -> Executor:
+        if self._thread is None:
+            # One thread: a second would only take the core from the event loop.
+            self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="local-embedder")
+        return self._thread

@@ -1,0 +1,48 @@
+"""Which Provider types have an embedder, and how much one of their calls may carry."""
+
+from __future__ import annotations
+
+from memory_operator.embedders.local import LOCAL
+from memory_operator.embedders.mock import MOCK
+from memory_operator.embedders.ollama import OLLAMA
+from memory_operator.embedders.openai import COMPATIBLE, OPENAI
+from memory_operator.embedders.types import EmbedderType
+from memory_operator.errors import UnsupportedType
+from memory_operator.plan.space import CallConfig
+
+BUILT: dict[str, EmbedderType] = {built.name: built for built in (OPENAI, COMPATIBLE, OLLAMA, LOCAL, MOCK)}
+
+
+def embedder_type(config: CallConfig) -> EmbedderType:
+    """The embedder type for `config`.
+
+    Raises:
+        UnsupportedType: none is built for its type or its platform.
+    """
+    choice = f"built are {', '.join(BUILT)}"
+    if config.platform is not None:
+        raise UnsupportedType(f"Platform {config.platform.type} is not built yet; {choice}, without a platform")
+    built = BUILT.get(config.type)
+    if built is None:
+        raise UnsupportedType(f"Provider type {config.type} is not built yet; {choice}")
+    return built
+
+
+def batch_limit(config: CallConfig) -> int:
+    """Most texts to put into one call: what the Provider declares, within what its type allows.
+
+    Raises:
+        UnsupportedType: as `embedder_type`.
+    """
+    built = embedder_type(config)
+    return max(1, min(config.batch_size or built.default_batch_size, built.max_inputs))
+
+
+def token_limits(config: CallConfig) -> tuple[int | None, int | None]:
+    """Most tokens in one call and in one text; None where the type's vendor names no limit.
+
+    Raises:
+        UnsupportedType: as `embedder_type`.
+    """
+    built = embedder_type(config)
+    return built.max_tokens_per_request, built.max_tokens_per_text
