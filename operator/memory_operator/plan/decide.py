@@ -86,7 +86,11 @@ Plan: TypeAlias = Duplicate | Create | Keep | Beside | Reshape | Hold
 
 
 def decide(
-    desired: Desired, applied: SpaceNow | None, beside: SpaceNow | None, existing: Existing | None, consent: Consent
+    desired: Desired,
+    applied: SpaceNow | None,
+    beside: SpaceNow | None,
+    existing: Existing | None,
+    consent: Consent,
 ) -> Plan:
     """Compare desired with applied (§3, §4).
 

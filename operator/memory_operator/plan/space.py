@@ -114,6 +114,25 @@ class SpaceConfig(CallConfig):
         return f"{self.key}#{digest}"
 
 
+_CALL_FIELDS = (
+    "credential",
+    "headers",
+    "ca_secret",
+    "timeout_seconds",
+    "limits",
+    "batch_size",
+    "input_cost_per_1k",
+    "create_enabled",
+)
+
+
+def with_call_fields(applied: SpaceConfig, desired: SpaceConfig) -> SpaceConfig:
+    """The applied snapshot with what may follow an edit at once; unchanged where the vendor or the model differs."""
+    if not applied.same_endpoint(desired):
+        return applied
+    return applied.model_copy(update={name: getattr(desired, name) for name in _CALL_FIELDS})
+
+
 INPUT_MODES: dict[str, tuple[str, str]] = {
     "voyageai": ("document", "query"),
     "cohere": ("search_document", "search_query"),

@@ -12,9 +12,7 @@ from memory_operator.store.pool import Conn
 CHANNEL = "memory_consent"
 """NOTIFY channel of the table's trigger."""
 
-_COLUMNS = (
-    "id, target_dim, provider, created_at, created_by, expires_at, consumed_at, consumed_by, withdrawn_at"
-)
+_COLUMNS = "id, target_dim, provider, created_at, created_by, expires_at, consumed_at, consumed_by, withdrawn_at"
 
 
 def _marker(row: Any) -> Marker:

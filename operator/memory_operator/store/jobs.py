@@ -16,6 +16,8 @@ CHANNEL = "memory_work"
 
 RANGE_IDS = 2_000
 LEASE_SECONDS = 30
+_CIPHER_BYTES = 28
+"""Nonce and tag that encryption adds to a text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +66,9 @@ class LeaseLost(Conflict):
     """Another worker has taken this range over."""
 
 
-_JOB = "j.id, j.space_id, j.state, j.bound, j.total, j.done, j.tokens, j.created_at, j.first_call_at, j.finished_at"
+_JOB = (
+    "j.id, j.space_id, j.state, j.bound, j.total, j.done, j.tokens, j.created_at, j.first_call_at, j.finished_at"
+)
 _CHUNK = (
     "c.id, c.text, c.ordinal, e.canonical_id, e.version_no, t.id as tenant_id, t.name as tenant"
     " from memory_chunks c join memory_entries e on e.id = c.entry_id"
@@ -107,6 +111,17 @@ async def start(conn: Conn, space_id: int) -> int:
     return int(job_id)
 
 
+async def estimated_tokens(conn: Conn) -> int:
+    """Tokens of all live chunks at four bytes a token, from the average of the newest thousand."""
+    counted = await registry.counted(conn)
+    average = await conn.fetchval(
+        "select avg(octet_length(text) - $1)::float8 from"
+        " (select text from memory_chunks where live order by id desc limit 1000) newest",
+        _CIPHER_BYTES,
+    )
+    return round(counted.get(registry.CHUNKS, 0) * max(1.0, (average or 0.0) / 4))
+
+
 async def wake(conn: Conn) -> None:
     """Tell the workers, once this transaction commits, that there is something to do."""
     await conn.execute("select pg_notify($1, '')", CHANNEL)
@@ -129,7 +144,8 @@ async def claim(conn: Conn, worker: str) -> Lease | None:
         " backend_pid = pg_backend_pid(), expires_at = now() + make_interval(secs => $2)"
         " from memory_reembed_jobs j where j.id = l.job_id and l.id = ("
         "   select c.id from memory_reembed_leases c join memory_reembed_jobs k on k.id = c.job_id"
-        "   where k.state = 'running' and (c.state = 'open' or (c.state = 'leased' and c.expires_at < now()))"
+        "   where k.state = 'running' and (k.retry_at is null or k.retry_at < now())"
+        " and (c.state = 'open' or (c.state = 'leased' and c.expires_at < now()))"
         "   order by c.job_id, c.after_id for update of c skip locked limit 1)"
         " returning l.id, l.job_id, j.space_id, l.after_id, l.upto_id, l.token",
         worker,
@@ -172,7 +188,7 @@ async def advance(conn: Conn, lease: Lease, after_id: int, done: int, tokens: in
     await conn.execute(
         "update memory_reembed_jobs set done = done + $2,"
         " tokens = case when $3::bigint is null then tokens else coalesce(tokens, 0) + $3 end,"
-        " first_call_at = coalesce(first_call_at, now()) where id = $1",
+        " first_call_at = coalesce(first_call_at, now()), failures = 0, retry_at = null where id = $1",
         lease.job_id,
         done,
         tokens,
@@ -181,8 +197,16 @@ async def advance(conn: Conn, lease: Lease, after_id: int, done: int, tokens: in
 
 async def finish_range(conn: Conn, lease: Lease) -> None:
     """Remove a range that has been walked to its end. Raises LeaseLost."""
-    await _fenced(
-        conn, "delete from memory_reembed_leases where id = $1 and token = $2 returning true", lease
+    await _fenced(conn, "delete from memory_reembed_leases where id = $1 and token = $2 returning true", lease)
+
+
+async def postpone(conn: Conn, job_id: int, seconds: float | None) -> None:
+    """Let a job rest after a call that failed: as long as the vendor asks, else doubling from 0.5 to 5 s."""
+    await conn.execute(
+        "update memory_reembed_jobs set failures = failures + 1, retry_at = now() + make_interval(secs =>"
+        " coalesce($2::float8, least(5.0, 0.5 * 2 ^ least(failures, 6)))) where id = $1",
+        job_id,
+        seconds,
     )
 
 
@@ -253,10 +277,14 @@ async def latest(conn: Conn) -> dict[int, Job]:
     return {row["space_id"]: _job(row) for row in rows}
 
 
-async def finish(conn: Conn, job_id: int) -> None:
-    """The space has all that it can have."""
-    await conn.execute(
-        "update memory_reembed_jobs set state = 'done', finished_at = now() where id = $1", job_id
+async def finish(conn: Conn, job_id: int) -> bool:
+    """The space has all that it can have; False when the job is no longer running."""
+    return bool(
+        await conn.fetchval(
+            "update memory_reembed_jobs set state = 'done', finished_at = now()"
+            " where id = $1 and state = 'running' returning true",
+            job_id,
+        )
     )
 
 
@@ -284,13 +312,15 @@ async def ask_for_late(conn: Conn, space_id: int, bound: int) -> int:
 
 
 async def note_trouble(conn: Conn, space_id: int, code: str | None, trouble: str | None) -> None:
-    """Keep why a space's embedder gives no vectors; None when it does again."""
+    """Keep why a space's embedder gives no vectors, None when it does again; the operator is told of a change."""
     await conn.execute(
-        "update memory_embedding_spaces set trouble_code = $2, trouble = $3"
-        " where id = $1 and trouble is distinct from $3",
+        "with changed as (update memory_embedding_spaces set trouble_code = $2, trouble = $3"
+        "  where id = $1 and trouble is distinct from $3 returning 1)"
+        " select pg_notify($4, '') from changed",
         space_id,
         code,
         trouble,
+        registry.CHANNEL,
     )
 
 

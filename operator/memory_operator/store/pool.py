@@ -132,9 +132,7 @@ async def open_store(dsn: str, *, application: str, max_size: int = 8) -> Store:
 
 @asynccontextmanager
 async def _single(dsn: str, application: str) -> AsyncIterator[Conn]:
-    conn = await asyncpg.connect(
-        dsn, timeout=ACQUIRE_SECONDS, server_settings={"application_name": application}
-    )
+    conn = await asyncpg.connect(dsn, timeout=ACQUIRE_SECONDS, server_settings={"application_name": application})
     try:
         yield conn
     finally:

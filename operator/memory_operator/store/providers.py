@@ -40,9 +40,7 @@ class PendingChange:
     since: datetime
 
 
-_COLUMNS = (
-    "namespace, name, uid, generation, created_at, absent_since, applied_space_id, beside_space_id, activation, status"
-)
+_COLUMNS = "namespace, name, uid, generation, created_at, absent_since, applied_space_id, beside_space_id, activation, status"
 
 
 def _row(row: Any) -> ProviderRow:
@@ -84,10 +82,25 @@ async def observe(
 
 async def get(conn: Conn, ref: ProviderRef) -> ProviderRow | None:
     """One Provider."""
+    row = await conn.fetchrow(f"select {_COLUMNS} from memory_providers where namespace = $1 and name = $2", *ref)
+    return _row(row) if row else None
+
+
+async def lock(conn: Conn, ref: ProviderRef) -> ProviderRow | None:
+    """One Provider, locked until the transaction ends."""
     row = await conn.fetchrow(
-        f"select {_COLUMNS} from memory_providers where namespace = $1 and name = $2", *ref
+        f"select {_COLUMNS} from memory_providers where namespace = $1 and name = $2 for update", *ref
     )
     return _row(row) if row else None
+
+
+async def let_go(conn: Conn, space_id: int) -> None:
+    """Take a space away from whichever Provider has it, before another gets it."""
+    await conn.execute(
+        "update memory_providers set applied_space_id = nullif(applied_space_id, $1),"
+        " beside_space_id = nullif(beside_space_id, $1) where applied_space_id = $1 or beside_space_id = $1",
+        space_id,
+    )
 
 
 async def all_rows(conn: Conn) -> list[ProviderRow]:
@@ -137,9 +150,7 @@ async def forget(conn: Conn, ref: ProviderRef) -> None:
 
 async def save_status(conn: Conn, ref: ProviderRef, status: dict[str, Any]) -> None:
     """Keep the last status, so that every process and every restart sees the same transitions."""
-    await conn.execute(
-        "update memory_providers set status = $3 where namespace = $1 and name = $2", *ref, status
-    )
+    await conn.execute("update memory_providers set status = $3 where namespace = $1 and name = $2", *ref, status)
 
 
 async def heading_for(conn: Conn, dimension: int) -> list[ProviderRef]:

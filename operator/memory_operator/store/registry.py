@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 from memory_operator.store.pool import Conn
 
+CHANNEL = "memory_spaces"
+"""NOTIFY channel that tells the operator that spaces have changed by another hand."""
+
 CHUNKS = 0
 """Scope of the counter of live chunks; every other scope is a space's id."""
 
@@ -21,11 +24,16 @@ class Registry:
     inactive_reason: str
     """Why nothing is active: no_provider, provider_deleted, disabled."""
     ever_active: bool
+    restore_space_id: int | None
+    """The space that was active when its Provider went away."""
+
+
+_COLUMNS = "active_space_id, inactive_reason, ever_active, restore_space_id"
 
 
 async def read(conn: Conn) -> Registry:
     """The registry as it is, without a lock."""
-    row = await conn.fetchrow("select active_space_id, inactive_reason, ever_active from memory_registry")
+    row = await conn.fetchrow(f"select {_COLUMNS} from memory_registry")
     return Registry(**dict(row))
 
 
@@ -36,16 +44,14 @@ async def hold_for_write(conn: Conn) -> None:
 
 async def hold_for_switch(conn: Conn) -> Registry:
     """Taken by a barrier, a switch or a reshape: waits for the writers under way and lets no new one in."""
-    row = await conn.fetchrow(
-        "select active_space_id, inactive_reason, ever_active from memory_registry for update"
-    )
+    row = await conn.fetchrow(f"select {_COLUMNS} from memory_registry for update")
     return Registry(**dict(row))
 
 
 async def set_active(conn: Conn, space_id: int, by: str) -> None:
     """Make a space the one that queries read. The registry is held for the switch."""
     await conn.execute(
-        "update memory_registry set active_space_id = $1, ever_active = true, changed_at = now(), changed_by = $2",
+        "update memory_registry set active_space_id = $1, ever_active = true, restore_space_id = null, changed_at = now(), changed_by = $2",
         space_id,
         by,
     )
@@ -54,7 +60,8 @@ async def set_active(conn: Conn, space_id: int, by: str) -> None:
 async def set_inactive(conn: Conn, reason: str, by: str) -> None:
     """Let no space be active. The registry is held for the switch."""
     await conn.execute(
-        "update memory_registry set active_space_id = null, inactive_reason = $1, changed_at = now(),"
+        "update memory_registry set restore_space_id = case when $1 = 'provider_deleted' then active_space_id end,"
+        " active_space_id = null, inactive_reason = $1, changed_at = now(),"
         " changed_by = $2",
         reason,
         by,
@@ -77,3 +84,8 @@ async def counted(conn: Conn) -> dict[int, int]:
     """All counters by scope; a scope that was never counted is absent."""
     rows = await conn.fetch("select scope, sum(n)::bigint as n from memory_embedding_counters group by scope")
     return {row["scope"]: row["n"] for row in rows}
+
+
+async def announce(conn: Conn) -> None:
+    """Tell the operator, once this transaction commits, that the spaces have changed."""
+    await conn.execute("select pg_notify($1, '')", CHANNEL)

@@ -79,9 +79,7 @@ async def get(conn: Conn, space_id: int) -> Space | None:
 
 async def by_identity(conn: Conn, identity: str) -> Space | None:
     """The space of an identity; there is never more than one."""
-    row = await conn.fetchrow(
-        f"select {_COLUMNS} from memory_embedding_spaces s where s.identity = $1", identity
-    )
+    row = await conn.fetchrow(f"select {_COLUMNS} from memory_embedding_spaces s where s.identity = $1", identity)
     return _space(row) if row else None
 
 
@@ -228,9 +226,7 @@ async def show_active(conn: Conn, space: Space | None) -> None:
 
 async def quarantined(conn: Conn) -> dict[int, int]:
     """Quarantined live chunks by space."""
-    rows = await conn.fetch(
-        "select space_id, count(*) as n from memory_embedding_quarantine group by space_id"
-    )
+    rows = await conn.fetch("select space_id, count(*) as n from memory_embedding_quarantine group by space_id")
     return {row["space_id"]: row["n"] for row in rows}
 
 

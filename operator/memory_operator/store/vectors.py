@@ -69,3 +69,11 @@ async def forget(conn: Conn, chunk_ids: Sequence[int]) -> dict[int, int]:
 async def count(conn: Conn, space_id: int) -> int:
     """Vectors in a table, counted one by one: for the moment before they are discarded."""
     return int(await conn.fetchval(f"select count(*) from {table(space_id)}"))
+
+
+async def lock_for_discard(conn: Conn, space_id: int) -> None:
+    """Wait, as long as lock_timeout allows, until nobody reads or writes a table and its chunks. Raises LockBusy.
+
+    Dropping a table also takes the one that its foreign key leads to, so both are asked for before anything is done.
+    """
+    await conn.execute(f"lock table memory_chunks, {table(space_id)} in access exclusive mode")

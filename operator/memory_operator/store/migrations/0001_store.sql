@@ -98,6 +98,8 @@ create table memory_registry (
   inactive_reason text not null default 'no_provider'
     check (inactive_reason in ('no_provider', 'provider_deleted', 'disabled')),
   ever_active boolean not null default false,
+  -- The space that was active when its Provider went away: it is active again when that Provider comes back.
+  restore_space_id bigint references memory_embedding_spaces on delete set null,
   changed_at timestamptz not null default now(),
   changed_by text not null default 'migration'
 );
@@ -175,6 +177,8 @@ create table memory_reembed_jobs (
   total bigint not null,
   done bigint not null default 0,
   tokens bigint,
+  failures int not null default 0,
+  retry_at timestamptz,
   created_at timestamptz not null default now(),
   first_call_at timestamptz,
   finished_at timestamptz

@@ -1,0 +1,56 @@
+"""Providers that went away: seen only in a full listing, never in a look-up that failed."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from memory_operator.contract.resource import ProviderRef
+from memory_operator.engine.reconcile import OPERATOR, release_held
+from memory_operator.engine.sources import ProviderSource
+from memory_operator.logs import get_logger
+from memory_operator.store import activity, jobs, providers, registry, spaces
+from memory_operator.store.pool import Conn, Store
+
+log = get_logger(__name__)
+
+
+class Absences:
+    """Orphans the spaces of Providers that are no longer there."""
+
+    def __init__(self, store: Store, source: ProviderSource) -> None:
+        self._store = store
+        self._source = source
+
+    async def notice(self, present: Collection[ProviderRef]) -> list[ProviderRef]:
+        """Compare a complete listing with what is recorded; the Providers that are newly absent."""
+        async with self._store.connection() as conn:
+            rows = await providers.all_rows(conn)
+        gone = [
+            row.ref
+            for row in rows
+            if row.absent_since is None and row.ref not in present and self._source.serves(row.ref.namespace)
+        ]
+        return [ref for ref in gone if await self._orphan(ref)]
+
+    async def _orphan(self, ref: ProviderRef) -> bool:
+        async with self._store.transaction() as conn:
+            held = await registry.hold_for_switch(conn)
+            if not await providers.mark_absent(conn, ref):
+                return False
+            await release_held(conn, ref)
+            for space in await spaces.owned(conn, ref):
+                await _orphan_space(conn, space, active=space.id == held.active_space_id)
+            await providers.forget(conn, ref)
+            await activity.record(conn, OPERATOR, "orphan", str(ref))
+            await registry.announce(conn)
+        log.info("Provider %s is gone; its vectors stay until they are pruned", ref, extra={"provider": str(ref)})
+        return True
+
+
+async def _orphan_space(conn: Conn, space: spaces.Space, *, active: bool) -> None:
+    if space.state == "retired":
+        return
+    await jobs.cancel(conn, space.id)
+    await spaces.set_state(conn, space.id, "orphaned")
+    if active:
+        await spaces.deactivate(conn, "provider_deleted", OPERATOR.name)

@@ -1,0 +1,79 @@
+"""The end of a fill: look for what came late, build the index, and only then say ready, or switch."""
+
+from __future__ import annotations
+
+from memory_operator.engine.switch import switch
+from memory_operator.logs import get_logger
+from memory_operator.store import activity, index, jobs, providers, registry, spaces
+from memory_operator.store.activity import Actor
+from memory_operator.store.index import Wanted
+from memory_operator.store.jobs import Job
+from memory_operator.store.pool import Conn, Store
+from memory_operator.store.spaces import Space
+
+log = get_logger(__name__)
+
+WORKER = Actor("memory-operator", "worker")
+
+
+async def complete_walked(store: Store) -> None:
+    """Complete each fill whose ranges have all been walked."""
+    async with store.connection() as conn:
+        walked = await jobs.walked(conn)
+    for job in walked:
+        await _complete(store, job)
+
+
+async def _complete(store: Store, job: Job) -> None:
+    async with store.connection() as conn:
+        space = await spaces.get(conn, job.space_id)
+        needs_index = space is not None and await index.wanted(conn, space.id)
+    if space is None:
+        return
+    if needs_index:
+        await index.build(store, Wanted(space.id, space.column_type, space.distance))
+    async with store.transaction() as conn:
+        await registry.hold_for_switch(conn)
+        if await jobs.ask_for_late(conn, space.id, job.bound):
+            await jobs.wake(conn)  # they are embedded first, then this runs again
+            return
+        if not await jobs.finish(conn, job.id):
+            return  # cancelled, or completed by another process meanwhile
+        await spaces.set_state(conn, space.id, "ready")
+        await activity.record(conn, WORKER, "filled", space.embedding_version, vectors=job.done)
+        row = await providers.by_space(conn, space.id)
+        if row and row.beside_space_id == space.id and row.activation == "Automatic":
+            await switch(conn, row, space, WORKER)
+        await registry.announce(conn)
+    log.info("space %s is ready", space.embedding_version, extra={"provider": str(space.ref)})
+
+
+async def tend_indexes(store: Store) -> None:
+    """Give ready spaces the index that their size and their distance ask for."""
+    async with store.connection() as conn:
+        ready = [space for space in await spaces.all_spaces(conn) if space.state == "ready"]
+        waiting = [space for space in ready if not await _has_its_index(conn, space)]
+    for space in waiting:
+        await _tend(store, space)
+
+
+async def _has_its_index(conn: Conn, space: Space) -> bool:
+    wanted_distance = space.config.distance
+    if space.distance != wanted_distance:
+        return False
+    return not await index.wanted(conn, space.id) or await index.is_valid(conn, space.id, wanted_distance)
+
+
+async def _tend(store: Store, space: Space) -> None:
+    """Queries go on with the old distance until the new index is there; then both change at once."""
+    want = Wanted(space.id, space.column_type, space.config.distance)
+    async with store.connection() as conn:
+        needed = await index.wanted(conn, space.id)
+    if needed:
+        await index.build(store, want)
+    if space.distance != want.distance:
+        async with store.transaction() as conn:
+            await spaces.set_distance(conn, space.id, want.distance)
+            await activity.record(conn, WORKER, "distance", space.embedding_version, distance=want.distance)
+            await registry.announce(conn)
+        await index.drop_others(store, want)

@@ -1,0 +1,80 @@
+"""A queue of Provider names: each at most once, the oldest Provider first, one reconcile per name at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+
+from memory_operator.contract.resource import ProviderRef
+from memory_operator.logs import get_logger
+
+log = get_logger(__name__)
+
+FIRST_RETRY_SECONDS = 1.0
+LAST_RETRY_SECONDS = 10.0
+
+Handler = Callable[[ProviderRef], Awaitable[float | None]]
+"""Reconciles one Provider; returns after how many seconds it wants to be called again, or None."""
+
+
+class ReconcileQueue:
+    """Collects names from any number of triggers; a name that comes while it is at work is done once more."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[ProviderRef, None] = {}
+        self._at_work: set[ProviderRef] = set()
+        self._timers: dict[ProviderRef, asyncio.TimerHandle] = {}
+        self._failures: dict[ProviderRef, int] = {}
+        self._changed = asyncio.Event()
+
+    def enqueue(self, ref: ProviderRef) -> None:
+        """Ask for a reconcile. Never blocks."""
+        timer = self._timers.pop(ref, None)
+        if timer:
+            timer.cancel()
+        self._waiting[ref] = None
+        self._changed.set()
+
+    def later(self, ref: ProviderRef, seconds: float) -> None:
+        """Ask for a reconcile after a while, unless one is asked for before."""
+        if ref not in self._waiting and ref not in self._timers:
+            loop = asyncio.get_running_loop()
+            self._timers[ref] = loop.call_later(seconds, self.enqueue, ref)
+
+    async def work(self, handle: Handler) -> None:
+        """Reconcile names as they come, until cancelled. Several of these share one queue."""
+        try:
+            while True:
+                ref = await self._take()
+                try:
+                    await self._handle(ref, handle)
+                finally:
+                    self._at_work.discard(ref)
+                    self._changed.set()
+        finally:
+            for timer in self._timers.values():
+                timer.cancel()
+
+    async def _take(self) -> ProviderRef:
+        while True:
+            for ref in self._waiting:
+                if ref not in self._at_work:
+                    del self._waiting[ref]
+                    self._at_work.add(ref)
+                    return ref
+            self._changed.clear()
+            await self._changed.wait()
+
+    async def _handle(self, ref: ProviderRef, handle: Handler) -> None:
+        """One reconcile. An unknown exception stays unknown, is logged whole, and is tried again."""
+        try:
+            again = await handle(ref)
+        except Exception:
+            failures = self._failures[ref] = self._failures.get(ref, 0) + 1
+            log.exception("reconcile of %s failed", ref, extra={"provider": str(ref)})
+            again = min(LAST_RETRY_SECONDS, FIRST_RETRY_SECONDS * 2 ** min(failures - 1, 10))
+        else:
+            self._failures.pop(ref, None)
+        if again is not None:
+            self.later(ref, again * random.uniform(0.8, 1.2))

@@ -1,0 +1,165 @@
+"""The gate's far side: replace a Provider's space by one of another dimension, in one transaction."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from memory_operator.engine.switch import activate, activate_if_first
+from memory_operator.errors import LockBusy, NeedsConsent
+from memory_operator.logs import get_logger
+from memory_operator.plan.space import SpaceConfig
+from memory_operator.store import activity, consent, jobs, locks, providers, registry, spaces, vectors
+from memory_operator.store.activity import Actor
+from memory_operator.store.pool import Conn, Store
+from memory_operator.store.spaces import Owner, Space
+
+log = get_logger(__name__)
+
+LOCK_TIMEOUT_MS = 100
+"""How long a change may stand in a lock's queue; all that comes later stands behind it."""
+
+
+class Superseded(Exception):
+    """The Provider is no longer what was decided on; a newer reconcile acts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A decision, as it is carried out."""
+
+    owner: Owner
+    config: SpaceConfig
+    existing_id: int | None
+    actor: Actor
+
+
+async def create(store: Store, change: Change) -> Space:
+    """Give a Provider its first space, new or left behind by another, and start its fill. Raises LockBusy, Superseded."""
+    async with store.transaction(lock_timeout_ms=LOCK_TIMEOUT_MS) as conn:
+        row = await _hold(conn, change.owner)
+        space = await _take(conn, change)
+        await providers.repoint(conn, change.owner.ref, applied=space.id, beside=row.beside_space_id)
+        await activate_if_first(conn, space, change.actor)
+        await activity.record(conn, change.actor, "create", space.embedding_version, provider=str(space.ref))
+        await registry.announce(conn)
+    return space
+
+
+async def fill_beside(store: Store, change: Change) -> Space:
+    """Start filling another space beside the applied one. Raises LockBusy, Superseded."""
+    async with store.transaction(lock_timeout_ms=LOCK_TIMEOUT_MS) as conn:
+        row = await _hold(conn, change.owner)
+        if row.beside_space_id is not None and row.beside_space_id != change.existing_id:
+            await retire(conn, row.beside_space_id)
+        space = await _take(conn, change)
+        await providers.repoint(conn, change.owner.ref, applied=row.applied_space_id, beside=space.id)
+        await activity.record(conn, change.actor, "fill beside", space.embedding_version, provider=str(space.ref))
+        await registry.announce(conn)
+    return space
+
+
+async def reshape(store: Store, change: Change, old: Space, marker_id: int | None) -> int:
+    """Replace `old`, consuming the marker; how many vectors were discarded.
+
+    Raises LockBusy (with the blockers), NeedsConsent (there are vectors, and the marker is gone), Superseded.
+    """
+    async with store.connection() as conn:
+        await locks.end_own_work(conn, vectors.table(old.id))
+    try:
+        async with store.transaction(lock_timeout_ms=LOCK_TIMEOUT_MS) as conn:
+            return await _replace(conn, change, old, marker_id)
+    except LockBusy as busy:
+        async with store.connection() as conn:
+            found = await locks.blockers(conn, vectors.table(old.id))
+            found = found or await locks.blockers(conn, "memory_chunks")
+        raise LockBusy(
+            f"the change waits for a lock on {vectors.table(old.id)} held by {'; '.join(found) or 'a short query'}",
+            hint="it is tried again by itself; end the session that holds the lock to let it through",
+            blockers=found,
+        ) from busy
+
+
+async def _replace(conn: Conn, change: Change, old: Space, marker_id: int | None) -> int:
+    row = await _hold(conn, change.owner)
+    if row.applied_space_id != old.id:
+        raise Superseded
+    await vectors.lock_for_discard(conn, old.id)
+    discarded = await vectors.count(conn, old.id)
+    if discarded:
+        await _consume(conn, change.owner, change.config.dimensions, marker_id)
+    was_active = (await registry.read(conn)).active_space_id == old.id
+    if row.beside_space_id is not None and row.beside_space_id != change.existing_id:
+        await retire(conn, row.beside_space_id)
+    space = await _take(conn, change)
+    await providers.repoint(conn, change.owner.ref, applied=space.id, beside=None)
+    await providers.settle(conn, change.owner.ref)
+    if was_active:
+        await activate(conn, space, change.actor)
+    await spaces.discard(conn, old)
+    await activity.record(
+        conn,
+        change.actor,
+        "reshape",
+        space.embedding_version,
+        provider=str(space.ref),
+        before=old.embedding_version,
+        from_dim=old.dimensions,
+        to_dim=space.dimensions,
+        vectors_discarded=discarded,
+        marker=marker_id,
+    )
+    await registry.announce(conn)
+    return discarded
+
+
+async def _consume(conn: Conn, owner: Owner, dimension: int, marker_id: int | None) -> None:
+    marker = None if marker_id is None else await consent.lock_valid(conn, marker_id)
+    ambiguous = (
+        marker is not None and marker.provider is None and len(await providers.heading_for(conn, dimension)) > 1
+    )
+    if marker is None or ambiguous:
+        raise NeedsConsent("the marker that allowed this change is no longer valid")
+    await consent.consume(conn, marker, owner.ref)
+
+
+async def _hold(conn: Conn, owner: Owner) -> providers.ProviderRow:
+    """Take the registry and the Provider's row, and see that it is still what was decided on."""
+    await registry.hold_for_switch(conn)
+    row = await providers.lock(conn, owner.ref)
+    if row is None or (row.uid, row.generation) != (owner.uid, owner.generation):
+        raise Superseded
+    return row
+
+
+async def _take(conn: Conn, change: Change) -> Space:
+    """The space to fill: one that exists already, taken over, or a new one."""
+    existing = None if change.existing_id is None else await spaces.get(conn, change.existing_id)
+    if existing is None:
+        space = await spaces.create(conn, change.owner, change.config)
+        await jobs.start(conn, space.id)
+        return space
+    await providers.let_go(conn, existing.id)
+    await spaces.reown(conn, existing.id, change.owner)
+    await spaces.refresh_config(conn, existing.id, change.config)
+    await revive(conn, existing)
+    return existing
+
+
+async def revive(conn: Conn, space: Space) -> None:
+    """Let an orphaned or retired space take part again: what it missed meanwhile is filled, nothing else."""
+    if space.state in ("orphaned", "retired"):
+        await spaces.set_state(conn, space.id, "filling")
+        await jobs.start(conn, space.id)
+
+
+async def retire(conn: Conn, space_id: int) -> None:
+    """Stop filling a space that its Provider no longer asks for; its vectors are kept until it is pruned."""
+    await jobs.cancel(conn, space_id)
+    await spaces.set_state(conn, space_id, "retired")
+
+
+async def reattach(conn: Conn, space: Space, actor: Actor) -> None:
+    """Give an orphaned space back to the Provider that came back: nothing is embedded but what it missed."""
+    await revive(conn, space)
+    await activate_if_first(conn, space, actor)
+    await activity.record(conn, actor, "reattach", space.embedding_version, provider=str(space.ref))

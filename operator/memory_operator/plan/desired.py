@@ -1,0 +1,109 @@
+"""From a Provider's spec to the configuration it asks for."""
+
+from __future__ import annotations
+
+from memory_operator.contract.known_models import column_limit, default_base_url, known_dimension
+from memory_operator.contract.provider import Credential, EmbeddingSpec, ProviderSpec, duration_seconds
+from memory_operator.errors import InvalidInput
+from memory_operator.plan.space import (
+    CallConfig,
+    CredentialRef,
+    Limits,
+    Platform,
+    SecretKeyRef,
+    SpaceConfig,
+)
+
+DEFAULT_TIMEOUT_SECONDS = 60.0
+
+
+def call_config(namespace: str, spec: ProviderSpec) -> CallConfig:
+    """What an embedder of this Provider needs to make calls; the default base URL belongs to the type."""
+    embedding = spec.embedding or EmbeddingSpec()
+    base_url = spec.base_url or default_base_url(spec.type)
+    timeout = spec.defaults.request_timeout if spec.defaults else None
+    limits = embedding.limits
+    return CallConfig(
+        namespace=namespace,
+        type=str(spec.type),
+        base_url=base_url.rstrip("/") if base_url else None,
+        platform=_platform(spec),
+        model=spec.model or "",
+        requested_dimensions=embedding.dimensions,
+        document_prefix=embedding.document_prefix or "",
+        query_prefix=embedding.query_prefix or "",
+        headers=dict(spec.headers or {}),
+        credential=_credential(spec.credential),
+        ca_secret=SecretKeyRef(name=embedding.ca_secret_ref.name, key=embedding.ca_secret_ref.key)
+        if embedding.ca_secret_ref
+        else None,
+        timeout_seconds=duration_seconds(timeout) if timeout else DEFAULT_TIMEOUT_SECONDS,
+        batch_size=embedding.batch_size,
+        limits=Limits(
+            requests_per_minute=limits.requests_per_minute,
+            tokens_per_minute=limits.tokens_per_minute,
+            concurrency=limits.concurrency,
+        )
+        if limits
+        else Limits(),
+        input_cost_per_1k=spec.pricing.input_cost_per_1k if spec.pricing else None,
+    )
+
+
+def declared_dimension(spec: ProviderSpec) -> int | None:
+    """The dimension that the spec declares, or that is known of its model; None where only a call can tell."""
+    if spec.embedding and spec.embedding.dimensions:
+        return spec.embedding.dimensions
+    return known_dimension(str(spec.type), spec.model or "")
+
+
+def space_config(call: CallConfig, spec: ProviderSpec, dimensions: int, preprocessing_version: int) -> SpaceConfig:
+    """The snapshot of a space of this Provider. Raises InvalidInput where no index could serve it."""
+    embedding = spec.embedding or EmbeddingSpec()
+    column_type = str(embedding.column_type or "vector")
+    limit = column_limit(column_type)
+    if dimensions > limit:
+        wider = (
+            " or columnType: halfvec, which goes to 4000" if column_type == "vector" and dimensions <= 4000 else ""
+        )
+        raise InvalidInput(
+            f"dimension {dimensions} is above {limit}, the most that an index on {column_type} can have",
+            hint=f"choose a model of at most {limit} dimensions{wider}",
+        )
+    return SpaceConfig(
+        **call.model_dump(),
+        dimensions=dimensions,
+        column_type="halfvec" if column_type == "halfvec" else "vector",
+        distance=embedding.distance or "cosine",
+        preprocessing_version=preprocessing_version,
+        create_enabled=embedding.create_enabled is not False,
+    )
+
+
+def reshape_target(spec: ProviderSpec | None) -> int | None:
+    """The dimension that an in-place change of this Provider leads to, as far as the spec alone tells."""
+    if spec is None or (spec.embedding and spec.embedding.dimension_change == "Shadow"):
+        return None
+    return declared_dimension(spec)
+
+
+def _platform(spec: ProviderSpec) -> Platform | None:
+    if spec.platform is None:
+        return None
+    return Platform(
+        type=str(spec.platform.type),
+        region=spec.platform.region,
+        project=spec.platform.project,
+        endpoint=spec.platform.endpoint,
+    )
+
+
+def _credential(credential: Credential | None) -> CredentialRef | None:
+    if credential is None:
+        return None
+    secret = credential.secret_ref
+    return CredentialRef(
+        secret=SecretKeyRef(name=secret.name, key=secret.key) if secret else None,
+        env_var=credential.env_var,
+        file_path=credential.file_path,
+    )
