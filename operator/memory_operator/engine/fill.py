@@ -110,9 +110,7 @@ class Filler:
             await self.note_trouble(lease.space_id, trouble)
         async with self._store.transaction() as conn:
             await jobs.release(conn, lease)
-            await jobs.postpone(
-                conn, lease.job_id, trouble.retry_after if isinstance(trouble, Retryable) else None
-            )
+            await jobs.postpone(conn, lease.job_id, trouble.retry_after if isinstance(trouble, Retryable) else None)
 
     async def _release(self, lease: Lease) -> None:
         try:

@@ -32,9 +32,7 @@ _RETRY_SECONDS = 2.0
 class Operator:
     """Everything that the operator does, whatever Providers come from. It lives on one event loop."""
 
-    def __init__(
-        self, store: Store, source: ProviderSource, connector: Connector, settings: EngineSettings
-    ) -> None:
+    def __init__(self, store: Store, source: ProviderSource, connector: Connector, settings: EngineSettings) -> None:
         self._store = store
         self._source = source
         self._settings = settings

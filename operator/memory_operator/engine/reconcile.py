@@ -14,7 +14,7 @@ from memory_operator.engine import reshape
 from memory_operator.engine.connect import Connector
 from memory_operator.engine.embed import PROBE_SECONDS
 from memory_operator.engine.report import Reporter
-from memory_operator.engine.reshape import Change, Superseded
+from memory_operator.engine.reshape import Change, SupersededError
 from memory_operator.engine.sources import ProviderSource
 from memory_operator.engine.verdicts import Findings
 from memory_operator.engine.view import View, read_view
@@ -82,7 +82,7 @@ class Reconciler:
                 findings = await self._settle(provider)
                 await self._report.publish(provider, findings)
                 return findings.retry_after
-        except Superseded:
+        except SupersededError:
             return _SOON_SECONDS
         except LockBusy as busy:
             log.info("%s waits: %s", ref, busy, extra={"provider": str(ref)})
@@ -125,9 +125,7 @@ class Reconciler:
         change = Change(Owner(provider.ref, provider.uid, provider.generation), config, None, OPERATOR)
         match plan:
             case Duplicate(owner):
-                text = (
-                    f"Provider {owner}, which is older, has the space {config.key} already; delete one of the two"
-                )
+                text = f"Provider {owner}, which is older, has the space {config.key} already; delete one of the two"
                 findings.say(ConditionType.READY, False, Reason.DUPLICATE_SPACE, text)
                 findings.phase = Phase.ERROR
             case Hold(word):
@@ -225,7 +223,7 @@ class Reconciler:
         assert view.applied is not None
         live = await self._source.get(provider.ref)
         if live is None or (live.uid, live.generation) != (provider.uid, provider.generation):
-            raise Superseded
+            raise SupersededError
         self._verified.pop(provider.ref, None)
         try:
             await self._verify(provider.ref, change.config, change.config.dimensions, findings)
@@ -240,7 +238,7 @@ class Reconciler:
         try:
             discarded = await reshape.reshape(self._store, change, view.applied, marker_id)
         except NeedsConsent as error:
-            raise Superseded from error  # held again at the next look
+            raise SupersededError from error  # held again at the next look
         log.info(
             "dimension changed from %d to %d, %d vectors discarded",
             view.applied.dimensions,

@@ -262,9 +262,7 @@ def _embedding(provider: ProviderObject, findings: Findings, stored: Stored) -> 
         active=applied is not None and applied.id == stored.registry.active_space_id,
         eta_seconds=_eta(stored.jobs.get(target.id)) if target else None,
         estimated_tokens=held.effect.estimated_tokens if held else None,
-        estimated_cost=str(held.effect.estimated_cost)
-        if held and held.effect.estimated_cost is not None
-        else None,
+        estimated_cost=str(held.effect.estimated_cost) if held and held.effect.estimated_cost is not None else None,
         currency=held.effect.currency if held else None,
         observed_generation=provider.generation,
     )

@@ -19,7 +19,7 @@ LOCK_TIMEOUT_MS = 100
 """How long a change may stand in a lock's queue; all that comes later stands behind it."""
 
 
-class Superseded(Exception):
+class SupersededError(Exception):
     """The Provider is no longer what was decided on; a newer reconcile acts."""
 
 
@@ -34,7 +34,7 @@ class Change:
 
 
 async def create(store: Store, change: Change) -> Space:
-    """Give a Provider its first space, new or left behind by another, and start its fill. Raises LockBusy, Superseded."""
+    """Give a Provider its first space, new or left behind, and start its fill. Raises LockBusy, SupersededError."""
     async with store.transaction(lock_timeout_ms=LOCK_TIMEOUT_MS) as conn:
         row = await _hold(conn, change.owner)
         space = await _take(conn, change)
@@ -46,7 +46,7 @@ async def create(store: Store, change: Change) -> Space:
 
 
 async def fill_beside(store: Store, change: Change) -> Space:
-    """Start filling another space beside the applied one. Raises LockBusy, Superseded."""
+    """Start filling another space beside the applied one. Raises LockBusy, SupersededError."""
     async with store.transaction(lock_timeout_ms=LOCK_TIMEOUT_MS) as conn:
         row = await _hold(conn, change.owner)
         if row.beside_space_id is not None and row.beside_space_id != change.existing_id:
@@ -61,7 +61,7 @@ async def fill_beside(store: Store, change: Change) -> Space:
 async def reshape(store: Store, change: Change, old: Space, marker_id: int | None) -> int:
     """Replace `old`, consuming the marker; how many vectors were discarded.
 
-    Raises LockBusy (with the blockers), NeedsConsent (there are vectors, and the marker is gone), Superseded.
+    Raises LockBusy (with the blockers), NeedsConsent (there are vectors, and the marker is gone), SupersededError.
     """
     async with store.connection() as conn:
         await locks.end_own_work(conn, vectors.table(old.id))
@@ -82,7 +82,7 @@ async def reshape(store: Store, change: Change, old: Space, marker_id: int | Non
 async def _replace(conn: Conn, change: Change, old: Space, marker_id: int | None) -> int:
     row = await _hold(conn, change.owner)
     if row.applied_space_id != old.id:
-        raise Superseded
+        raise SupersededError
     await vectors.lock_for_discard(conn, old.id)
     discarded = await vectors.count(conn, old.id)
     if discarded:
@@ -114,9 +114,7 @@ async def _replace(conn: Conn, change: Change, old: Space, marker_id: int | None
 
 async def _consume(conn: Conn, owner: Owner, dimension: int, marker_id: int | None) -> None:
     marker = None if marker_id is None else await consent.lock_valid(conn, marker_id)
-    ambiguous = (
-        marker is not None and marker.provider is None and len(await providers.heading_for(conn, dimension)) > 1
-    )
+    ambiguous = marker is not None and marker.provider is None and len(await providers.heading_for(conn, dimension)) > 1
     if marker is None or ambiguous:
         raise NeedsConsent("the marker that allowed this change is no longer valid")
     await consent.consume(conn, marker, owner.ref)
@@ -127,7 +125,7 @@ async def _hold(conn: Conn, owner: Owner) -> providers.ProviderRow:
     await registry.hold_for_switch(conn)
     row = await providers.lock(conn, owner.ref)
     if row is None or (row.uid, row.generation) != (owner.uid, owner.generation):
-        raise Superseded
+        raise SupersededError
     return row
 
 

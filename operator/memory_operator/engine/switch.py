@@ -1,4 +1,4 @@
-"""Who is active: the first space of a store, the flip to another, the switch from an applied space to the one beside."""
+"""Who is active: a store's first space, the flip to another, the switch from an applied space to the one beside."""
 
 from __future__ import annotations
 

@@ -83,9 +83,7 @@ class Worker:
     async def _feed(self) -> bool:
         """Embed one batch of pending chunks of each space that has some and whose embedder is not resting."""
         async with self._store.connection() as conn:
-            live = {
-                space.id: space for space in await spaces.all_spaces(conn) if space.state in ("filling", "ready")
-            }
+            live = {space.id: space for space in await spaces.all_spaces(conn) if space.state in ("filling", "ready")}
             hungry = await spaces.pending(conn, live)
         busy = False
         for space_id in hungry:

@@ -63,9 +63,7 @@ def space_config(call: CallConfig, spec: ProviderSpec, dimensions: int, preproce
     column_type = str(embedding.column_type or "vector")
     limit = column_limit(column_type)
     if dimensions > limit:
-        wider = (
-            " or columnType: halfvec, which goes to 4000" if column_type == "vector" and dimensions <= 4000 else ""
-        )
+        wider = " or columnType: halfvec, which goes to 4000" if column_type == "vector" and dimensions <= 4000 else ""
         raise InvalidInput(
             f"dimension {dimensions} is above {limit}, the most that an index on {column_type} can have",
             hint=f"choose a model of at most {limit} dimensions{wider}",

@@ -101,7 +101,7 @@ class SpaceConfig(CallConfig):
 
     @property
     def identity(self) -> str:
-        """Space key plus a digest of all else that makes vectors comparable: prefixes, input modes, platform, column, preprocessing."""
+        """Space key plus a digest of all else that makes a space: prefixes, modes, platform, column, preprocessing."""
         parts = {
             "document_prefix": self.document_prefix,
             "query_prefix": self.query_prefix,

@@ -30,9 +30,7 @@ async def markers(conn: Conn, limit: int = 1000) -> list[Marker]:
 
 async def get(conn: Conn, marker_id: int) -> Marker | None:
     """One marker."""
-    row = await conn.fetchrow(
-        f"select {_COLUMNS} from memory_embedding_dim_change_consent where id = $1", marker_id
-    )
+    row = await conn.fetchrow(f"select {_COLUMNS} from memory_embedding_dim_change_consent where id = $1", marker_id)
     return _marker(row) if row else None
 
 

@@ -66,9 +66,7 @@ class LeaseLost(Conflict):
     """Another worker has taken this range over."""
 
 
-_JOB = (
-    "j.id, j.space_id, j.state, j.bound, j.total, j.done, j.tokens, j.created_at, j.first_call_at, j.finished_at"
-)
+_JOB = "j.id, j.space_id, j.state, j.bound, j.total, j.done, j.tokens, j.created_at, j.first_call_at, j.finished_at"
 _CHUNK = (
     "c.id, c.text, c.ordinal, e.canonical_id, e.version_no, t.id as tenant_id, t.name as tenant"
     " from memory_chunks c join memory_entries e on e.id = c.entry_id"
@@ -157,8 +155,7 @@ async def claim(conn: Conn, worker: str) -> Lease | None:
 async def release(conn: Conn, lease: Lease) -> None:
     """Give a range back, to be claimed again at once."""
     await conn.execute(
-        "update memory_reembed_leases set state = 'open', token = null, expires_at = null"
-        " where id = $1 and token = $2",
+        "update memory_reembed_leases set state = 'open', token = null, expires_at = null where id = $1 and token = $2",
         lease.id,
         lease.token,
     )
@@ -326,7 +323,5 @@ async def note_trouble(conn: Conn, space_id: int, code: str | None, trouble: str
 
 async def troubles(conn: Conn) -> dict[int, tuple[str, str]]:
     """Spaces whose embedder gives no vectors at the moment: code and text by space."""
-    rows = await conn.fetch(
-        "select id, trouble_code, trouble from memory_embedding_spaces where trouble is not null"
-    )
+    rows = await conn.fetch("select id, trouble_code, trouble from memory_embedding_spaces where trouble is not null")
     return {row["id"]: (row["trouble_code"], row["trouble"]) for row in rows}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 
 from memory_operator.errors import StoreUnavailable
 from memory_operator.logs import get_logger
@@ -25,7 +25,7 @@ async def listen(store: Store, application: str, channels: Sequence[str]) -> Asy
         try:
             async with store.dedicated(application) as conn:
                 for channel in channels:
-                    await conn.add_listener(channel, lambda _c, _pid, name, _payload: heard.put_nowait(name))
+                    await conn.add_listener(channel, _into(heard))
                     heard.put_nowait(channel)
                 while True:
                     try:
@@ -38,3 +38,7 @@ async def listen(store: Store, application: str, channels: Sequence[str]) -> Asy
         except StoreUnavailable as error:
             log.info("listening starts again: %s", error)
             await asyncio.sleep(_BACK_SECONDS)
+
+
+def _into(heard: asyncio.Queue[str]) -> Callable[[object, int, str, str], None]:
+    return lambda _connection, _pid, channel, _payload: heard.put_nowait(channel)

@@ -58,9 +58,7 @@ async def blockers(conn: Conn, table: str) -> tuple[str, ...]:
         " order by seconds desc nulls last limit 5",
         table,
     )
-    return tuple(
-        f"pid {row['pid']} ({row['application']}, {row['state']} for {row['seconds'] or 0} s)" for row in rows
-    )
+    return tuple(f"pid {row['pid']} ({row['application']}, {row['state']} for {row['seconds'] or 0} s)" for row in rows)
 
 
 async def end_own_work(conn: Conn, table: str) -> None:

@@ -167,8 +167,7 @@ async def _run(conn: Conn) -> list[str]:
         async with conn.transaction():
             await conn.execute(migration.sql)
             await conn.execute(
-                "insert into memory_schema_migrations (version, name, checksum, requires_code)"
-                " values ($1, $2, $3, $4)",
+                "insert into memory_schema_migrations (version, name, checksum, requires_code) values ($1, $2, $3, $4)",
                 migration.version,
                 migration.name,
                 migration.checksum,

@@ -152,7 +152,6 @@ async def refuse_transaction_pooling(conn: Conn) -> None:
 async def vector_schema(conn: Conn) -> str | None:
     """Schema that holds the vector extension; None when it is not installed."""
     name = await conn.fetchval(
-        "select n.nspname from pg_extension e join pg_namespace n on n.oid = e.extnamespace"
-        " where e.extname = 'vector'"
+        "select n.nspname from pg_extension e join pg_namespace n on n.oid = e.extnamespace where e.extname = 'vector'"
     )
     return None if name is None else str(name)

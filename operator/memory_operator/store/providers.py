@@ -40,7 +40,9 @@ class PendingChange:
     since: datetime
 
 
-_COLUMNS = "namespace, name, uid, generation, created_at, absent_since, applied_space_id, beside_space_id, activation, status"
+_COLUMNS = (
+    "namespace, name, uid, generation, created_at, absent_since, applied_space_id, beside_space_id, activation, status"
+)
 
 
 def _row(row: Any) -> ProviderRow:
@@ -120,8 +122,7 @@ async def by_space(conn: Conn, space_id: int) -> ProviderRow | None:
 async def repoint(conn: Conn, ref: ProviderRef, *, applied: int | None, beside: int | None) -> None:
     """Say which space a Provider has, and which one is filled beside it."""
     await conn.execute(
-        "update memory_providers set applied_space_id = $3, beside_space_id = $4"
-        " where namespace = $1 and name = $2",
+        "update memory_providers set applied_space_id = $3, beside_space_id = $4 where namespace = $1 and name = $2",
         *ref,
         applied,
         beside,

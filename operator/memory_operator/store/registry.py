@@ -51,7 +51,8 @@ async def hold_for_switch(conn: Conn) -> Registry:
 async def set_active(conn: Conn, space_id: int, by: str) -> None:
     """Make a space the one that queries read. The registry is held for the switch."""
     await conn.execute(
-        "update memory_registry set active_space_id = $1, ever_active = true, restore_space_id = null, changed_at = now(), changed_by = $2",
+        "update memory_registry set active_space_id = $1, ever_active = true, restore_space_id = null,"
+        " changed_at = now(), changed_by = $2",
         space_id,
         by,
     )
