@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from memory_operator.contract.resource import ProviderObject
-from memory_operator.errors import StoreUnavailable
 from memory_operator.plan.consent import Consent, look_for_consent
 from memory_operator.plan.decide import Existing, SpaceNow
 from memory_operator.plan.space import SpaceConfig
@@ -54,12 +53,16 @@ def _now(space: Space | None, counted: dict[int, int]) -> SpaceNow | None:
     return SpaceNow(space.id, space.config, space.distance, counted.get(space.id, 0))
 
 
+def _unseen(provider: ProviderObject) -> ProviderRow:
+    return ProviderRow(
+        provider.ref, provider.uid, provider.generation, provider.created_at, None, None, None, "Automatic", None
+    )
+
+
 async def read_view(store: Store, provider: ProviderObject, config: SpaceConfig) -> View:
     """The view of one Provider with regard to what it asks for."""
     async with store.connection() as conn:
-        row = await providers.get(conn, provider.ref)
-        if row is None:
-            raise StoreUnavailable(f"Provider {provider.ref} is not recorded in the database")
+        row = await providers.get(conn, provider.ref) or _unseen(provider)
         applied = None if row.applied_space_id is None else await spaces.get(conn, row.applied_space_id)
         beside = None if row.beside_space_id is None else await spaces.get(conn, row.beside_space_id)
         heading = set(await providers.heading_for(conn, config.dimensions)) | {provider.ref}

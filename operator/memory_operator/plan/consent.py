@@ -79,9 +79,9 @@ def _word(newest_first: Sequence[Marker], target_dim: int, now: datetime) -> str
 
 def consent_message(from_dim: int, to_dim: int, vectors: int, word: str) -> str:
     """The text that a held change is known by, in logs, conditions and answers."""
+    insert = "INSERT INTO memory_embedding_dim_change_consent (target_dim) VALUES"
     return (
         f"memory: changing the embedding dimension to {to_dim} would discard existing embeddings and requires"
         f" one-shot consent (from={from_dim} vectors={vectors} marker={word}); record it via"
-        f' POST {CONSENT_PATH} {{"target_dim":{to_dim}}} or'
-        f" INSERT INTO memory_embedding_dim_change_consent (target_dim) VALUES ({to_dim})"
+        f' POST {CONSENT_PATH} {{"target_dim":{to_dim}}} or {insert} ({to_dim})'
     )

@@ -1,0 +1,60 @@
+# memory-operator: `make run` starts it on this machine, `make test` tests it. Both install what they need.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+DATA ?= .memory
+PORT ?= 8080
+PYTEST_ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help install run test check format bench bench-large generate requirements clean
+
+help: ## Show this help
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
+
+install: $(VENV)/installed ## Install everything into .venv, at pinned versions
+
+$(VENV)/installed: pyproject.toml requirements/test.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or later is needed; set PYTHON=…"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/test.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+run: install ## Start everything on this machine: database, local model, sample Provider, sample memories
+	$(BIN)/memory-operator dev --port $(PORT) --data $(DATA) --sample
+
+test: install ## Run all tests against a real PostgreSQL and a real kube-apiserver (built on first use)
+	$(BIN)/python tests/cluster/build.py
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+check: install ## Lint, types, walls between folders, generated files
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest -q tests/architecture
+
+format: install ## Format the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+generate: install ## Write the generated files: crds/, docs tables
+	$(BIN)/memory-operator crds > crds/omnia.altairalabs.ai_providers.yaml
+
+bench: install ## Measure; BENCH_JSON=file also writes the figures as JSON
+	$(BIN)/python -m tests.bench
+
+bench-large: install ## The same with a million chunks, which takes an hour
+	$(BIN)/python -m tests.bench --large
+
+requirements: ## Pin the dependencies of each image and of the tests, with hashes
+	$(PYTHON) -m venv $(VENV)-pin && $(VENV)-pin/bin/pip install --quiet uv
+	for extra in operator webhook dev test; do \
+	  $(VENV)-pin/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	    --no-emit-find-links --no-header --extra $$extra pyproject.toml --output-file requirements/$$extra.txt; done
+	rm -rf $(VENV)-pin
+
+clean: ## Remove what was installed; the data in .memory stays
+	rm -rf $(VENV)

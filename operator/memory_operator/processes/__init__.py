@@ -1,0 +1,1 @@
+"""What each command starts: the composition of the parts, and nothing else."""

@@ -1,0 +1,90 @@
+"""Parts that several processes are made of."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from memory_operator.embedders import EmbedderPool
+from memory_operator.engine.connect import Connector
+from memory_operator.engine.fill import Filler
+from memory_operator.engine.operator import Operator
+from memory_operator.engine.sources import ProviderSource, SecretReader
+from memory_operator.engine.worker import Worker
+from memory_operator.errors import LockBusy, StoreUnavailable
+from memory_operator.logs import get_logger
+from memory_operator.memory.encrypt import MasterKey
+from memory_operator.memory.keyfile import read_master_key
+from memory_operator.processes.options import Options
+from memory_operator.store.keys import KeyRing, check_or_store_key
+from memory_operator.store.migrate import check_schema
+from memory_operator.store.pool import Store, open_store
+
+log = get_logger(__name__)
+
+_RETRY_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """What every part of the engine stands on; of one event loop."""
+
+    store: Store
+    connector: Connector
+    keys: KeyRing
+
+
+@asynccontextmanager
+async def open_base(
+    options: Options, application: str, read_secret: SecretReader, stop: asyncio.Event
+) -> AsyncIterator[Base | None]:
+    """Open the store, waiting for a database that is not there yet; None when told to stop meanwhile.
+
+    Raises ConfigurationError: another master key, a schema that is behind or ahead, a transaction pooler.
+    """
+    master = read_master_key(options.master_key_file)
+    store = await _open_when_there(options, application, master, stop)
+    if store is None:
+        yield None
+        return
+    settings = options.engine_settings()
+    async with store, EmbedderPool() as pool:
+        connector = Connector(pool, read_secret, settings.credentials, settings.environment)
+        yield Base(store, connector, KeyRing(master))
+
+
+async def _open_when_there(
+    options: Options, application: str, master: MasterKey, stop: asyncio.Event
+) -> Store | None:
+    while not stop.is_set():
+        try:
+            store = await open_store(options.database_url, application=application)
+            async with store.connection() as conn:
+                await check_schema(conn)
+                await check_or_store_key(conn, master)
+        except (StoreUnavailable, LockBusy) as error:
+            log.warning("waiting for the database: %s", error)
+            try:
+                await asyncio.wait_for(stop.wait(), _RETRY_SECONDS)
+            except TimeoutError:
+                continue
+        else:
+            return store
+    return None
+
+
+async def run_worker(options: Options, read_secret: SecretReader, stop: asyncio.Event) -> None:
+    """Fill, feed and index spaces until `stop` is set."""
+    name = f"{socket.gethostname()}:{os.getpid()}"
+    async with open_base(options, "memory-worker", read_secret, stop) as base:
+        if base is not None:
+            await Worker(base.store, Filler(base.store, base.connector, base.keys, name)).run(stop)
+
+
+def make_operator(options: Options, base: Base, source: ProviderSource) -> Operator:
+    """The operator of one source."""
+    return Operator(base.store, source, base.connector, options.engine_settings())
