@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 
 from memory_operator.errors import StoreUnavailable
 from memory_operator.logs import get_logger
@@ -15,7 +15,7 @@ _CHECK_SECONDS = 10.0
 _BACK_SECONDS = 0.5
 
 
-async def listen(store: Store, application: str, channels: Sequence[str]) -> AsyncIterator[str]:
+async def listen(store: Store, application: str, channels: Sequence[str]) -> AsyncGenerator[str, None]:
     """Yield the channel of each notification, and each channel once whenever the connection is made (anew).
 
     Notifications that were sent while there was no connection are lost: hence the yield at each new one.

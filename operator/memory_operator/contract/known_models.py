@@ -1,0 +1,67 @@
+"""What is known of vendors and models without asking them. Sources: the vendors' model pages, 2026."""
+
+from __future__ import annotations
+
+_DIMENSIONS = {
+    "text-embedding-3-small": 1536,
+    "text-embedding-3-large": 3072,
+    "text-embedding-ada-002": 1536,
+    "nomic-embed-text": 768,
+    "mxbai-embed-large": 1024,
+    "all-minilm": 384,
+    "bge-m3": 1024,
+    "bge-small": 384,
+    "bge-base": 768,
+    "bge-large": 1024,
+    "snowflake-arctic-embed-s": 384,
+    "snowflake-arctic-embed-m": 768,
+    "snowflake-arctic-embed-l": 1024,
+    "voyage-3.5": 1024,
+    "voyage-code-3": 1024,
+    "gemini-embedding-001": 3072,
+    "text-embedding-004": 768,
+    "embed-v4.0": 1536,
+}
+_LOCAL_DIMENSION = 256
+_BASE_URLS = {
+    "openai": "https://api.openai.com/v1",
+    "ollama": "http://127.0.0.1:11434",
+    "voyageai": "https://api.voyageai.com",
+    "cohere": "https://api.cohere.com",
+    "gemini": "https://generativelanguage.googleapis.com/v1beta",
+}
+_SECRET_KEYS = {
+    "openai": ("OPENAI_API_KEY", "OPENAI_TOKEN"),
+    "gemini": ("GEMINI_API_KEY", "GOOGLE_API_KEY"),
+    "voyageai": ("VOYAGE_API_KEY",),
+}
+_KEYLESS = frozenset({"ollama", "openai_compatible", "local", "mock"})
+_COLUMN_LIMITS = {"vector": 2000, "halfvec": 4000}
+
+
+def known_dimension(provider_type: str, model: str) -> int | None:
+    """Length of a model's vectors; None where only a call can tell. Ollama's `:tag` does not matter."""
+    if provider_type == "local":
+        return _LOCAL_DIMENSION
+    name = model.partition(":")[0] if provider_type == "ollama" else model
+    return _DIMENSIONS.get(name)
+
+
+def default_base_url(provider_type: str) -> str | None:
+    """A type's own base URL; None where there is none, or it must be given."""
+    return _BASE_URLS.get(provider_type)
+
+
+def default_secret_keys(provider_type: str) -> tuple[str, ...]:
+    """Keys looked for in a Secret when the Provider names none, in this order."""
+    return (*_SECRET_KEYS.get(provider_type, ()), "api-key")
+
+
+def needs_credential(provider_type: str) -> bool:
+    """Whether a Provider of this type cannot work without a credential."""
+    return provider_type not in _KEYLESS
+
+
+def column_limit(column_type: str) -> int:
+    """Most dimensions that an HNSW index on a column of this type can have (pgvector 0.8)."""
+    return _COLUMN_LIMITS[column_type]

@@ -1,0 +1,119 @@
+"""The status of a Provider: phase, conditions, and the figures of its space."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from enum import StrEnum
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+
+class Phase(StrEnum):
+    """One word for people; the conditions say why."""
+
+    PENDING = "Pending"
+    READY = "Ready"
+    REEMBEDDING = "Reembedding"
+    HELD = "Held"
+    ERROR = "Error"
+    UNAVAILABLE = "Unavailable"
+
+
+class ConditionType(StrEnum):
+    """What is judged."""
+
+    READY = "Ready"
+    CREDENTIAL_RESOLVED = "CredentialResolved"
+    REACHABLE = "Reachable"
+    DIMENSION_SETTLED = "DimensionSettled"
+    POPULATED = "Populated"
+    ACTIVE = "Active"
+
+
+class Reason(StrEnum):
+    """Why a condition is what it is."""
+
+    READY = "Ready"
+    PENDING = "Pending"
+    INVALID_SPEC = "InvalidSpec"
+    UNSUPPORTED_TYPE = "UnsupportedType"
+    NAMESPACE_NOT_SERVED = "NamespaceNotServed"
+    DUPLICATE_SPACE = "DuplicateSpace"
+    RESOLVED = "Resolved"
+    SECRET_MISSING = "SecretMissing"
+    SECRET_UNREADABLE = "SecretUnreadable"
+    ANSWERED = "Answered"
+    EMBEDDER_UNREACHABLE = "EmbedderUnreachable"
+    CREDENTIAL_REFUSED = "CredentialRefused"
+    REQUEST_REJECTED = "RequestRejected"
+    SETTLED = "Settled"
+    CONSENT_REQUIRED = "ConsentRequired"
+    DIMENSION_MISMATCH = "DimensionMismatch"
+    DIMENSION_ABOVE_LIMIT = "DimensionAboveLimit"
+    WAITING_FOR_LOCK = "WaitingForLock"
+    FILLED = "Filled"
+    FILLING = "Filling"
+    NO_SPACE = "NoSpace"
+    ACTIVE = "Active"
+    NOT_ACTIVE = "NotActive"
+
+
+class StatusModel(BaseModel):
+    """A value written into the status subresource."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, frozen=True, extra="ignore")
+
+
+class Condition(StatusModel):
+    """One condition, as Kubernetes tools expect it."""
+
+    type: str = Field(description="What is judged.")
+    status: Literal["True", "False", "Unknown"] = Field(description="The judgement.")
+    reason: str = Field(description="Why, in one word.")
+    message: str = Field(default="", description="Why, and what to do.")
+    last_transition_time: datetime = Field(description="When the status last changed.")
+    observed_generation: int | None = Field(default=None, description="The generation that was judged.")
+
+
+class EmbeddingStatus(StatusModel):
+    """The figures of a Provider's space."""
+
+    embedding_version: str | None = Field(default=None, description="Name of the applied space.")
+    applied_dimensions: int | None = Field(default=None, description="Dimension of the applied space.")
+    desired_dimensions: int | None = Field(default=None, description="Dimension that the spec asks for.")
+    vectors: int = Field(default=0, description="Vectors in the space that is being filled, else in the applied one.")
+    chunks: int = Field(default=0, description="Live chunks in the store.")
+    coverage: float = Field(default=0.0, description="Share of the live chunks that have a vector, 0 to 1.")
+    quarantined: int = Field(default=0, description="Chunks that the embedder refuses.")
+    active: bool = Field(default=False, description="Whether queries read the applied space.")
+    eta_seconds: int | None = Field(default=None, description="Seconds until the fill is done.")
+    estimated_tokens: int | None = Field(default=None, description="Tokens that a held change would take.")
+    estimated_cost: str | None = Field(default=None, description="What a held change would cost, a decimal.")
+    currency: str | None = Field(default=None, description="Currency of the cost.")
+    observed_generation: int | None = Field(default=None, description="The generation that the figures are of.")
+
+
+class ProviderStatus(StatusModel):
+    """All of `status`."""
+
+    phase: Phase = Phase.PENDING
+    observed_generation: int | None = None
+    conditions: list[Condition] = Field(default_factory=list)
+    embedding: EmbeddingStatus | None = None
+
+
+def set_condition(conditions: Sequence[Condition], new: Condition, now: datetime) -> tuple[list[Condition], bool]:
+    """The conditions with `new` in its place, and whether that changed anything.
+
+    lastTransitionTime is kept while the status stays the same.
+    """
+    kept = list(conditions)
+    for place, old in enumerate(kept):
+        if old.type == new.type:
+            since = old.last_transition_time if old.status == new.status else now
+            kept[place] = new.model_copy(update={"last_transition_time": since})
+            return kept, kept[place] != old
+    return [*kept, new.model_copy(update={"last_transition_time": now})], True
