@@ -1,0 +1,144 @@
+"""Opening a client of the API server: as the pod's ServiceAccount, or by one kubeconfig file that was named."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from kubernetes.aio.client import ApiClient, Configuration
+from kubernetes.aio.config import ConfigException, load_kube_config
+from kubernetes.aio.config.incluster_config import InClusterConfigLoader
+
+from memory_operator.errors import ConfigurationError
+
+SERVICE_ACCOUNT_FOLDER = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+
+_REFRESH_SECONDS = 30.0
+"""How long a token that was read is used before its file is read again; kubelet renews it long before it ends."""
+_LOAD_SECONDS = 20.0
+"""How long an exec plugin of a kubeconfig may take to say who we are."""
+_TOKEN = "BearerToken"
+
+Reload = Callable[[Configuration], Coroutine[Any, Any, None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Pod:
+    """Where a process in a pod finds who it is and where the API server is."""
+
+    folder: Path = SERVICE_ACCOUNT_FOLDER
+    environment: Mapping[str, str] = field(default_factory=lambda: dict(os.environ), repr=False)
+
+
+@asynccontextmanager
+async def open_api(kubeconfig: Path | None, *, pod: Pod | None = None) -> AsyncIterator[ApiClient]:
+    """A client of the API server, for the running event loop only.
+
+    Without a kubeconfig it is the pod's ServiceAccount; an ambient kubeconfig is never read. A token that comes from
+    a file is read again every _REFRESH_SECONDS. Raises ConfigurationError.
+    """
+    api = ApiClient(await configure(kubeconfig, pod=pod))
+    api.user_agent = "memory-operator"
+    try:
+        yield api
+    finally:
+        await api.close()
+
+
+async def configure(kubeconfig: Path | None, *, pod: Pod | None = None) -> Configuration:
+    """Address, CA and credential of the API server, as open_api uses them. Raises ConfigurationError."""
+    reload = _from_file(kubeconfig) if kubeconfig is not None else _from_pod(pod or Pod())
+    configuration = Configuration()
+    # As client-go: many clusters' CAs lack an extension that Python ≥ 3.13 asks for.
+    configuration.disable_strict_ssl_verification = True
+    try:
+        async with asyncio.timeout(_LOAD_SECONDS):
+            await reload(configuration)
+    except TimeoutError as error:
+        raise ConfigurationError(f"{kubeconfig}: no credential within {_LOAD_SECONDS:g} s") from error
+    except (ConfigException, OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
+        raise _unusable(kubeconfig, error) from None
+    if configuration.tls_server_name:  # the watch's sessions have no place for it
+        raise ConfigurationError(
+            f"{kubeconfig}: tls-server-name is not supported", hint="use the certificate's name"
+        )
+    configuration.refresh_api_key_hook = _refreshing(reload)  # type: ignore[assignment] # declared as None only
+    return configuration
+
+
+def namespace_of(kubeconfig: Path | None, *, pod: Pod | None = None) -> str:
+    """The namespace that this process belongs to: the pod's, or that of the kubeconfig's current context.
+
+    Raises ConfigurationError.
+    """
+    try:
+        if kubeconfig is None:
+            return ((pod or Pod()).folder / "namespace").read_text().strip()
+        config = yaml.safe_load(kubeconfig.read_text())
+        chosen = [each["context"] for each in config["contexts"] if each["name"] == config["current-context"]]
+        return str(chosen[0].get("namespace") or "default")
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, yaml.YAMLError) as error:
+        raise _unusable(kubeconfig, error) from None
+
+
+def _from_pod(pod: Pod) -> Reload:
+    async def reload(configuration: Configuration) -> None:
+        loader = InClusterConfigLoader(
+            token_filename=str(pod.folder / "token"),
+            cert_filename=str(pod.folder / "ca.crt"),
+            try_refresh_token=False,
+            environ=pod.environment,
+        )
+        loader.load_and_set(configuration)
+        _strip_token(configuration)
+
+    return reload
+
+
+def _from_file(kubeconfig: Path) -> Reload:
+    async def reload(configuration: Configuration) -> None:
+        # persist_config writes refreshed tokens back into a file that is the user's.
+        await load_kube_config(
+            config_file=str(kubeconfig), client_configuration=configuration, persist_config=False
+        )
+        _strip_token(configuration)
+
+    return reload
+
+
+def _refreshing(reload: Reload) -> Callable[[Configuration], Coroutine[Any, Any, None]]:
+    read_at = asyncio.get_running_loop().time()
+
+    async def refresh(configuration: Configuration) -> None:
+        nonlocal read_at
+        now = asyncio.get_running_loop().time()
+        if now - read_at >= _REFRESH_SECONDS:
+            async with asyncio.timeout(_LOAD_SECONDS):
+                await reload(configuration)
+            read_at = now
+
+    return refresh
+
+
+def _strip_token(configuration: Configuration) -> None:
+    if _TOKEN in configuration.api_key:  # a file ends with a newline more often than not; a header may not
+        configuration.api_key[_TOKEN] = configuration.api_key[_TOKEN].strip()
+
+
+def _unusable(kubeconfig: Path | None, error: Exception) -> ConfigurationError:
+    # Neither the error's own text nor its chain: a parser quotes the line, and the line may hold the token.
+    what = f"{type(error).__name__}{f': {error.strerror}' if isinstance(error, OSError) else ''}"
+    if kubeconfig is None:
+        return ConfigurationError(
+            f"this process is not in a pod with a ServiceAccount token ({what})",
+            hint="name a kubeconfig file, or let the pod mount its token",
+        )
+    return ConfigurationError(
+        f"{kubeconfig} cannot be used as a kubeconfig ({what})", hint="try kubectl --kubeconfig with the same file"
+    )

@@ -1,0 +1,94 @@
+"""All that we react to in a cluster, on one screen: events of Providers, and how kopf logs in and behaves.
+
+kopf sees events only: it writes no annotation, no finalizer, no status. A handler is a guard and one call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import kopf
+
+from memory_operator.contract.provider import GROUP, PLURAL, VERSION
+from memory_operator.contract.resource import ANNOTATION_PREFIX, STATUS_ANNOTATION, ProviderRef
+from memory_operator.kube.login import Login
+
+Fingerprint = tuple[str, int, tuple[tuple[str, str], ...]]
+
+
+class Triggers(Protocol):
+    """What a watched cluster tells the operator. Never blocks."""
+
+    def enqueue(self, ref: ProviderRef) -> None:
+        """Ask for a reconcile of one Provider."""
+        ...
+
+    def listed_again(self) -> None:
+        """Ask for a full listing, which alone shows that a Provider is gone."""
+        ...
+
+
+class Seen:
+    """What was last seen of each Provider, so that statuses, which we write ourselves, trigger nothing."""
+
+    def __init__(self) -> None:
+        self._seen: dict[ProviderRef, Fingerprint] = {}
+
+    def is_new(self, ref: ProviderRef, metadata: Mapping[str, Any]) -> bool:
+        """Whether a Provider says something else than last time."""
+        fingerprint = fingerprint_of(metadata)
+        if self._seen.get(ref) == fingerprint:
+            return False
+        self._seen[ref] = fingerprint
+        return True
+
+    def forget(self, ref: ProviderRef) -> None:
+        """Treat the next Provider of that name as new."""
+        self._seen.pop(ref, None)
+
+
+def fingerprint_of(metadata: Mapping[str, Any]) -> Fingerprint:
+    """What of an object's metadata can change a decision: uid, generation, and the annotations that carry fields."""
+    annotations = metadata.get("annotations") or {}
+    ours = (each for each in annotations.items() if each[0].startswith(ANNOTATION_PREFIX))
+    return (
+        str(metadata.get("uid")),
+        int(metadata.get("generation") or 0),
+        tuple(sorted(each for each in ours if each[0] != STATUS_ANNOTATION)),
+    )
+
+
+def handlers(triggers: Triggers, login: Login) -> kopf.OperatorRegistry:
+    """A registry of our own, so that nothing that other code registers globally runs here."""
+    registry = kopf.OperatorRegistry()
+    seen = Seen()
+
+    kopf.on.login(registry=registry, id="login", errors=kopf.ErrorsMode.PERMANENT)(login)
+
+    @kopf.on.event(GROUP, VERSION, PLURAL, registry=registry, id="provider")
+    async def provider(event: kopf.RawEvent, namespace: str | None, name: str, meta: kopf.Meta, **_: Any) -> None:
+        ref = ProviderRef(namespace or "default", name)
+        if event["type"] == "DELETED":
+            seen.forget(ref)
+            triggers.listed_again()
+        elif seen.is_new(ref, meta):
+            triggers.enqueue(ref)
+
+    return registry
+
+
+def settings() -> kopf.OperatorSettings:
+    """How kopf behaves: alone, silent towards the API server, and bounded in each wait."""
+    chosen = kopf.OperatorSettings()
+    chosen.process.ultimate_exiting_timeout = None  # it would kill the process from a thread
+    chosen.peering.standalone = True
+    chosen.posting.enabled = False
+    chosen.scanning.disabled = True  # else it wants to watch CRDs and namespaces of the whole cluster
+    chosen.networking.connect_timeout = 5.0
+    chosen.networking.request_timeout = 30.0
+    chosen.networking.error_backoffs = (1, 2, 3, 5)  # then that run ends, and run_kopf starts another
+    chosen.watching.connect_timeout = 5.0
+    chosen.watching.server_timeout = 240  # the server ends a quiet stream; a dead one is noticed after 70 s anyway
+    chosen.watching.reconnect_backoff = 1.0
+    return chosen

@@ -1,0 +1,43 @@
+"""Reading one named Secret. Secrets are never listed and never watched, and not kept here."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Mapping
+
+from kubernetes.aio.client import ApiClient
+
+from memory_operator.engine.sources import SecretReader
+from memory_operator.errors import NotFound, SecretMissing
+from memory_operator.kube.boundary import Call, ask
+
+_SECONDS = 5.0
+
+
+def secret_reader(api: ApiClient) -> SecretReader:
+    """A function (namespace, name) → the Secret's decoded texts. A key whose value is no UTF-8 text is left out.
+
+    It raises SecretMissing and SourceUnavailable.
+    """
+
+    async def read(namespace: str, name: str) -> Mapping[str, str]:
+        call = Call("get", "", "v1", "secrets", namespace=namespace, name=name)
+        try:
+            secret = await ask(api, call, seconds=_SECONDS)
+        except NotFound as error:
+            raise SecretMissing(
+                f"Secret {namespace}/{name} does not exist", hint="create it in the Provider's namespace"
+            ) from error
+        data = secret.get("data") or {}
+        decoded = {key: _text(value) for key, value in data.items()}
+        return {key: text for key, text in decoded.items() if text is not None}
+
+    return read
+
+
+def _text(encoded: str) -> str | None:
+    try:
+        return base64.b64decode(encoded, validate=True).decode()
+    except (binascii.Error, UnicodeDecodeError):
+        return None

@@ -1,0 +1,134 @@
+"""Providers of an API server: read live, listed whole, and the one writer of their status."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Sequence
+
+from kubernetes.aio.client import ApiClient
+
+from memory_operator.contract.provider import GROUP, PLURAL, VERSION
+from memory_operator.contract.resource import ProviderObject, ProviderRef, parse_provider
+from memory_operator.contract.status import ProviderStatus
+from memory_operator.engine.sources import ProviderEvent
+from memory_operator.errors import Conflict, NotFound, SourceUnavailable
+from memory_operator.kube.boundary import Call, Expired, Manifest, Refused, ask
+from memory_operator.kube.events import send_events
+from memory_operator.kube.schema import CrdOwner
+from memory_operator.kube.status import foreign_annotations, foreign_patch, own_patch
+
+_PAGE = 500
+_LIST_ATTEMPTS = 3
+_LIST_SECONDS = 60.0
+_WRITE_ATTEMPTS = 5
+_WRITE_PAUSE_SECONDS = 0.1
+
+
+class KubeSource:
+    """The ProviderSource of a cluster. For the event loop that its ApiClient belongs to."""
+
+    def __init__(self, api: ApiClient, namespaces: Sequence[str]) -> None:
+        self._api = api
+        self._namespaces = tuple(dict.fromkeys(namespaces))
+        self._crd = CrdOwner(api)
+
+    def serves(self, namespace: str) -> bool:
+        """Whether Providers of a namespace are ours to act on."""
+        return namespace in self._namespaces
+
+    async def get(self, ref: ProviderRef) -> ProviderObject | None:
+        """One Provider, live; None when it does not exist. Raises SourceUnavailable."""
+        manifest = await self._read(ref)
+        return None if manifest is None else parse_provider(manifest)
+
+    async def list(self) -> list[ProviderObject]:
+        """All Providers of the served namespaces, complete. Raises SourceUnavailable."""
+        try:
+            async with asyncio.timeout(_LIST_SECONDS):
+                pages = [await _listed(self._api, namespace) for namespace in self._namespaces]
+        except TimeoutError as error:
+            raise SourceUnavailable(f"listing Providers took longer than {_LIST_SECONDS:g} s") from error
+        return [parse_provider(manifest) for items in pages for manifest in items]
+
+    async def publish(
+        self, ref: ProviderRef, uid: str, status: ProviderStatus, events: Sequence[ProviderEvent]
+    ) -> None:
+        """Write the status, if it differs, and send the events. Raises SourceUnavailable.
+
+        A Provider that is gone, or another one of the same name, is left alone.
+        """
+        for attempt in range(_WRITE_ATTEMPTS):
+            if attempt:
+                await asyncio.sleep(_WRITE_PAUSE_SECONDS * attempt * random.uniform(0.5, 1.5))
+            live = await self._read(ref)
+            if live is None or live["metadata"].get("uid") != uid:
+                return
+            try:
+                await self._write(ref, live, status)
+            except NotFound:
+                return
+            except Conflict:
+                continue
+            await send_events(self._api, ref, uid, events)
+            return
+        raise SourceUnavailable(
+            f"the status of {ref} was changed by others {_WRITE_ATTEMPTS} times while it was written"
+        )
+
+    async def _write(self, ref: ProviderRef, live: Manifest, status: ProviderStatus) -> None:
+        """Patch what differs. Raises Conflict, NotFound, SourceUnavailable."""
+        if await self._crd.get() == "ours":
+            await self._patch(ref, live, "status", own_patch(live, status))
+            return
+        live = await self._patch(ref, live, "status", foreign_patch(live, status))
+        annotations = foreign_annotations(live, status)
+        if annotations:
+            await self._patch(ref, live, None, {"metadata": {"annotations": annotations}})
+
+    async def _patch(self, ref: ProviderRef, live: Manifest, subresource: str | None, patch: Manifest) -> Manifest:
+        """The object after a merge patch that succeeds only if nobody wrote since it was read."""
+        if not patch:
+            return live
+        call = Call("patch", GROUP, VERSION, PLURAL, ref.namespace, ref.name, subresource)
+        metadata = {"uid": live["metadata"]["uid"], "resourceVersion": live["metadata"]["resourceVersion"]}
+        body = {"status": patch} if subresource else dict(patch)
+        body["metadata"] = {**body.get("metadata", {}), **metadata}
+        try:
+            answer = await ask(self._api, call, body)
+        except Refused:
+            self._crd.forget()  # another CRD than a moment ago would explain it
+            raise
+        if "embedding" in patch and subresource and "embedding" not in answer.get("status", {}):
+            self._crd.forget()
+        return answer
+
+    async def _read(self, ref: ProviderRef) -> Manifest | None:
+        try:
+            return await ask(self._api, Call("get", GROUP, VERSION, PLURAL, ref.namespace, ref.name))
+        except NotFound:
+            return None
+
+
+async def _listed(api: ApiClient, namespace: str) -> list[Manifest]:
+    for _ in range(_LIST_ATTEMPTS):
+        try:
+            return await _pages(api, namespace)
+        except Expired:
+            continue  # half a list proves nobody's absence: from the start
+    raise SourceUnavailable(f"the list of Providers in {namespace} expired {_LIST_ATTEMPTS} times before its end")
+
+
+async def _pages(api: ApiClient, namespace: str) -> list[Manifest]:
+    call = Call("list", GROUP, VERSION, PLURAL, namespace)
+    items: list[Manifest] = []
+    token = ""
+    while True:
+        query = [("limit", str(_PAGE)), *([("continue", token)] if token else [])]
+        page = await ask(api, call, query=query)
+        if not isinstance(page.get("items"), list):
+            raise SourceUnavailable(f"the API server answered {call} with something else than a list")
+        items += page["items"]
+        token = page.get("metadata", {}).get("continue") or ""
+        if not token:
+            return items
