@@ -139,7 +139,7 @@ class Reconciler:
                 await self._beside(_with(change, existing_id), view, findings)
             case Reshape(marker_id, existing_id):
                 await self._reshape(provider, _with(change, existing_id), view, marker_id, findings)
-        if not isinstance(plan, Hold | Duplicate):
+        if not isinstance(plan, Hold | Duplicate) and ConditionType.DIMENSION_SETTLED not in findings.verdicts:
             findings.say(ConditionType.DIMENSION_SETTLED, True, Reason.SETTLED, f"dimension {config.dimensions}")
 
     async def _hold(
@@ -234,6 +234,7 @@ class Reconciler:
             text = f"{error.message}; nothing was discarded and the consent is kept; {error.hint}".rstrip("; ")
             findings.say(ConditionType.DIMENSION_SETTLED, False, reason, text)
             findings.phase = Phase.HELD
+            findings.held_message = text
             return
         try:
             discarded = await reshape.reshape(self._store, change, view.applied, marker_id)
