@@ -29,6 +29,9 @@ async def create_table(conn: Conn, space_id: int, column_type: str, dimensions: 
         " project_id int not null,"
         f" embedding {column_type}({int(dimensions)}) not null)"
     )
+    # In the row itself, which every dimension that can be indexed fits into: out of line, an exact scan takes 2.7
+    # times as long and an index build 1.5 times.
+    await conn.execute(f"alter table {table(space_id)} alter column embedding set storage plain")
     await conn.execute(f"create index {table(space_id)}_project on {table(space_id)} (project_id)")
 
 
