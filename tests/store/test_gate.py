@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+
 from fixtures.engine import World, until
 
 INSERT = "insert into memory_embedding_dim_change_consent (target_dim) values ($1)"
@@ -35,7 +36,7 @@ async def test_a_dimension_edit_is_held_with_the_message_of_the_contract(
         await world.until_phase(ref, "Held")
         expected = (
             "memory: changing the embedding dimension to 128 would discard existing embeddings and requires one-shot"
-            ' consent (from=64 vectors=20 marker=none); record it via POST /admin/embedding-dimension-change'
+            " consent (from=64 vectors=20 marker=none); record it via POST /admin/embedding-dimension-change"
             ' {"target_dim":128} or INSERT INTO memory_embedding_dim_change_consent (target_dim) VALUES (128)'
         )
         condition = world.cluster.condition(ref, "DimensionSettled")
@@ -77,9 +78,12 @@ async def test_a_marker_for_another_dimension_does_not_open_the_gate_and_is_kept
         world.cluster.apply("memory", mock(128))
         await world.until_phase(ref, "Held")
         assert "marker=256" in world.cluster.condition(ref, "DimensionSettled").message
-        assert await world.value(
-            "select count(*) from memory_embedding_dim_change_consent where consumed_at is null and withdrawn_at is null"
-        ) == 1
+        assert (
+            await world.value(
+                "select count(*) from memory_embedding_dim_change_consent where consumed_at is null and withdrawn_at is null"
+            )
+            == 1
+        )
 
 
 async def test_a_revert_settles_and_withdraws_the_marker_that_matched(world: World) -> None:
@@ -190,14 +194,13 @@ async def test_a_younger_provider_with_the_same_space_is_a_duplicate(world: Worl
 async def test_a_long_reader_delays_the_change_and_is_named(world: World) -> None:
     async with world.operator(), world.worker():
         ref = await filled(world)
-        async with world.store.dedicated("a-long-report") as reader:
-            async with reader.transaction():
-                await reader.fetch("select count(*) from memory_vectors_1")
-                world.cluster.apply("memory", mock(128))
-                await world.until_phase(ref, "Held")
-                await world.fetch(INSERT, 128)
-                await until(lambda: world.cluster.condition(ref, "DimensionSettled").reason == "WaitingForLock")
-                assert "a-long-report" in world.cluster.condition(ref, "DimensionSettled").message
+        async with world.store.dedicated("a-long-report") as reader, reader.transaction():
+            await reader.fetch("select count(*) from memory_vectors_1")
+            world.cluster.apply("memory", mock(128))
+            await world.until_phase(ref, "Held")
+            await world.fetch(INSERT, 128)
+            await until(lambda: world.cluster.condition(ref, "DimensionSettled").reason == "WaitingForLock")
+            assert "a-long-report" in world.cluster.condition(ref, "DimensionSettled").message
         await until(lambda: world.cluster.statuses[ref].embedding.applied_dimensions == 128)
 
 

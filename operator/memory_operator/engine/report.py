@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections import defaultdict
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -60,6 +62,7 @@ class Reporter:
         self._last: dict[ProviderRef, ProviderStatus] = {}
         self._findings: dict[ProviderRef, tuple[ProviderObject, Findings]] = {}
         self._logged: dict[ProviderRef, int] = {}
+        self._turns: defaultdict[ProviderRef, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     def held_message(self) -> str | None:
         """The text of the oldest change held, as this process last saw it; None when nothing is."""
@@ -74,7 +77,7 @@ class Reporter:
 
     def forget(self, ref: ProviderRef) -> None:
         """Drop what is remembered of a Provider that is gone."""
-        for memory in (self._last, self._findings, self._logged):
+        for memory in (self._last, self._findings, self._logged, self._turns):
             memory.pop(ref, None)
 
     async def not_served(self, provider: ProviderObject) -> None:
@@ -95,13 +98,14 @@ class Reporter:
         elif self._logged.get(provider.ref) != findings.desired_dimensions:
             self._logged[provider.ref] = findings.desired_dimensions or 0
             log.error("%s", findings.held_message, extra={"provider": str(provider.ref)})
-        await self._publish(provider, findings)
+        await self.refresh(provider.ref)
 
     async def refresh(self, ref: ProviderRef) -> None:
-        """Publish new counts of a Provider without looking at anything outside."""
-        known = self._findings.get(ref)
-        if known:
-            await self._publish(*known)
+        """Publish what is known of a Provider with new counts, without looking at anything outside."""
+        async with self._turns[ref]:  # a refresh that began earlier must not publish older findings later
+            known = self._findings.get(ref)
+            if known:
+                await self._publish(*known)
 
     async def _publish(self, provider: ProviderObject, findings: Findings) -> None:
         async with self._store.connection() as conn:
