@@ -31,8 +31,8 @@ class Fault:
     """Keep the caller waiting until the fault is changed; then answer as if nothing had been."""
     latency_ms: float = 0
     """On top of the vendor's own."""
-    reset: Literal["before", "midway"] | None = None
-    """Cut the connection: before any byte of the reply, or in the middle of its body."""
+    reset: Literal["before", "midway", "quietly"] | None = None
+    """Cut the connection: before any byte of the reply, in the middle of its body; or end it as an idle one is."""
     truncate: bool = False
     """Half of the JSON, under a Content-Length that fits it."""
     trickle_ms: float = 0
@@ -41,6 +41,8 @@ class Fault:
     """So much of nothing, in chunks."""
     gzip_mib: int = 0
     """So much of nothing, compressed."""
+    encoding: str | None = None
+    """Name this Content-Encoding; gzip is also done."""
 
     vectors: int = 0
     """So many vectors more (or fewer) than texts."""

@@ -56,7 +56,12 @@ class VendorServer:
             writer.transport.abort()
 
     async def _one_request(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
-        head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
+        first = await reader.readexactly(1)
+        if first == b"\x16":  # a TLS handshake where TLS is not spoken
+            writer.write(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+            await writer.drain()
+            return False
+        head = (first + await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
         _, target, _ = head[0].split(" ", 2)
         headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in head[1:] if line)}
         body = await reader.readexactly(int(headers.get("content-length", 0)))
@@ -81,6 +86,8 @@ class VendorServer:
             fault = Fault()
         if fault.reset == "before":
             _reset(writer)
+            return False
+        if fault.reset == "quietly":
             return False
         said = answer(self.script, call, fault)
         wait = (self.script.latency_ms + fault.latency_ms) / 1000 - (loop.time() - arrived)
@@ -136,12 +143,15 @@ def _call(target: str, headers: dict[str, str], body: bytes) -> Call:
 
 
 async def _send(writer: asyncio.StreamWriter, said: Answer, fault: Fault) -> None:
-    body = said.body[: len(said.body) // 2] if fault.truncate else said.body
+    body = gzip.compress(said.body) if fault.encoding == "gzip" else said.body
+    body = body[: len(body) // 2] if fault.truncate else body
     extra = ""
     if not said.whole and fault.retry_after is not None:
         extra += f"Retry-After: {fault.retry_after}\r\n"
     if not said.whole and fault.location is not None:
         extra += f"Location: {fault.location}\r\n"
+    if fault.encoding is not None:
+        extra += f"Content-Encoding: {fault.encoding}\r\n"
     # A cookie, as some vendors set: it must not come back.
     extra += "Set-Cookie: session=of-another-provider; Path=/\r\n"
     writer.write(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
 
 import numpy as np
@@ -34,15 +35,20 @@ def assemble(
         raise BadReply(f"{source} returned {len(rows)} vectors for {count} texts", hint=_NOTHING_WRITTEN)
     expected = dimensions if dimensions is not None else len(rows[0])
     vectors = np.empty((count, expected), dtype=np.float32)
-    # A JSON number may exceed 32 bits: it becomes infinite here and is refused as such below.
-    with np.errstate(over="ignore"):
-        for number, row in enumerate(rows):
-            if len(row) != expected:  # compared first: numpy would broadcast a vector of length 1
-                raise _wrong_length(source, len(row), expected, declared=dimensions is not None)
-            try:
-                vectors[number] = row
-            except (TypeError, ValueError, OverflowError):
-                raise BadReply(f"{source} returned a vector that holds something else than numbers") from None
+    one_row = struct.Struct(f"={expected}f")
+    for number, row in enumerate(rows):
+        if len(row) != expected:  # compared first: numpy would stretch a vector of length 1
+            raise _wrong_length(source, len(row), expected, declared=dimensions is not None)
+        if isinstance(row, np.ndarray):
+            vectors[number] = row
+            continue
+        try:
+            # Half the time of numpy's own conversion of a list, and stricter: no strings, no null.
+            one_row.pack_into(vectors.data, number * one_row.size, *row)
+        except (struct.error, OverflowError):
+            raise BadReply(
+                f"{source} returned a vector with a value that is not a 32-bit number", hint=_NOTHING_WRITTEN
+            ) from None
     return check(vectors, count=count, dimensions=dimensions, source=source)
 
 
@@ -54,7 +60,7 @@ def check(vectors: NDArray[np.float32], *, count: int, dimensions: int | None, s
     if actual == 0 or (dimensions is not None and actual != dimensions):
         raise _wrong_length(source, actual, dimensions or 1, declared=dimensions is not None)
     if not np.isfinite(vectors).all():
-        raise BadReply(f"{source} returned a vector with a value that is not a number", hint=_NOTHING_WRITTEN)
+        raise BadReply(f"{source} returned a vector with a value that is not a 32-bit number", hint=_NOTHING_WRITTEN)
     if not vectors.any(axis=1).all():
         raise BadReply(f"{source} returned a vector of zeros", hint=_NOTHING_WRITTEN)
     return vectors

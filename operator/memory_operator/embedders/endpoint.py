@@ -85,9 +85,7 @@ def _checked_headers(headers: Mapping[str, str]) -> dict[str, str]:
                 f"The name of header {number} cannot be used in HTTP", hint="Correct it in spec.headers."
             )
         if name.lower() in _FRAMING:
-            raise ConfigurationError(
-                f"Header {name} cannot be set by a Provider", hint="Remove it from spec.headers."
-            )
+            raise ConfigurationError(f"Header {name} cannot be set by a Provider", hint="Remove it from spec.headers.")
         # The value is checked here because the HTTP library would quote it in its error.
         if value and not _HEADER_VALUE.fullmatch(value):
             raise ConfigurationError(

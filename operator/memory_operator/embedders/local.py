@@ -48,9 +48,7 @@ class LocalEmbedder:
     def __repr__(self) -> str:
         return f"<embedder local {MODEL} {self._length}>"
 
-    async def embed(
-        self, texts: Sequence[str], *, mode: Mode, timeout: float, dimensions: int | None
-    ) -> Embeddings:
+    async def embed(self, texts: Sequence[str], *, mode: Mode, timeout: float, dimensions: int | None) -> Embeddings:
         """Embed `texts`: see `Embedder.embed`. The first call in a process also loads the model, in about 1 s.
 
         Raises:

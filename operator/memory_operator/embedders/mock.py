@@ -33,9 +33,7 @@ class MockEmbedder:
     def __repr__(self) -> str:
         return f"<embedder mock {self._config.model!r}>"
 
-    async def embed(
-        self, texts: Sequence[str], *, mode: Mode, timeout: float, dimensions: int | None
-    ) -> Embeddings:
+    async def embed(self, texts: Sequence[str], *, mode: Mode, timeout: float, dimensions: int | None) -> Embeddings:
         """Embed `texts`: see `Embedder.embed`. Tokens are counted as words, at least one a text."""
         vectors = np.zeros((len(texts), self._length), dtype=np.float32)
         tokens = 0

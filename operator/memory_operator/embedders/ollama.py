@@ -37,9 +37,7 @@ class OllamaEmbedder:
     def __repr__(self) -> str:
         return f"<embedder ollama {self._config.model!r} at {self._endpoint.host}>"
 
-    async def embed(
-        self, texts: Sequence[str], *, mode: Mode, timeout: float, dimensions: int | None
-    ) -> Embeddings:
+    async def embed(self, texts: Sequence[str], *, mode: Mode, timeout: float, dimensions: int | None) -> Embeddings:
         """Embed `texts`: see `Embedder.embed`."""
         if not texts:
             return Embeddings(np.empty((0, dimensions or 0), dtype=np.float32), None)
@@ -57,7 +55,8 @@ class OllamaEmbedder:
         host = self._endpoint.host
         async with answer_within(timeout, host):
             cap = reply_cap(len(texts), dimensions)
-            reply = await self._wire.post(self._endpoint, to_json(request), ca_pem=self._ca_pem, cap=cap)
+            body = to_json(request)
+            reply = await self._wire.post(self._endpoint, body, ca_pem=self._ca_pem, cap=cap, timeout=timeout)
             if not reply.ok:
                 raise self._refusal(reply)
             if len(reply.body) >= IN_A_THREAD_FROM_BYTES:

@@ -30,9 +30,7 @@ class Embeddings:
 class Embedder(Protocol):
     """Turns texts into vectors under one configuration. Safe to call concurrently on its pool's event loop."""
 
-    async def embed(
-        self, texts: Sequence[str], *, mode: Mode, timeout: float, dimensions: int | None
-    ) -> Embeddings:
+    async def embed(self, texts: Sequence[str], *, mode: Mode, timeout: float, dimensions: int | None) -> Embeddings:
         """Embed all of `texts` or raise; there is no partial answer.
 
         Args:

@@ -6,7 +6,8 @@ import asyncio
 import http.cookiejar
 import socket
 import ssl
-from collections.abc import AsyncIterator, Iterator, Mapping
+import zlib
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 
@@ -16,6 +17,9 @@ from memory_operator.embedders.endpoint import Endpoint
 from memory_operator.errors import BadReply, ConfigurationError, EmbedderUnreachable
 
 CONNECT_SECONDS = 10.0
+CONNECT_SHARE = 0.45
+"""Part of a call's time that TCP, and then TLS, may take at most: each ends by its own limit before the call's
+does. A TLS handshake that is cancelled from outside leaves its socket open (httpcore closes it on errors only)."""
 MAX_CONNECTIONS = 256
 KEEPALIVE_CONNECTIONS = 64
 KEEPALIVE_SECONDS = 30.0
@@ -75,24 +79,25 @@ class Wire:
         if ca_pem not in self._lines:
             self._lines[ca_pem] = _Line(_client(ca_pem))
 
-    async def post(self, endpoint: Endpoint, body: bytes, *, ca_pem: str | None, cap: int) -> Reply:
+    async def post(self, endpoint: Endpoint, body: bytes, *, ca_pem: str | None, cap: int, timeout: float) -> Reply:
         """Post JSON and read the reply, at most `cap` bytes of it.
 
-        The caller bounds the time with `answer_within`.
+        The caller bounds the whole time with `answer_within(timeout)`; here it bounds the connecting only.
 
         Raises:
             EmbedderUnreachable: no whole reply came back.
             BadReply: the reply is larger than `cap` or its compression is broken.
         """
+        connect = min(CONNECT_SECONDS, timeout * CONNECT_SHARE)
         async with self._client(ca_pem) as client:
-            with _told_plainly(endpoint.host):
+            with _told_plainly(endpoint.host, connect):
                 try:
-                    return await _exchange(client, endpoint, body, cap)
+                    return await _exchange(client, endpoint, body, cap, connect)
                 except httpx.RemoteProtocolError as lost:
-                    # The server closed a kept connection just as we used it: it has not seen the request.
+                    # Most often the server closed a kept connection just as we used it. Once more, on a new one.
                     if not str(lost).startswith("Server disconnected without sending"):
                         raise
-                    return await _exchange(client, endpoint, body, cap)
+                    return await _exchange(client, endpoint, body, cap, connect)
 
     async def aclose(self) -> None:
         """Close all connections."""
@@ -152,7 +157,7 @@ def _client(ca_pem: str | None) -> httpx.AsyncClient:
             verify=verify,
             # A redirect could carry the key and the texts to somebody else.
             follow_redirects=False,
-            timeout=httpx.Timeout(None, connect=CONNECT_SECONDS),
+            timeout=None,  # noqa: S113 - `answer_within` bounds the whole, `_exchange` the connecting
             limits=httpx.Limits(
                 max_connections=MAX_CONNECTIONS,
                 max_keepalive_connections=KEEPALIVE_CONNECTIONS,
@@ -170,19 +175,22 @@ def _client(ca_pem: str | None) -> httpx.AsyncClient:
         ) from None
 
 
-async def _exchange(client: httpx.AsyncClient, endpoint: Endpoint, body: bytes, cap: int) -> Reply:
+async def _exchange(client: httpx.AsyncClient, endpoint: Endpoint, body: bytes, cap: int, connect: float) -> Reply:
     headers = {"content-type": "application/json", **endpoint.headers}
-    async with client.stream("POST", endpoint.url, content=body, headers=headers) as response:
+    limit = httpx.Timeout(None, connect=connect)
+    async with client.stream("POST", endpoint.url, content=body, headers=headers, timeout=limit) as response:
         if not response.is_success:
             return Reply(response.status_code, response.headers, await _beginning(response))
         declared = response.headers.get("content-length", "")
         if declared.isdecimal() and int(declared) > cap:
             raise _too_large(endpoint.host, cap)
+        unpack = _unpacker(response, endpoint.host)
         chunks: list[bytes] = []
-        size = 0
-        async for chunk in response.aiter_bytes():
-            size += len(chunk)
-            if size > cap:
+        left = cap
+        async for raw in response.aiter_raw():
+            chunk = unpack(raw, left + 1)
+            left -= len(chunk)
+            if left < 0:
                 raise _too_large(endpoint.host, cap)
             chunks.append(chunk)
         return Reply(response.status_code, response.headers, b"".join(chunks))
@@ -190,11 +198,32 @@ async def _exchange(client: httpx.AsyncClient, endpoint: Endpoint, body: bytes, 
 
 async def _beginning(response: httpx.Response) -> bytes:
     start = b""
-    async for chunk in response.aiter_bytes():
+    async for chunk in response.aiter_raw():
         start += chunk
         if len(start) >= ERROR_BODY_BYTES:
             break
     return start[:ERROR_BODY_BYTES]
+
+
+def _unpacker(response: httpx.Response, host: str) -> Callable[[bytes, int], bytes]:
+    """What makes at most so many bytes of a piece of the body. We ask for no compression; gzip may come all the same.
+
+    httpx unpacks without a limit, and through as many layers as a hostile reply names.
+    """
+    encoding = response.headers.get("content-encoding", "identity").lower()
+    if encoding == "identity":
+        return lambda raw, _: raw
+    if encoding != "gzip":
+        raise BadReply(f"{host} sent a compressed reply, which was not asked for")
+    unzip = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
+
+    def unpack(raw: bytes, limit: int) -> bytes:
+        try:
+            return unzip.decompress(raw, limit)
+        except zlib.error:
+            raise BadReply(f"{host} sent a reply whose compression is broken") from None
+
+    return unpack
 
 
 def _too_large(host: str, cap: int) -> BadReply:
@@ -205,12 +234,10 @@ def _too_large(host: str, cap: int) -> BadReply:
 
 
 @contextmanager
-def _told_plainly(host: str) -> Iterator[None]:
+def _told_plainly(host: str, connect: float) -> Iterator[None]:
     """Turn httpx's errors into ours. `from None`: some of httpx's texts quote headers."""
     try:
         yield
-    except httpx.DecodingError:
-        raise BadReply(f"{host} sent a reply whose compression is broken") from None
     except httpx.ProxyError:
         raise EmbedderUnreachable(
             f"The proxy in front of {host} refused the connection",
@@ -218,7 +245,7 @@ def _told_plainly(host: str) -> Iterator[None]:
         ) from None
     except httpx.ConnectTimeout:
         raise EmbedderUnreachable(
-            f"{host} did not accept a connection within {CONNECT_SECONDS:g} s",
+            f"{host} did not accept a connection within {connect:.2g} s",
             hint="Check the base URL and the network policy between here and there.",
         ) from None
     except httpx.ConnectError as failed:
