@@ -16,14 +16,20 @@ from kubernetes.aio.config import ConfigException, load_kube_config
 from kubernetes.aio.config.incluster_config import InClusterConfigLoader
 
 from memory_operator.errors import ConfigurationError
+from memory_operator.logs import get_logger
+
+log = get_logger(__name__)
 
 SERVICE_ACCOUNT_FOLDER = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
-_REFRESH_SECONDS = 30.0
+TOKEN_SECONDS = 30.0
 """How long a token that was read is used before its file is read again; kubelet renews it long before it ends."""
 _LOAD_SECONDS = 20.0
 """How long an exec plugin of a kubeconfig may take to say who we are."""
 _TOKEN = "BearerToken"
+
+_LOAD_ERRORS = (ConfigException, OSError, ValueError, LookupError, TypeError, AttributeError, yaml.YAMLError)
+"""What the client's loaders let through for a file that is not what they expect; OSError covers TimeoutError."""
 
 Reload = Callable[[Configuration], Coroutine[Any, Any, None]]
 
@@ -37,13 +43,15 @@ class Pod:
 
 
 @asynccontextmanager
-async def open_api(kubeconfig: Path | None, *, pod: Pod | None = None) -> AsyncIterator[ApiClient]:
+async def open_api(
+    kubeconfig: Path | None, *, pod: Pod | None = None, token_seconds: float = TOKEN_SECONDS
+) -> AsyncIterator[ApiClient]:
     """A client of the API server, for the running event loop only.
 
     Without a kubeconfig it is the pod's ServiceAccount; an ambient kubeconfig is never read. A token that comes from
-    a file is read again every _REFRESH_SECONDS. Raises ConfigurationError.
+    a file is read again after token_seconds. Raises ConfigurationError.
     """
-    api = ApiClient(await configure(kubeconfig, pod=pod))
+    api = ApiClient(await configure(kubeconfig, pod=pod, token_seconds=token_seconds))
     api.user_agent = "memory-operator"
     try:
         yield api
@@ -51,7 +59,9 @@ async def open_api(kubeconfig: Path | None, *, pod: Pod | None = None) -> AsyncI
         await api.close()
 
 
-async def configure(kubeconfig: Path | None, *, pod: Pod | None = None) -> Configuration:
+async def configure(
+    kubeconfig: Path | None, *, pod: Pod | None = None, token_seconds: float = TOKEN_SECONDS
+) -> Configuration:
     """Address, CA and credential of the API server, as open_api uses them. Raises ConfigurationError."""
     reload = _from_file(kubeconfig) if kubeconfig is not None else _from_pod(pod or Pod())
     configuration = Configuration()
@@ -60,15 +70,15 @@ async def configure(kubeconfig: Path | None, *, pod: Pod | None = None) -> Confi
     try:
         async with asyncio.timeout(_LOAD_SECONDS):
             await reload(configuration)
-    except TimeoutError as error:
-        raise ConfigurationError(f"{kubeconfig}: no credential within {_LOAD_SECONDS:g} s") from error
-    except (ConfigException, OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
+    except TimeoutError:
+        raise ConfigurationError(f"{kubeconfig}: no credential within {_LOAD_SECONDS:g} s") from None
+    except _LOAD_ERRORS as error:
         raise _unusable(kubeconfig, error) from None
     if configuration.tls_server_name:  # the watch's sessions have no place for it
         raise ConfigurationError(
             f"{kubeconfig}: tls-server-name is not supported", hint="use the certificate's name"
         )
-    configuration.refresh_api_key_hook = _refreshing(reload)  # type: ignore[assignment] # declared as None only
+    configuration.refresh_api_key_hook = _refreshing(reload, token_seconds)  # type: ignore[assignment] # declared as None only
     return configuration
 
 
@@ -83,7 +93,7 @@ def namespace_of(kubeconfig: Path | None, *, pod: Pod | None = None) -> str:
         config = yaml.safe_load(kubeconfig.read_text())
         chosen = [each["context"] for each in config["contexts"] if each["name"] == config["current-context"]]
         return str(chosen[0].get("namespace") or "default")
-    except (OSError, ValueError, LookupError, TypeError, AttributeError, yaml.YAMLError) as error:
+    except _LOAD_ERRORS as error:
         raise _unusable(kubeconfig, error) from None
 
 
@@ -112,16 +122,21 @@ def _from_file(kubeconfig: Path) -> Reload:
     return reload
 
 
-def _refreshing(reload: Reload) -> Callable[[Configuration], Coroutine[Any, Any, None]]:
+def _refreshing(reload: Reload, seconds: float) -> Callable[[Configuration], Coroutine[Any, Any, None]]:
     read_at = asyncio.get_running_loop().time()
 
     async def refresh(configuration: Configuration) -> None:
         nonlocal read_at
         now = asyncio.get_running_loop().time()
-        if now - read_at >= _REFRESH_SECONDS:
+        if now - read_at < seconds:
+            return
+        read_at = now
+        try:
             async with asyncio.timeout(_LOAD_SECONDS):
                 await reload(configuration)
-            read_at = now
+        except _LOAD_ERRORS as error:
+            # The token at hand may be good for a while yet; where it is not, the API server says so.
+            log.warning("the API server's credential cannot be read anew (%s)", type(error).__name__)
 
     return refresh
 
