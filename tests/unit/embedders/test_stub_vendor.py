@@ -1,0 +1,58 @@
+"""The stub itself, where a test or a bench would be wrong if it were."""
+
+from __future__ import annotations
+
+import base64
+import json
+
+import numpy as np
+import pytest
+
+from memory_operator.errors import RateLimited, RequestRejected
+from memory_operator.plan.space import CallConfig
+from vendor import Fault, StubVendor, VendorProcess
+from vendor.vectors import Codebook
+
+TEXTS = ["one", "two", "three"]
+
+
+@pytest.mark.parametrize("dimensions", [1, 5, 64, 256, 768, 1536])
+def test_each_way_to_write_a_vector_gives_the_same_vector(dimensions):
+    codebook = Codebook("m", dimensions)
+    vector = codebook.vector("a text")
+    assert vector.shape == (dimensions,)
+    np.testing.assert_array_equal(np.frombuffer(base64.b64decode(codebook.base64("a text")), "<f4"), vector)
+    np.testing.assert_array_equal(np.array(json.loads(codebook.numbers("a text")), np.float32), vector)
+
+
+async def test_a_vendor_in_a_process_of_its_own_gives_the_same_vectors_and_takes_orders(make):
+    with VendorProcess(dimensions=48) as process:
+        embedder = make("key", base_url=process.base_url)
+        answer = await embedder.embed(TEXTS, mode="document", timeout=10, dimensions=48)
+        expected = [StubVendor(48).vector(text, "m") for text in TEXTS]
+        np.testing.assert_array_equal(answer.vectors, expected)
+        assert (process.seen()["count"], process.seen()["texts"]) == (1, 3)
+
+        process.set(fault=Fault(status=429, times=1))
+        with pytest.raises(RateLimited):
+            await embedder.embed(TEXTS, mode="document", timeout=10, dimensions=48)
+        await embedder.embed(TEXTS, mode="document", timeout=10, dimensions=48)
+        process.forget()
+        assert process.seen()["count"] == 0
+
+
+async def test_of_several_faults_the_first_that_applies_is_taken(make, vendor):
+    vendor.fault = [Fault(status=429, containing="one", times=1), Fault(no_usage=True)]
+    with pytest.raises(RateLimited):
+        await make().embed(TEXTS, mode="document", timeout=10, dimensions=48)
+    assert (await make().embed(TEXTS, mode="document", timeout=10, dimensions=48)).tokens is None
+
+
+async def test_a_vendor_with_models_of_its_own_knows_no_others(pool):
+    with StubVendor(models={"small": 24, "large": 96}) as vendor:
+        config = CallConfig(namespace="a", type="openai", model="large", base_url=vendor.base_url)
+        answer = await pool.embedder(config, None, None).embed(TEXTS, mode="query", timeout=10, dimensions=96)
+        assert answer.vectors.shape == (3, 96)
+        unknown = config.model_copy(update={"model": "medium"})
+        with pytest.raises(RequestRejected, match="no model 'medium'"):
+            await pool.embedder(unknown, None, None).embed(TEXTS, mode="query", timeout=10, dimensions=None)
