@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from memory_operator import metrics
 from memory_operator.engine.switch import switch
 from memory_operator.logs import get_logger
 from memory_operator.store import activity, index, jobs, providers, registry, spaces
@@ -45,6 +46,7 @@ async def _complete(store: Store, job: Job) -> None:
         if row and row.beside_space_id == space.id and row.activation == "Automatic":
             await switch(conn, row, space, WORKER)
         await registry.announce(conn)
+    metrics.SPACES_COMPLETED.inc()
     log.info("space %s is ready", space.embedding_version, extra={"provider": str(space.ref)})
 
 

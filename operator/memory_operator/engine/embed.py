@@ -49,6 +49,8 @@ async def embed_batch(embedder: Embedder, texts: Sequence[str], dimensions: int,
                 [texts[place] for place in places], mode="document", timeout=timeout, dimensions=dimensions
             )
         except (RequestRejected, BadReply) as error:
+            if isinstance(error, RequestRejected) and not error.about_the_texts:
+                raise
             if len(places) > 1:
                 middle = len(places) // 2
                 waiting += [places[middle:], places[:middle]]

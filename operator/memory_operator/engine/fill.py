@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from memory_operator import metrics
 from memory_operator.embedders import batch_limit
 from memory_operator.engine.connect import Connector
 from memory_operator.engine.embed import EmbeddedBatch, embed_batch
@@ -66,13 +67,15 @@ class Filler:
                 return False
             batch = await self._embed(space, chunks)
             async with self._store.transaction() as conn:
-                await _store_batch(conn, space, chunks, batch)
+                stored = await _store_batch(conn, space, chunks, batch)
                 await jobs.settle_pending(conn, space.id, [chunk.id for chunk in chunks])
                 await jobs.note_trouble(conn, space.id, None, None)
+            _measure(stored, batch)
         return True
 
     async def note_trouble(self, space_id: int, trouble: MemoryOperatorError) -> None:
         """Keep why an embedder gives no vectors where the operator finds it."""
+        metrics.FILL_TROUBLES.labels(type(trouble).__name__).inc()
         async with self._store.transaction() as conn:
             text = f"{trouble.message}; {trouble.hint}" if trouble.hint else trouble.message
             await jobs.note_trouble(conn, space_id, type(trouble).__name__, text)
@@ -95,6 +98,7 @@ class Filler:
                 stored = await _store_batch(conn, space, chunks, batch)
                 await jobs.note_trouble(conn, space.id, None, None)
                 await jobs.advance(conn, lease, after_id, stored, batch.tokens)
+            _measure(stored, batch)
 
     async def _embed(self, space: Space, chunks: Sequence[StoredChunk]) -> EmbeddedBatch:
         texts = await self._keys.chunk_texts(self._store, chunks)
@@ -152,3 +156,9 @@ async def _store_batch(conn: Conn, space: Space, chunks: Sequence[StoredChunk], 
         await jobs.quarantine(conn, space.id, chunks[place].id, reason)
     await registry.count(conn, {space.id: stored})
     return stored
+
+
+def _measure(stored: int, batch: EmbeddedBatch) -> None:
+    metrics.FILL_VECTORS.inc(stored)
+    metrics.FILL_TOKENS.inc(batch.tokens or 0)
+    metrics.FILL_QUARANTINED.inc(len(batch.refused))

@@ -6,6 +6,7 @@ import asyncio
 import random
 from datetime import UTC, datetime
 
+from memory_operator import metrics
 from memory_operator.contract.provider import ProviderSpec
 from memory_operator.contract.resource import ProviderObject, ProviderRef
 from memory_operator.contract.status import ConditionType, Phase, Reason
@@ -79,7 +80,9 @@ class Reconciler:
             async with locks.provider_lock(self._store, ref, _LOCK_WAIT_SECONDS):
                 if not await self.observe(provider):
                     return None
-                findings = await self._settle(provider)
+                with metrics.RECONCILE_SECONDS.time():
+                    findings = await self._settle(provider)
+                metrics.RECONCILES.labels(str(findings.phase or "Settled")).inc()
                 await self._report.publish(provider, findings)
                 return findings.retry_after
         except SupersededError:
@@ -238,6 +241,7 @@ class Reconciler:
             return
         try:
             discarded = await reshape.reshape(self._store, change, view.applied, marker_id)
+            metrics.VECTORS_DISCARDED.inc(discarded)
         except NeedsConsent as error:
             raise SupersededError from error  # held again at the next look
         log.info(
