@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 
+import aiohttp
 import kopf
 from kubernetes.aio.client import ApiClient
 
@@ -27,7 +28,7 @@ from memory_operator.logs import get_logger
 log = get_logger(__name__)
 
 _FIRST_PAUSE_SECONDS = 1.0
-_LAST_PAUSE_SECONDS = 20.0
+_LAST_PAUSE_SECONDS = 5.0
 _HEALTHY_SECONDS = 60.0
 """A run of kopf that lasted so long ended for a new reason: the pauses start small again."""
 _STOP_SECONDS = 10.0
@@ -47,7 +48,7 @@ async def run_kopf(
     Waits for the API server and for the CRD as long as it takes, and survives the loss of both. The operator is only
     ever called on the event loop that called this. Raises ConfigurationError.
     """
-    logging.getLogger("kopf._core.reactor.running").addFilter(_is_no_remark_on_signals)
+    _quieten_kopf()
     waiting, loop = _Waiting(), asyncio.get_running_loop()
     async with open_api(kubeconfig, pod=pod) as api:
         while not stop.is_set():
@@ -166,8 +167,10 @@ class KopfThread:
     def _run(self, owner: asyncio.AbstractEventLoop, ended: asyncio.Event) -> None:
         try:
             asyncio.run(self._main())
-        except Exception as error:  # noqa: BLE001 - whatever ends kopf, run_kopf starts it again
+        except Exception as error:
             self.ended_with = type(error).__name__
+            if not _is_of_the_server(error):
+                log.exception("kopf failed")
         finally:
             with suppress(RuntimeError):  # the owner's loop is closed: it no longer waits
                 owner.call_soon_threadsafe(ended.set)
@@ -187,6 +190,18 @@ class KopfThread:
         )
 
 
-def _is_no_remark_on_signals(record: logging.LogRecord) -> bool:
-    """False for kopf's warning that it takes no signals in a thread: that is what we want of it."""
-    return not record.getMessage().startswith("OS signals are ignored")
+def _is_of_the_server(error: Exception) -> bool:
+    """Whether a refusal or an outage of the API server ended kopf, rather than a mistake in it or in us."""
+    # kopf's own class for an answer ≥ 400 is private; it is always raised from aiohttp's.
+    ordinary = (kopf.LoginError, aiohttp.ClientError, OSError)
+    return isinstance(error, ordinary) or isinstance(error.__cause__, ordinary)
+
+
+def _quieten_kopf() -> None:
+    """Keep out of the logs what kopf says of ordinary things; why a run of it ended is told here instead."""
+    # Each attempt of each request while the API server is away, as an error: the operator's listing says it better.
+    logging.getLogger("kopf._cogs.clients").setLevel(logging.CRITICAL)
+    # The same traceback at each level that it passes, and that we like being without signals.
+    logging.getLogger("kopf._core.reactor").setLevel(logging.CRITICAL)
+    logging.getLogger("kopf._core.engines").setLevel(logging.CRITICAL)
+    logging.getLogger("kopf.activities").setLevel(logging.WARNING)
