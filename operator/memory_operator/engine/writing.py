@@ -27,6 +27,7 @@ T = TypeVar("T")
 _LABEL_CHARS = 200
 _MAX_TAGS = 64
 _MAX_SUMMARY_CHARS = 20_000
+_MAX_METADATA_CHARS = 65_536
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,7 @@ async def prepare(memory: NewMemory, key: DataKey) -> Prepared:
         texts = tuple(chunk(preprocess(memory.text)))
         return Prepared(memory, texts, tuple(key.content_hash(text) for text in texts), metadata)
 
-    return await _off_loop(len(memory.text), cut)
+    return await in_a_thread_if_long(len(memory.text), cut)
 
 
 async def seal(
@@ -105,7 +106,7 @@ async def seal(
         ]
         return version, chunks
 
-    return await _off_loop(len(memory.text), sealed)
+    return await in_a_thread_if_long(len(memory.text), sealed)
 
 
 def opened(sealed: bytes | None, key: DataKey, place: Place) -> str | None:
@@ -129,9 +130,12 @@ def _json(metadata: Mapping[str, Any] | None) -> str | None:
     if metadata is None:
         return None
     try:
-        return json.dumps(metadata, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        text = json.dumps(metadata, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     except (ValueError, TypeError, RecursionError) as error:
         raise InvalidInput("metadata holds something that JSON cannot", hint="NaN is not JSON, for example") from error
+    if len(text) > _MAX_METADATA_CHARS:
+        raise InvalidInput(f"metadata has at most {_MAX_METADATA_CHARS} characters as JSON", hint="shorten it")
+    return text
 
 
 def _check(memory: NewMemory) -> None:
@@ -156,5 +160,6 @@ def _check_labels(field: str, labels: Sequence[str]) -> None:
             )
 
 
-async def _off_loop(chars: int, work: Callable[[], T]) -> T:
+async def in_a_thread_if_long(chars: int, work: Callable[[], T]) -> T:
+    """Run what takes time with the length of a text without holding up the event loop."""
     return await asyncio.to_thread(work) if chars >= _IN_A_THREAD_FROM_CHARS else work()

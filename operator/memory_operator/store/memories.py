@@ -102,7 +102,8 @@ _FROM = "from memory_entries e join memory_projects p on p.id = e.project_id"
 
 
 def _version(row: Any) -> Version:
-    return Version(**{**dict(row), "tags": tuple(row["tags"])})
+    fields = dict(row)
+    return Version(**{**fields, "tags": tuple(fields["tags"])})
 
 
 async def current(conn: Conn, tenant_id: int, canonical_id: UUID) -> Version | None:
@@ -293,32 +294,38 @@ async def erase(conn: Conn, canonical_id: UUID) -> tuple[Erased, dict[int, int]]
 _SPACE_NAMES = "select id, embedding_version from memory_embedding_spaces order by id"
 
 
+LONGEST_SHOWN_BYTES = 65_536
+"""A query's results show what its author wrote up to this size, and the chunk that was found beyond it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A memory that is to be shown as the result of a query: its version, and the text that was found."""
+    """A memory that is to be shown as the result of a query."""
 
     version: Version
+    """Its input is here only where it is one chunk long, and of at most LONGEST_SHOWN_BYTES."""
     ordinal: int
     """Number of the chunk that was found."""
     chunk: bytes
     """Sealed text of it."""
-    whole: bool
-    """Whether the memory has no other chunk."""
 
 
 async def found(conn: Conn, chunk_ids: Sequence[int]) -> dict[int, Found]:
     """Memories by the chunks they were found by; without those that were replaced or forgotten meanwhile."""
+    columns = _COLUMNS.replace(
+        "e.input",
+        "case when octet_length(e.input) <= $2 and not exists (select from memory_chunks o"
+        " where o.entry_id = c.entry_id and o.ordinal <> c.ordinal) then e.input end as input",
+    )
     rows = await conn.fetch(
-        f"select {_COLUMNS}, c.id as chunk_id, c.ordinal, c.text, not exists (select from memory_chunks o"
-        "  where o.entry_id = c.entry_id and o.ordinal <> c.ordinal) as whole"
-        f" from memory_chunks c join memory_entries e on e.id = c.entry_id join memory_projects p"
-        " on p.id = e.project_id where c.id = any($1) and c.live and e.current and not e.tombstone",
+        f"select {columns}, c.id as chunk_id, c.ordinal, c.text {_FROM} join memory_chunks c on c.entry_id = e.id"
+        " where c.id = any($1) and c.live and e.current and not e.tombstone",
         list(chunk_ids),
+        LONGEST_SHOWN_BYTES,
     )
     shown: dict[int, Found] = {}
     for row in rows:
         fields = dict(row)
-        chunk_id, ordinal = fields.pop("chunk_id"), fields.pop("ordinal")
-        chunk, whole = fields.pop("text"), fields.pop("whole")
-        shown[chunk_id] = Found(_version(fields), ordinal, chunk, whole)
+        chunk_id, ordinal, chunk = fields.pop("chunk_id"), fields.pop("ordinal"), fields.pop("text")
+        shown[chunk_id] = Found(_version(fields), ordinal, chunk)
     return shown

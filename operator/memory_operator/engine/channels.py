@@ -1,0 +1,216 @@
+"""The channels of a query: each within its time limit, each saying what it found or why it did not."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memory_operator.engine.connect import Connector
+from memory_operator.errors import MemoryOperatorError, StoreUnavailable
+from memory_operator.logs import get_logger
+from memory_operator.memory.terms import asked
+from memory_operator.plan.coverage import coverage
+from memory_operator.store import registry, search, spaces
+from memory_operator.store.pool import Store
+from memory_operator.store.search import Filters, Hit, SpaceVanished, TookTooLong
+from memory_operator.store.spaces import Space
+
+log = get_logger(__name__)
+
+EMBED_SECONDS = 2.0
+"""Limit of embedding a query, a repetition included; after it the other channels answer alone."""
+
+CHANNEL_SECONDS = 0.5
+"""Limit of one channel's search, without the embedding."""
+
+_ON_THE_SERVER = 0.9
+"""Share of the limit after which the server ends a statement: cheaper than to cancel it from here."""
+
+_SLACK_SECONDS = 0.1
+_SIZE_SECONDS = 30.0
+_SIZES_KEPT = 10_000
+
+SemanticStatus = Literal["ok", "filling", "no_active_space", "embedder_unavailable", "disabled"]
+ChannelStatus = Literal["ok", "timeout", "unavailable", "skipped"]
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """The active space as a query found it, once."""
+
+    space: Space | None
+    status: SemanticStatus
+    reason: str | None = None
+    coverage: float | None = None
+    """Given while the space is being filled."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """What is looked for, and where."""
+
+    project_id: int
+    text: str
+    """Preprocessed."""
+    limit: int
+    filters: Filters
+
+
+@dataclass(slots=True)
+class Channel:
+    """What one channel found."""
+
+    status: ChannelStatus = "skipped"
+    hits: Sequence[Hit] = ()
+    seconds: float = 0.0
+
+
+@dataclass(slots=True)
+class Semantic(Channel):
+    """What the semantic channel found, and in which space."""
+
+    resolved: Resolved = field(default_factory=lambda: Resolved(None, "no_active_space"))
+    embed_seconds: float = 0.0
+
+    def failed(self, status: SemanticStatus, reason: str) -> None:
+        """Note why there is nothing from this channel."""
+        self.resolved = Resolved(self.resolved.space, status, reason, self.resolved.coverage)
+
+
+async def resolve(store: Store) -> Resolved:
+    """The space that queries read now, with its coverage while it is being filled. Raises StoreUnavailable."""
+    async with store.connection() as conn:
+        space = await spaces.active(conn)
+        if space is None:
+            why = (await registry.read(conn)).inactive_reason
+            return Resolved(None, "disabled" if why == "disabled" else "no_active_space", why)
+        if space.state == "ready":
+            return Resolved(space, "ok")
+        counted, quarantined = await registry.counted(conn), await spaces.quarantined(conn)
+    share = coverage(counted.get(space.id, 0), counted.get(registry.CHUNKS, 0), quarantined.get(space.id, 0))
+    return Resolved(space, "filling", None, share)
+
+
+class Channels:
+    """Searches for one process. One for each event loop."""
+
+    def __init__(self, store: Store, connector: Connector) -> None:
+        self._store = store
+        self._connector = connector
+        self._small: dict[tuple[int, int], tuple[float, bool]] = {}
+
+    async def fulltext(self, asking: Asking) -> Channel:
+        """The memories with the query's words."""
+        channel = Channel()
+        words = asked(asking.text)
+
+        async def read() -> list[Hit]:
+            async with search.bounded(self._store, CHANNEL_SECONDS * _ON_THE_SERVER) as conn:
+                return await search.fulltext(conn, asking.project_id, words, asking.limit, asking.filters)
+
+        await _within_limit(channel, read)
+        return channel
+
+    async def semantic(self, asking: Asking, text: str, resolved: Resolved) -> Semantic:
+        """The memories nearest to a text in the active space; once more when that space vanished meanwhile."""
+        channel = Semantic(resolved=resolved)
+        deadline = _now() + EMBED_SECONDS
+        try:
+            await self._once(channel, asking, text, deadline)
+        except SpaceVanished:
+            try:
+                channel.resolved = await resolve(self._store)
+                await self._once(channel, asking, text, deadline)
+            except (SpaceVanished, StoreUnavailable):
+                channel.status = "unavailable"
+        if channel.status in ("timeout", "unavailable") and channel.resolved.reason is None:
+            channel.failed(channel.resolved.status, f"search_{channel.status}")
+        return channel
+
+    async def _once(self, channel: Semantic, asking: Asking, text: str, deadline: float) -> None:
+        space = channel.resolved.space
+        if space is None:
+            return
+        started = _now()
+        vector = await self._embedded(channel, space, text, deadline)
+        channel.embed_seconds += _now() - started
+        if vector is None:
+            return
+
+        async def read() -> list[Hit]:
+            async with search.bounded(self._store, CHANNEL_SECONDS * _ON_THE_SERVER) as conn:
+                exact = await self._is_small(conn, space.id, asking.project_id)
+                return await search.nearest(
+                    conn, space, asking.project_id, vector, asking.limit, asking.filters, exact=exact
+                )
+
+        await _within_limit(channel, read)
+
+    async def _embedded(
+        self, channel: Semantic, space: Space, text: str, deadline: float
+    ) -> NDArray[np.float32] | None:
+        try:
+            # The embedder keeps the limit itself, and says more; this is for reading its Secret.
+            async with asyncio.timeout_at(deadline + _SLACK_SECONDS):
+                embedder = await self._connector.embedder(space.config)
+                answer = await embedder.embed(
+                    [text],
+                    mode="query",
+                    timeout=max(0.001, deadline - _now()),
+                    dimensions=space.dimensions,
+                )
+        except TimeoutError:
+            channel.failed("embedder_unavailable", "timeout")
+        except MemoryOperatorError as error:
+            self._connector.forget(space.config, error)
+            channel.failed("embedder_unavailable", _code(error))
+            log.info("a query is answered without %s: %s", space.embedding_version, error.message)
+        except Exception:  # noqa: BLE001 - full-text stands in, whatever goes wrong here; the trace says what did
+            channel.failed("embedder_unavailable", "internal_error")
+            log.exception("a query is answered without %s", space.embedding_version)
+        else:
+            found: NDArray[np.float32] = answer.vectors[0]
+            return found
+        return None
+
+    async def _is_small(self, conn: object, space_id: int, project_id: int) -> bool:
+        """Whether a project is scanned exactly; remembered for a while, since either way of reading is right."""
+        known = self._small.get((space_id, project_id))
+        if known is not None and known[0] > _now():
+            return known[1]
+        small = await search.is_small(conn, space_id, project_id)
+        if len(self._small) >= _SIZES_KEPT:
+            self._small.clear()
+        self._small[(space_id, project_id)] = (_now() + _SIZE_SECONDS, small)
+        return small
+
+
+async def _within_limit(channel: Channel, read: Callable[[], Awaitable[list[Hit]]]) -> None:
+    """Run a search, and note how it ended. SpaceVanished passes."""
+    started = _now()
+    try:
+        async with asyncio.timeout(CHANNEL_SECONDS):
+            channel.hits = await read()
+        channel.status = "ok"
+    except (TimeoutError, TookTooLong):
+        channel.status = "timeout"
+    except StoreUnavailable as error:
+        channel.status = "unavailable"
+        log.warning("a search failed: %s", error.message)
+    finally:
+        channel.seconds += _now() - started
+
+
+def _code(error: MemoryOperatorError) -> str:
+    """`EmbedderUnreachable` → embedder_unreachable."""
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", type(error).__name__).lower()
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
