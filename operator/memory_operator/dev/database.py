@@ -9,6 +9,7 @@ import secrets
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -25,6 +26,7 @@ USER = "memory"
 DATABASE = "memory"
 
 INITDB_SECONDS = 120.0
+LEFTOVERS_SECONDS = 10.0
 PSQL_SECONDS = 60.0
 
 _MAKE_DATABASE = r"""
@@ -44,8 +46,13 @@ create extension if not exists vector;
 
 def remove_leftovers(folder: Path) -> None:
     """Remove what an interrupted initdb left. One that still runs finds its folder gone and gives up."""
+    deadline = time.monotonic() + LEFTOVERS_SECONDS
     for leftover in folder.glob("postgres.initdb-*"):
         shutil.rmtree(leftover, ignore_errors=True)
+        # Until it has given up it goes on making files where we remove them.
+        while leftover.exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+            shutil.rmtree(leftover, ignore_errors=True)
 
 
 def initialise(folder: Path, data: Path, programs: Binaries, user: ServerUser) -> None:

@@ -148,16 +148,35 @@ class EmbeddedPostgres:
         self._tools = tools
         remove_leftovers(self.folder)
         deadline = time.monotonic() + START_SECONDS
+        adopted = self._adopt(programs, deadline)
+        if adopted is not None:
+            return adopted
+        if not self.data.exists():
+            initialise(self.folder, self.data, programs, tools.user)
+        found = self._launch(tools, deadline)
+        self._pid = found.pid
+        return self._describe(programs, found, adopted=False)
+
+    def _adopt(self, programs: Binaries, deadline: float) -> RunningPostgres | None:
+        """The server that already runs here; None when there is none, or when it was ending just now."""
         found = live_postmaster(self.data, deadline)
         if found is None:
-            if not self.data.exists():
-                initialise(self.folder, self.data, tools.programs, tools.user)
-            found = self._launch(tools, deadline)
-        else:
-            self._await_ready(found.pid, deadline)
+            self._reap()
+            return None
+        try:
+            found = self._await_ready(found.pid, deadline)
+            running = self._describe(programs, found, adopted=self._process is None)
+        except (StoreUnavailable, ConfigurationError):
+            if postmaster_is(found.pid, self.data):
+                raise
+            # It was ending while we looked. The pid file is stale now; looking again removes it.
+            live_postmaster(self.data, deadline)
+            self._reap()
+            return None
+        if running.adopted:
             log.info("adopted the PostgreSQL server that runs in %s (process %d)", self.data, found.pid)
         self._pid = found.pid
-        return self._describe(tools.programs, found, adopted=self._process is None)
+        return running
 
     def stop(self, mode: str = "fast") -> None:
         """End the server: `fast` after the statements in hand are rolled back, `immediate` as a crash would.
@@ -172,9 +191,7 @@ class EmbeddedPostgres:
             self._end(self._tools, "immediate")
         if self.alive:
             raise StoreUnavailable(f"PostgreSQL (process {self._pid}) does not stop")
-        if self._process is not None:
-            self._process.wait(timeout=STOP_SECONDS)
-        self._process = None
+        self._reap()
         self._pid = None
 
     def crash(self) -> None:
@@ -201,6 +218,12 @@ class EmbeddedPostgres:
         if self._process is not None:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(timeout=5)
+
+    def _reap(self) -> None:
+        """Take leave of a server of ours that has ended."""
+        if self._process is not None:
+            self._process.wait(timeout=STOP_SECONDS)
+        self._process = None
 
     def _launch(self, tools: _Tools, deadline: float) -> PostmasterFile:
         """Start the server; once more while the last one's processes are still going, or when a port is taken."""
@@ -248,8 +271,7 @@ class EmbeddedPostgres:
                 return None
             time.sleep(_POLL_SECONDS)
         self._process.kill()
-        self._process.wait(timeout=STOP_SECONDS)
-        self._process = None
+        self._reap()
         raise StoreUnavailable(f"PostgreSQL does not come up in {self.data}")
 
     def _await_ready(self, pid: int, deadline: float) -> PostmasterFile:
@@ -302,9 +324,7 @@ class EmbeddedPostgres:
         write_private(url_file, dsn + "\n")
         return RunningPostgres(
             dsn=dsn,
-            administrator_dsn=(
-                f"postgresql://{ADMINISTRATOR}:{passwords[ADMINISTRATOR]}@{HOST}:{found.port}/postgres"
-            ),
+            administrator_dsn=(f"postgresql://{ADMINISTRATOR}:{passwords[ADMINISTRATOR]}@{HOST}:{found.port}/postgres"),
             port=found.port,
             pid=found.pid,
             adopted=adopted,

@@ -162,33 +162,32 @@ def _with_capability(
     setpriv = shutil.which("setpriv")
     if setpriv is None:
         raise _in_the_way(blocked, name, folder, "setpriv (util-linux) is not installed")
-    capability = _usable_capability()
-    if capability is None:
-        raise _in_the_way(blocked, name, folder, "root has neither CAP_DAC_READ_SEARCH nor CAP_DAC_OVERRIDE here")
-    user = ServerUser(
-        uid,
-        gid,
-        name,
-        prefix=(
-            setpriv,
-            f"--reuid={uid}",
-            f"--regid={gid}",
-            "--clear-groups",
-            f"--inh-caps=+{capability}",
-            f"--ambient-caps=+{capability}",
-            # access(2), with which PostgreSQL looks for its own programs, ignores capabilities without this bit.
-            "--securebits=+no_setuid_fixup",
-            "--no-new-privs",
-        ),
+    reason = "root has neither CAP_DAC_READ_SEARCH nor CAP_DAC_OVERRIDE here"
+    for capability in _usable_capabilities():
+        user = ServerUser(uid, gid, name, prefix=_keeping(setpriv, uid, gid, capability))
+        try:
+            trial = user.run([programs.program("initdb"), "--show", "-D", str(folder)], seconds=TRIAL_SECONDS)
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise _in_the_way(blocked, name, folder, f"setpriv cannot be run: {error}") from error
+        if trial.returncode == 0:
+            return user
+        # Being able to read everything does not make a program runnable that is closed itself (umask 077).
+        reason = (trial.stderr.strip().splitlines() or ["no reason given"])[0]
+    raise _in_the_way(blocked, name, folder, reason)
+
+
+def _keeping(setpriv: str, uid: int, gid: int, capability: str) -> tuple[str, ...]:
+    return (
+        setpriv,
+        f"--reuid={uid}",
+        f"--regid={gid}",
+        "--clear-groups",
+        f"--inh-caps=+{capability}",
+        f"--ambient-caps=+{capability}",
+        # access(2), with which PostgreSQL looks for its own programs, ignores capabilities without this bit.
+        "--securebits=+no_setuid_fixup",
+        "--no-new-privs",
     )
-    try:
-        trial = user.run([programs.program("initdb"), "--show", "-D", str(folder)], seconds=TRIAL_SECONDS)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise _in_the_way(blocked, name, folder, f"setpriv cannot be run: {error}") from error
-    if trial.returncode != 0:
-        first = (trial.stderr.strip().splitlines() or ["no reason given"])[0]
-        raise _in_the_way(blocked, name, folder, first)
-    return user
 
 
 def _in_the_way(blocked: list[Path], name: str, folder: Path, reason: str) -> ConfigurationError:
@@ -202,11 +201,11 @@ def _in_the_way(blocked: list[Path], name: str, folder: Path, reason: str) -> Co
     )
 
 
-def _usable_capability() -> str | None:
+def _usable_capabilities() -> list[str]:
     sets = {}
     for line in Path("/proc/self/status").read_text().splitlines():
         label, _, value = line.partition(":")
         if label in ("CapPrm", "CapBnd"):
             sets[label] = int(value, 16)
     usable = sets["CapPrm"] & sets["CapBnd"]
-    return next((name for name, number in _CAPABILITIES.items() if usable >> number & 1), None)
+    return [name for name, number in _CAPABILITIES.items() if usable >> number & 1]
