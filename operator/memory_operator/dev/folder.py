@@ -79,11 +79,38 @@ def sync_folder(folder: Path) -> None:
 
 
 class FolderLock:
-    """One process's claim on a data folder. The kernel drops it when the process ends, however it ends."""
+    """One process's claim on a data folder, as a context. The kernel drops it when the process ends, however it ends."""
 
-    def __init__(self, folder: Path, descriptor: int) -> None:
-        self.folder = folder
-        self._descriptor: int | None = descriptor
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._descriptor: int | None = None
+
+    def acquire(self) -> None:
+        """Claim the folder, making it when it is missing. Never waits.
+
+        Raises ConfigurationError with the process id of the `dev` that has it.
+        """
+        real = prepare_folder(self._folder)
+        path = real / "lock"
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise ConfigurationError(
+                f"{path} cannot be opened: {error.strerror}", hint="run as the user that the folder belongs to"
+            ) from error
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip()
+            os.close(descriptor)
+            raise ConfigurationError(
+                f"{self._folder} is in use by another memory-operator dev (process {holder or 'unknown'})",
+                hint="stop that one, or give another folder with --data",
+            ) from error
+        give_to_owner_of(real, descriptor)
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        self._descriptor = descriptor
 
     def release(self) -> None:
         """Let another process have the folder."""
@@ -92,37 +119,10 @@ class FolderLock:
             self._descriptor = None
 
     def __enter__(self) -> FolderLock:
+        self.acquire()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.release()
-
-
-def lock_folder(folder: Path) -> FolderLock:
-    """Claim the folder, making it when it is missing. Never waits.
-
-    Raises ConfigurationError with the process id of the `dev` that has it.
-    """
-    real = prepare_folder(folder)
-    path = real / "lock"
-    try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise ConfigurationError(
-            f"{path} cannot be opened: {error.strerror}", hint="run as the user that the folder belongs to"
-        ) from error
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip()
-        os.close(descriptor)
-        raise ConfigurationError(
-            f"{folder} is in use by another memory-operator dev (process {holder or 'unknown'})",
-            hint="stop that one, or give another folder with --data",
-        ) from error
-    give_to_owner_of(real, descriptor)
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
-    return FolderLock(real, descriptor)

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from memory_operator.dev.folder import lock_folder, prepare_folder, write_private
+from memory_operator.dev.folder import FolderLock, prepare_folder, write_private
 from memory_operator.errors import ConfigurationError
 
-HOLD = "import sys; from pathlib import Path; from memory_operator.dev.folder import lock_folder\n" + (
-    "lock = lock_folder(Path(sys.argv[1])); print('locked', flush=True); sys.stdin.read()"
+HOLD = "import sys; from pathlib import Path; from memory_operator.dev.folder import FolderLock\n" + (
+    "lock = FolderLock(Path(sys.argv[1])); lock.acquire(); print('locked', flush=True); sys.stdin.read()"
 )
 
 
@@ -67,7 +67,7 @@ def test_a_second_process_is_told_which_one_has_the_folder(tmp_path):
         assert holder.stdout.readline() == "locked\n"
 
         with pytest.raises(ConfigurationError, match=rf"another memory-operator dev \(process {holder.pid}\)"):
-            lock_folder(tmp_path)
+            FolderLock(tmp_path).acquire()
         holder.communicate(timeout=10)
 
 
@@ -80,12 +80,13 @@ def test_a_killed_process_leaves_no_lock_behind(tmp_path):
         holder.send_signal(signal.SIGKILL)
         holder.wait(timeout=10)
 
-    with lock_folder(tmp_path) as lock:
-        assert lock.folder == tmp_path.resolve()
+    with FolderLock(tmp_path):
+        assert (tmp_path / "lock").read_text() == f"{os.getpid()}\n"
 
 
 def test_a_released_folder_can_be_locked_again(tmp_path):
-    with lock_folder(tmp_path), pytest.raises(ConfigurationError, match=str(os.getpid())):
-        lock_folder(tmp_path)
+    with FolderLock(tmp_path), pytest.raises(ConfigurationError, match=str(os.getpid())):
+        FolderLock(tmp_path).acquire()
 
-    lock_folder(tmp_path).release()
+    with FolderLock(tmp_path):
+        pass
