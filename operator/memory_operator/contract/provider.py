@@ -7,7 +7,7 @@ from decimal import Decimal, InvalidOperation
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, model_validator
 from pydantic.alias_generators import to_camel
 
 GROUP = "omnia.altairalabs.ai"
@@ -40,6 +40,19 @@ Activation = Literal["Automatic", "Manual"]
 _DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s)?(?:(\d+)ms)?")
 DURATION_PATTERN = r"^([0-9]+h)?([0-9]+m)?([0-9]+(\.[0-9]+)?s)?([0-9]+ms)?$"
 DECIMAL_PATTERN = r"^[0-9]+(\.[0-9]+)?$"
+BASE_URL_PATTERN = r"^[hH][tT][tT][pP][sS]?://(\[[0-9a-fA-F:.]+\]|[^\[\]/?#:@\\\s]+)(:[0-9]{1,5})?(/[^?#\\\s]*)?$"
+USERINFO_PATTERN = "^[^/?#]*//[^/?#]*@"
+_CEL_VALIDATIONS = "x-kubernetes-validations"
+
+
+def _rule(rule: str, message: str, **more: str) -> dict[str, JsonValue]:
+    """A rule in CEL for the CRD. It stands beside the validator in Python that says the same."""
+    return {"rule": rule, "message": message, **more}
+
+
+def _cel_text(text: str) -> str:
+    """A literal of CEL: raw, so that a regular expression reads the same in both languages."""
+    return f"r'{text}'"
 
 
 def duration_seconds(text: str) -> float:
@@ -67,21 +80,52 @@ def _decimal(text: str) -> str:
     return text
 
 
+_BASE_URL_FORM = "a base URL starts with http:// or https:// and names a host"
+_BASE_URL_USERINFO = "a base URL holds no user or password; use spec.credential"
+_BASE_URL_QUERY = "a base URL has no query and no fragment"
+
+
 def _base_url(text: str) -> str:
-    parts = urlsplit(text)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError("a base URL starts with http:// or https:// and names a host")
-    if parts.username is not None or parts.password is not None:
-        raise ValueError("a base URL holds no user or password; use spec.credential")
-    if parts.query or parts.fragment or "?" in text or "#" in text:
-        raise ValueError("a base URL has no query and no fragment")
+    if re.search(USERINFO_PATTERN, text):
+        raise ValueError(_BASE_URL_USERINFO)
+    if "?" in text or "#" in text:
+        raise ValueError(_BASE_URL_QUERY)
+    if not re.fullmatch(BASE_URL_PATTERN, text, re.ASCII) or not _port_is_one(text):
+        raise ValueError(_BASE_URL_FORM)
     return text
 
 
-Duration = Annotated[str, Field(pattern=DURATION_PATTERN, max_length=32), AfterValidator(_duration)]
+def _port_is_one(text: str) -> bool:
+    try:
+        return urlsplit(text).port != 0
+    except ValueError:
+        return False
+
+
+_BASE_URL_RULES: list[JsonValue] = [
+    _rule(f"!self.matches({_cel_text(USERINFO_PATTERN)})", _BASE_URL_USERINFO),
+    _rule("!self.contains('?') && !self.contains('#')", _BASE_URL_QUERY),
+    _rule(
+        f"self.matches({_cel_text(USERINFO_PATTERN)}) || self.contains('?') || self.contains('#')"
+        f" || self.matches({_cel_text(BASE_URL_PATTERN)})",
+        _BASE_URL_FORM,
+    ),
+]
+_DURATION_RULES: list[JsonValue] = [
+    _rule("duration(self) > duration('0s')", "a duration must be longer than nothing, such as 30s or 1m30s")
+]
+
+Duration = Annotated[
+    str,
+    Field(pattern=DURATION_PATTERN, min_length=2, max_length=32, json_schema_extra={_CEL_VALIDATIONS: _DURATION_RULES}),
+    AfterValidator(_duration),
+]
 DecimalText = Annotated[str, Field(pattern=DECIMAL_PATTERN, max_length=32), AfterValidator(_decimal)]
-BaseUrl = Annotated[str, Field(max_length=2048), AfterValidator(_base_url)]
+BaseUrl = Annotated[
+    str, Field(max_length=2048, json_schema_extra={_CEL_VALIDATIONS: _BASE_URL_RULES}), AfterValidator(_base_url)
+]
 Name = Annotated[str, Field(min_length=1, max_length=253)]
+HeaderValue = Annotated[str, Field(max_length=4096)]
 
 
 class SpecModel(BaseModel):
@@ -99,6 +143,17 @@ class SecretKeyRef(SpecModel):
 
 class Credential(SpecModel):
     """Where the credential is; at most one way."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            _CEL_VALIDATIONS: [
+                _rule(
+                    "[has(self.secretRef), has(self.envVar), has(self.filePath)].filter(given, given).size() <= 1",
+                    "at most one of secretRef, envVar and filePath may be given",
+                )
+            ]
+        }
+    )
 
     secret_ref: SecretKeyRef | None = Field(default=None, description="A Secret in the Provider's namespace.")
     env_var: Name | None = Field(default=None, description="An environment variable that the operator allows.")
@@ -215,14 +270,39 @@ class Pricing(SpecModel):
         return None if self.input_cost_per_1_k is None else Decimal(self.input_cost_per_1_k)
 
 
-class Tts(SpecModel):
-    """Speech, which other controllers look after."""
+class Open(SpecModel):
+    """What other controllers look after: kept as it is."""
 
     model_config = ConfigDict(extra="allow")
 
 
+_FITS_TOGETHER: list[JsonValue] = [
+    _rule(
+        "self.type in ['mock', 'local'] || has(self.model)",
+        "model is required unless type is mock or local",
+        fieldPath=".model",
+        reason="FieldValueRequired",
+    ),
+    _rule(
+        "!has(self.embedding) || (has(self.role) && self.role == 'embedding')",
+        "embedding may only be given with role embedding",
+        fieldPath=".embedding",
+        reason="FieldValueForbidden",
+    ),
+    _rule("has(self.platform) == has(self.auth)", "platform and auth are given together or not at all"),
+    _rule(
+        "self.type != 'openai_compatible' || has(self.baseURL)",
+        "baseURL is required for type openai_compatible",
+        fieldPath=".baseURL",
+        reason="FieldValueRequired",
+    ),
+]
+
+
 class ProviderSpec(SpecModel):
     """What a Provider says."""
+
+    model_config = ConfigDict(json_schema_extra={_CEL_VALIDATIONS: _FITS_TOGETHER})
 
     type: ProviderType = Field(description="Whose API it is.")
     role: Role = Field(default="llm", description="What it is for; embedding is what memory-operator looks after.")
@@ -230,17 +310,20 @@ class ProviderSpec(SpecModel):
         default=None, description="Name of the model at the vendor."
     )
     base_url: BaseUrl | None = Field(default=None, alias="baseURL", description="Where the API is.")
-    headers: dict[str, str] | None = Field(default=None, description="Headers sent with every call.")
+    headers: Annotated[dict[str, HeaderValue], Field(max_length=64)] | None = Field(
+        default=None, description="Headers sent with every call."
+    )
     embedding: EmbeddingSpec | None = Field(default=None, description="How memories are embedded.")
     credential: Credential | None = Field(default=None, description="Where the credential is.")
     platform: Platform | None = Field(default=None, description="A cloud platform that hosts the model.")
     auth: Auth | None = Field(default=None, description="How to authenticate to the platform.")
     defaults: Defaults | None = Field(default=None, description="Defaults of calls.")
     pricing: Pricing | None = Field(default=None, description="What tokens cost.")
-    capabilities: list[Annotated[str, Field(max_length=64)]] | None = Field(
+    capabilities: Annotated[list[Annotated[str, Field(max_length=64)]], Field(max_length=64)] | None = Field(
         default=None, description="What a language model can do."
     )
-    tts: Tts | None = Field(default=None, description="Speech.")
+    tts: Open | None = Field(default=None, description="Text to speech.")
+    stt: Open | None = Field(default=None, description="Speech to text.")
     validate_credentials: bool | None = Field(default=None, description="Whether to try the credential.")
 
     @model_validator(mode="after")

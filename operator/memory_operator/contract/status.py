@@ -99,10 +99,10 @@ class EmbeddingStatus(StatusModel):
 class ProviderStatus(StatusModel):
     """All of `status`."""
 
-    phase: Phase = Phase.PENDING
-    observed_generation: int | None = None
-    conditions: list[Condition] = Field(default_factory=list)
-    embedding: EmbeddingStatus | None = None
+    phase: Phase = Field(default=Phase.PENDING, description="One word for people; the conditions say why.")
+    observed_generation: int | None = Field(default=None, description="The generation that all this is about.")
+    conditions: list[Condition] = Field(default_factory=list, description="What is judged, and why.")
+    embedding: EmbeddingStatus | None = Field(default=None, description="The figures of the Provider's space.")
 
 
 def set_condition(conditions: Sequence[Condition], new: Condition, now: datetime) -> tuple[list[Condition], bool]:

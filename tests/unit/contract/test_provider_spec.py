@@ -1,0 +1,118 @@
+"""Reading Providers: what is accepted, and what is said of what is not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from memory_operator.contract.provider import duration_seconds
+from memory_operator.contract.resource import ProviderObject, parse_provider
+
+
+def provider(spec: Any, annotations: dict[str, str] | None = None) -> ProviderObject:
+    metadata = {"name": "memory-embeddings", "namespace": "agents", "annotations": annotations or {}}
+    return parse_provider({"metadata": metadata, "spec": spec})
+
+
+def problem(spec: Any) -> str:
+    found = provider(spec)
+    assert found.spec is None
+    return "\n".join(found.problems)
+
+
+SEED = {"role": "embedding", "type": "ollama", "model": "nomic-embed-text", "embedding": {"dimensions": 768}}
+
+
+def test_the_first_manifest_of_the_documentation_is_read() -> None:
+    spec = provider(SEED).spec
+    assert spec is not None
+    assert (spec.role, spec.type, spec.model) == ("embedding", "ollama", "nomic-embed-text")
+    assert spec.embedding is not None
+    assert spec.embedding.dimensions == 768
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"modle": "x"}, "spec.modle: unknown field; did you mean model?"),
+        ({"embedding": {"dimension": 1}}, "spec.embedding.dimension: unknown field; did you mean dimensions?"),
+        ({"model": None}, "model is required unless type is mock or local"),
+        ({"role": "llm"}, "embedding may only be given with role embedding"),
+        ({"platform": {"type": "azure"}}, "platform and auth are given together or not at all"),
+        ({"type": "openai_compatible"}, "baseURL is required for type openai_compatible"),
+        ({"credential": {"envVar": "A", "filePath": "/b"}}, "at most one of secretRef, envVar and filePath"),
+        ({"embedding": {"dimensions": 4097}}, "spec.embedding.dimensions: "),
+        ({"embedding": {"dimensions": "768"}}, "spec.embedding.dimensions: "),
+        ({"defaults": {"requestTimeout": "0s"}}, "spec.defaults.requestTimeout: "),
+    ],
+)
+def test_what_does_not_fit_is_a_problem_that_names_the_field(change: dict[str, Any], text: str) -> None:
+    assert text in problem({**SEED, **change})
+
+
+@pytest.mark.parametrize("spec", [None, [], "text", {"type": {}}, {"role": 5}, {}])
+def test_garbage_is_a_problem_and_raises_nothing(spec: Any) -> None:
+    assert problem(spec)
+
+
+@pytest.mark.parametrize(
+    ("url", "text"),
+    [
+        ("http://user:secret@host/v1", "no user or password"),
+        ("http://user@host", "no user or password"),
+        ("http://host/v1?key=secret", "no query"),
+        ("http://host/v1#part", "no fragment"),
+        ("ftp://host", "starts with http"),
+        ("host:80", "starts with http"),
+        ("http://", "names a host"),
+        ("http:/host", "starts with http"),
+        ("http://ho st/", "starts with http"),
+        ("http://host/a b", "starts with http"),
+        ("http://host\n", "starts with http"),
+        ("http://good\\.example/", "starts with http"),
+        ("http://host:80x/", "starts with http"),
+        ("http://host:99999/", "starts with http"),
+        ("http://[::1/", "starts with http"),
+    ],
+)
+def test_a_base_url_that_is_refused_says_why(url: str, text: str) -> None:
+    found = problem({**SEED, "baseURL": url})
+    assert found.startswith("spec.baseURL: ")
+    assert text in found
+    assert "secret" not in found
+
+
+@pytest.mark.parametrize(
+    "url", ["http://host", "HTTPS://host:8443/v1/", "http://[::1]:11434/v1", "https://a.b-c.svc/@team/v1"]
+)
+def test_a_base_url_in_good_form_is_taken(url: str) -> None:
+    assert provider({**SEED, "baseURL": url}).problems == ()
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("30s", 30.0), ("1m30s", 90.0), ("500ms", 0.5), ("1h", 3600.0)])
+def test_durations_are_read_as_go_writes_them(text: str, seconds: float) -> None:
+    assert duration_seconds(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "30", "s", "0s", "-1s", "1 s"])
+def test_what_is_no_duration_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="duration"):
+        duration_seconds(text)
+
+
+def test_annotations_stand_in_where_the_spec_is_silent() -> None:
+    annotations = {"memory-operator/dimensionChange": "Shadow", "memory-operator/limits": '{"concurrency": 3}'}
+    spec = provider(SEED, annotations).spec
+    assert spec is not None
+    assert spec.embedding is not None
+    assert spec.embedding.dimension_change == "Shadow"
+    assert spec.embedding.limits is not None
+    assert spec.embedding.limits.concurrency == 3
+
+
+def test_an_annotation_with_a_typo_is_a_problem_and_the_figures_are_none() -> None:
+    found = provider(SEED, {"memory-operator/dimensionChang": "Shadow", "memory-operator/embedding-status": "{}"})
+    assert found.problems == (
+        "metadata.annotations[memory-operator/dimensionChang]: unknown field; did you mean dimensionChange?",
+    )
