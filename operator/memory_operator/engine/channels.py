@@ -171,7 +171,7 @@ class Channels:
             self._connector.forget(space.config, error)
             channel.failed("embedder_unavailable", _code(error))
             log.info("a query is answered without %s: %s", space.embedding_version, error.message)
-        except Exception:  # noqa: BLE001 - full-text stands in, whatever goes wrong here; the trace says what did
+        except Exception:  # full-text stands in, whatever goes wrong here; the trace says what did
             channel.failed("embedder_unavailable", "internal_error")
             log.exception("a query is answered without %s", space.embedding_version)
         else:

@@ -16,8 +16,9 @@ from memory_operator.engine.channels import Asking, Channel, Channels, Resolved,
 from memory_operator.engine.connect import Connector
 from memory_operator.engine.writing import in_a_thread_if_long, metadata_of, opened
 from memory_operator.errors import InvalidInput, StoreUnavailable
+from memory_operator.logs import get_logger
 from memory_operator.memory.chunk import CHUNK_CHARS, chunk
-from memory_operator.memory.encrypt import DataKey, Field, Place
+from memory_operator.memory.encrypt import DataKey, Field, Place, Undecryptable
 from memory_operator.memory.fuse import Fused, fuse
 from memory_operator.memory.preprocess import preprocess
 from memory_operator.store import memories
@@ -25,6 +26,8 @@ from memory_operator.store.keys import KeyRing
 from memory_operator.store.memories import Found
 from memory_operator.store.pool import Store
 from memory_operator.store.search import Filters, Hit
+
+log = get_logger(__name__)
 
 MAX_RESULTS = 200
 DEFAULT_RESULTS = 10
@@ -148,11 +151,14 @@ class Recall:
         async with self._store.connection() as conn:
             found = await memories.found(conn, shown)
         words = {word.casefold() for word in query.split()}
-        return [
-            _result(found[chunk_id], item, by_channel, key, words)
-            for item, chunk_id in zip(fused, shown, strict=True)
-            if chunk_id in found
-        ]
+        results = []
+        for item, chunk_id in zip(fused, shown, strict=True):
+            if chunk_id in found:
+                try:
+                    results.append(_result(found[chunk_id], item, by_channel, key, words))
+                except Undecryptable:  # one damaged row must not take all others down with it
+                    log.exception("memory %s is left out of an answer", found[chunk_id].version.canonical_id)
+        return results
 
 
 def _embeddable(text: str) -> str:

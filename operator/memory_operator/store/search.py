@@ -40,9 +40,9 @@ EF_SEARCH = 100
 
 MAX_EF_SEARCH = 1_000
 
-_WIDEN = 4
-_WIDEST = 16
-"""Chunks are read again, four times as many at once, up to 16 times the limit, while few memories own them all."""
+_WIDEN = 8
+_MOST_CHUNKS = 5_000
+"""Chunks are read again, eight times as many, while few memories own them all; a memory may have over a thousand."""
 
 _OPERATORS = {"cosine": "<=>", "l2": "<->", "dot": "<#>"}
 
@@ -83,12 +83,15 @@ class Hit:
 @asynccontextmanager
 async def bounded(store: Store, seconds: float) -> AsyncIterator[Conn]:
     """A transaction whose statements the server itself ends after a time. Raises TookTooLong, StoreUnavailable."""
-    try:
-        async with store.connection() as conn, conn.transaction(readonly=True):
-            await conn.execute("select set_config('statement_timeout', $1, true)", f"{max(1, round(seconds * 1000))}ms")
-            yield conn
-    except asyncpg.QueryCanceledError as error:
-        raise TookTooLong(f"a search took longer than {seconds:g} s") from error
+    async with store.connection() as conn:
+        try:
+            async with conn.transaction(readonly=True):
+                await conn.execute(
+                    "select set_config('statement_timeout', $1, true)", f"{max(1, round(seconds * 1000))}ms"
+                )
+                yield conn
+        except asyncpg.QueryCanceledError as error:
+            raise TookTooLong(f"a search took longer than {seconds:g} s") from error
 
 
 async def fulltext(conn: Conn, project_id: int, query: Asked, limit: int, filters: Filters) -> list[Hit]:
@@ -200,9 +203,9 @@ async def nearest(
         while True:
             rows = await search.chunks(many)
             hits = _best_of_each(rows, space.distance)
-            if len(hits) >= limit or len(rows) < many or many >= limit * _WIDEST:
+            if len(hits) >= limit or len(rows) < many or many >= _MOST_CHUNKS:
                 break
-            many *= _WIDEN
+            many = min(many * _WIDEN, _MOST_CHUNKS)
         if not exact and len(rows) < many and len(hits) < limit:
             hits = await _exactly_after_all(search, many) or hits
     return hits[:limit]
