@@ -64,7 +64,8 @@ class Reconciler:
                 provider.uid,
                 provider.generation,
                 provider.created_at,
-                str(embedding.activation) if embedding and embedding.activation else "Automatic",
+                (embedding.activation if embedding else None) or "Automatic",
+                (embedding.column_type if embedding else None) or "vector",
                 reshape_target(provider.spec),
             )
 

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from pathlib import Path
 
+from memory_operator.dev.manifests import FolderSource
 from memory_operator.embedders import EmbedderPool
 from memory_operator.engine.check import Comparison, compare
 from memory_operator.engine.connect import Connector
 from memory_operator.engine.sources import ProviderSource, SecretReader
+from memory_operator.kube.client import open_api
+from memory_operator.kube.secrets import secret_reader
+from memory_operator.kube.source import KubeSource
+from memory_operator.processes.operator import served_namespaces
 from memory_operator.processes.options import Options
 from memory_operator.store.migrate import check_schema, migrate
 from memory_operator.store.pool import open_store
-
-
-@dataclass(frozen=True, slots=True)
-class CheckTarget:
-    """What a check compares the database with."""
-
-    source: ProviderSource
-    read_secret: SecretReader
 
 
 async def run_migrate(database_url: str) -> list[str]:
@@ -26,12 +23,20 @@ async def run_migrate(database_url: str) -> list[str]:
     return await migrate(database_url)
 
 
-async def run_check(options: Options, target: CheckTarget) -> list[Comparison]:
-    """Compare every Provider with what is stored, and change nothing."""
+async def run_check(options: Options, providers: Path | None) -> list[Comparison]:
+    """Compare every Provider, of a folder or of a cluster, with what is stored, and change nothing."""
+    if providers is not None:
+        source = FolderSource(providers)
+        return await _compare(options, source, source.read_secret)
+    async with open_api(options.kubeconfig) as api:
+        return await _compare(options, KubeSource(api, served_namespaces(options)), secret_reader(api))
+
+
+async def _compare(options: Options, source: ProviderSource, read_secret: SecretReader) -> list[Comparison]:
     settings = options.engine_settings()
     async with await open_store(options.database_url, application="memory-check", max_size=2) as store:
         async with store.connection() as conn:
             await check_schema(conn)
         async with EmbedderPool() as pool:
-            connector = Connector(pool, target.read_secret, settings.credentials, settings.environment)
-            return await compare(store, target.source, connector)
+            connector = Connector(pool, read_secret, settings.credentials, settings.environment)
+            return await compare(store, source, connector)

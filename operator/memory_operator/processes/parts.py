@@ -57,9 +57,7 @@ async def open_base(
         yield Base(store, connector, KeyRing(master))
 
 
-async def _open_when_there(
-    options: Options, application: str, master: MasterKey, stop: asyncio.Event
-) -> Store | None:
+async def _open_when_there(options: Options, application: str, master: MasterKey, stop: asyncio.Event) -> Store | None:
     while not stop.is_set():
         try:
             store = await open_store(options.database_url, application=application)

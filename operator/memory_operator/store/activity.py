@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from memory_operator.store.pool import Conn
@@ -27,3 +28,27 @@ async def record(conn: Conn, actor: Actor, kind: str, subject: str, **detail: An
         subject,
         detail,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One line of history."""
+
+    id: int
+    at: datetime
+    actor: str
+    origin: str
+    kind: str
+    subject: str
+    detail: dict[str, Any]
+
+
+async def page(conn: Conn, before: int | None, limit: int) -> list[Entry]:
+    """The newest entries, or those before one, newest first."""
+    rows = await conn.fetch(
+        "select id, at, actor, origin, kind, subject, detail from memory_activity"
+        " where $1::bigint is null or id < $1 order by id desc limit $2",
+        before,
+        limit,
+    )
+    return [Entry(**dict(row)) for row in rows]

@@ -57,6 +57,7 @@ async def observe(
     generation: int,
     created_at: datetime,
     activation: str,
+    column_type: str,
     reshape_to: int | None,
 ) -> bool:
     """Store what a Provider says now; False when a newer generation of the same object was seen already.
@@ -65,10 +66,11 @@ async def observe(
     """
     return bool(
         await conn.fetchval(
-            "insert into memory_providers as p (namespace, name, uid, generation, created_at, activation, reshape_to)"
-            " values ($1, $2, $3, $4, $5, $6, $7)"
+            "insert into memory_providers as p (namespace, name, uid, generation, created_at, activation, column_type,"
+            " reshape_to) values ($1, $2, $3, $4, $5, $6, $7, $8)"
             " on conflict (namespace, name) do update set uid = excluded.uid, generation = excluded.generation,"
-            " created_at = excluded.created_at, activation = excluded.activation, reshape_to = excluded.reshape_to,"
+            " created_at = excluded.created_at, activation = excluded.activation,"
+            " column_type = excluded.column_type, reshape_to = excluded.reshape_to,"
             " absent_since = null, observed_at = now()"
             " where p.uid <> excluded.uid or p.generation <= excluded.generation"
             " returning true",
@@ -77,6 +79,7 @@ async def observe(
             generation,
             created_at,
             activation,
+            column_type,
             reshape_to,
         )
     )
@@ -166,6 +169,11 @@ async def heading_for(conn: Conn, dimension: int) -> list[ProviderRef]:
         dimension,
     )
     return [ProviderRef(row["namespace"], row["name"]) for row in rows]
+
+
+async def any_halfvec(conn: Conn) -> bool:
+    """Whether a Provider asks for halfvec columns, held or not."""
+    return bool(await conn.fetchval("select exists (select 1 from memory_providers where column_type = 'halfvec')"))
 
 
 async def hold(conn: Conn, change: PendingChange) -> None:

@@ -224,6 +224,24 @@ async def show_active(conn: Conn, space: Space | None) -> None:
     await conn.execute(f"create or replace view memory_embeddings as {source}")
 
 
+async def set_create_enabled(conn: Conn, space_id: int, enabled: bool) -> None:
+    """Let new chunks be embedded for a space, or not, until its Provider says otherwise."""
+    await conn.execute("update memory_embedding_spaces set create_enabled = $2 where id = $1", space_id, enabled)
+
+
+async def prunable(conn: Conn) -> list[Space]:
+    """Spaces that nobody asks for, oldest first: orphaned or retired, not active, of no present Provider."""
+    rows = await conn.fetch(
+        f"select {_COLUMNS} from memory_embedding_spaces s"
+        " where s.state in ('orphaned', 'retired')"
+        " and not exists (select 1 from memory_registry r where r.active_space_id = s.id)"
+        " and not exists (select 1 from memory_providers p where p.absent_since is null"
+        "   and s.id in (p.applied_space_id, p.beside_space_id))"
+        " order by s.id"
+    )
+    return [_space(row) for row in rows]
+
+
 async def quarantined(conn: Conn) -> dict[int, int]:
     """Quarantined live chunks by space."""
     rows = await conn.fetch("select space_id, count(*) as n from memory_embedding_quarantine group by space_id")

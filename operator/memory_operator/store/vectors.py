@@ -80,3 +80,8 @@ async def lock_for_discard(conn: Conn, space_id: int) -> None:
     Dropping a table also takes the one that its foreign key leads to, so both are asked for before anything is done.
     """
     await conn.execute(f"lock table memory_chunks, {table(space_id)} in access exclusive mode")
+
+
+async def size(conn: Conn, space_id: int) -> int:
+    """Bytes on disk of a table with its indexes."""
+    return int(await conn.fetchval("select coalesce(pg_total_relation_size(to_regclass($1)), 0)", table(space_id)))

@@ -124,6 +124,7 @@ create table memory_providers (
   applied_space_id bigint references memory_embedding_spaces on delete set null,
   beside_space_id bigint references memory_embedding_spaces on delete set null,
   activation text not null default 'Automatic' check (activation in ('Automatic', 'Manual')),
+  column_type text not null default 'vector',
   reshape_to int,
   status jsonb,
   observed_at timestamptz not null default now(),

@@ -1,0 +1,264 @@
+"""The spaces as people see them: listed, activated, deactivated, pruned."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from memory_operator.engine import switch
+from memory_operator.errors import Conflict, LockBusy, NotFound
+from memory_operator.plan.coverage import coverage
+from memory_operator.store import activity, jobs, providers, registry, spaces, vectors
+from memory_operator.store.activity import Actor
+from memory_operator.store.jobs import Job
+from memory_operator.store.pool import Conn, Store
+from memory_operator.store.providers import PendingChange
+from memory_operator.store.registry import Registry
+from memory_operator.store.spaces import Space
+
+ENOUGH_COVERAGE = 0.99
+"""Below this share a space is activated only by force."""
+
+_LOCK_TIMEOUT_MS = 100
+_PRUNE_TRIES = 20
+
+
+@dataclass(frozen=True, slots=True)
+class SpaceView:
+    """One space with its figures."""
+
+    space: Space
+    active: bool
+    vectors: int
+    chunks: int
+    quarantined: int
+    pending: int
+    trouble: str | None
+
+    @property
+    def coverage(self) -> float:
+        """Share of the live chunks that have a vector."""
+        return coverage(self.vectors, self.chunks, self.quarantined)
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """One fill, with its rate since the first call."""
+
+    job: Job
+    embedding_version: str
+    rate: float | None
+    """Chunks a second."""
+    eta_seconds: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """The whole store at one moment."""
+
+    views: Sequence[SpaceView]
+    registry: Registry
+    chunks: int
+    fills: Sequence[Progress]
+    held: Sequence[PendingChange]
+
+
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    """A space that was, or would be, removed."""
+
+    embedding_version: str
+    provider: str
+    state: str
+    vectors: int
+    bytes: int
+
+
+class Catalog:
+    """Looks at spaces and changes which one is active. One for each event loop."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    async def spaces(self) -> list[SpaceView]:
+        """All spaces, oldest first, from maintained counters."""
+        async with self._store.connection() as conn:
+            return await _views(conn)
+
+    async def overview(self) -> Overview:
+        """Spaces, fills and held changes."""
+        async with self._store.connection() as conn:
+            views = await _views(conn)
+            latest = await jobs.latest(conn)
+            names = {view.space.id: view.space.embedding_version for view in views}
+            counted = await registry.counted(conn)
+            return Overview(
+                views,
+                await registry.read(conn),
+                counted.get(registry.CHUNKS, 0),
+                [_progress(job, names[job.space_id]) for job in latest.values() if job.space_id in names],
+                await providers.pending_changes(conn),
+            )
+
+    async def activate(self, embedding_version: str | None, provider: str | None, force: bool, by: Actor) -> SpaceView:
+        """Let queries read another space, in constant time.
+
+        Raises NotFound, Conflict (coverage_below_threshold, space_orphaned, space_retired).
+        """
+        async with self._store.transaction() as conn:
+            await registry.hold_for_switch(conn)
+            view = await _wanted(conn, embedding_version, provider)
+            _refuse_unfed(view.space)
+            if view.coverage < ENOUGH_COVERAGE and not force:
+                raise _not_covered(view)
+            row = await providers.by_space(conn, view.space.id)
+            if row is not None and row.beside_space_id == view.space.id:
+                await switch.switch(conn, row, view.space, by)
+            await switch.activate(conn, view.space, by)
+            return await _wanted(conn, view.space.embedding_version, None)
+
+    async def deactivate(self, by: Actor) -> None:
+        """Let queries answer from full-text alone; every vector stays."""
+        async with self._store.transaction() as conn:
+            await registry.hold_for_switch(conn)
+            before = await spaces.active(conn)
+            await spaces.deactivate(conn, "disabled", by.name)
+            await activity.record(conn, by, "deactivate", before.embedding_version if before else "")
+            await registry.announce(conn)
+
+    async def set_create_enabled(self, embedding_version: str, enabled: bool, by: Actor) -> SpaceView:
+        """Let new memories be embedded for a space, or not. Raises NotFound."""
+        async with self._store.transaction() as conn:
+            view = await _wanted(conn, embedding_version, None)
+            await spaces.set_create_enabled(conn, view.space.id, enabled)
+            await activity.record(conn, by, "create-enabled", embedding_version, enabled=enabled)
+            await registry.announce(conn)
+            return await _wanted(conn, embedding_version, None)
+
+    async def prune(self, dry_run: bool, by: Actor) -> list[Pruned]:
+        """Remove the spaces that nobody asks for: orphaned and retired ones that are not active. Raises LockBusy."""
+        async with self._store.connection() as conn:
+            candidates = await spaces.prunable(conn)
+            found = [await _measured(conn, space) for space in candidates]
+        if dry_run:
+            return found
+        gone = []
+        for space, pruned in zip(candidates, found, strict=True):
+            if await self._drop(space, by):
+                gone.append(pruned)
+        return gone
+
+    async def _drop(self, space: Space, by: Actor) -> bool:
+        """Drop one space in a short transaction of its own; False when it is wanted again by now."""
+        tries = 0
+        while True:
+            tries += 1
+            try:
+                async with self._store.transaction(lock_timeout_ms=_LOCK_TIMEOUT_MS) as conn:
+                    await registry.hold_for_switch(conn)
+                    if space.id not in {other.id for other in await spaces.prunable(conn)}:
+                        return False
+                    await vectors.lock_for_discard(conn, space.id)
+                    await spaces.discard(conn, space)
+                    await activity.record(conn, by, "prune", space.embedding_version, provider=str(space.ref))
+                    await registry.announce(conn)
+                    return True
+            except LockBusy:
+                if tries == _PRUNE_TRIES:
+                    raise
+            await asyncio.sleep(random.uniform(0.2, 0.6))
+
+
+async def _views(conn: Conn) -> list[SpaceView]:
+    found = await spaces.all_spaces(conn)
+    now = await registry.read(conn)
+    counted = await registry.counted(conn)
+    quarantined = await spaces.quarantined(conn)
+    pending = await spaces.pending(conn, [space.id for space in found])
+    troubles = await jobs.troubles(conn)
+    return [
+        SpaceView(
+            space,
+            space.id == now.active_space_id,
+            counted.get(space.id, 0),
+            counted.get(registry.CHUNKS, 0),
+            quarantined.get(space.id, 0),
+            pending.get(space.id, 0),
+            troubles[space.id][1] if space.id in troubles else None,
+        )
+        for space in found
+    ]
+
+
+async def _wanted(conn: Conn, embedding_version: str | None, provider: str | None) -> SpaceView:
+    """The space that a request names: by version, or the one that a Provider has (the one beside it when full)."""
+    views = await _views(conn)
+    if embedding_version is not None:
+        for view in views:
+            if view.space.embedding_version == embedding_version:
+                return view
+        raise NotFound(f"there is no space {embedding_version}", hint="GET /v1/embeddings/spaces lists them")
+    for row in await providers.all_rows(conn):
+        if str(row.ref) == provider:
+            for space_id in (row.beside_space_id, row.applied_space_id):
+                for view in views:
+                    if view.space.id == space_id:
+                        return view
+    raise NotFound(f"Provider {provider} has no space", hint="GET /v1/embeddings/spaces lists them")
+
+
+def _refuse_unfed(space: Space) -> None:
+    """A space that gets no new memories, or whose Provider is gone, would answer worse each day."""
+    if space.state == "orphaned":
+        raise Conflict(
+            f"the Provider of {space.embedding_version} is gone, so nothing could embed queries for it",
+            code="space_orphaned",
+            hint=f"apply Provider {space.ref} again; it gets this space back",
+        )
+    if space.state == "retired":
+        raise Conflict(
+            f"{space.embedding_version} was replaced by an edit of Provider {space.ref} and gets no new memories",
+            code="space_retired",
+            hint=f"edit Provider {space.ref} back; only what this space has missed is embedded",
+        )
+
+
+def _not_covered(view: SpaceView) -> Conflict:
+    return Conflict(
+        f"only {view.vectors} of {view.chunks} chunks have a vector in {view.space.embedding_version}"
+        f" (coverage {view.coverage:.4f}, needed {ENOUGH_COVERAGE})",
+        code="coverage_below_threshold",
+        hint='wait until the fill is done, or give "force": true',
+        extra={
+            "coverage": view.coverage,
+            "threshold": ENOUGH_COVERAGE,
+            "vectors": view.vectors,
+            "chunks": view.chunks,
+            "quarantined": view.quarantined,
+        },
+    )
+
+
+def _progress(job: Job, embedding_version: str) -> Progress:
+    rate = None
+    if job.first_call_at is not None and job.done:
+        until = job.finished_at or datetime.now(UTC)
+        seconds = (until - job.first_call_at).total_seconds()
+        rate = job.done / seconds if seconds > 0 else None
+    left = max(0, job.total - job.done)
+    eta = round(left / rate) if rate and job.state == "running" else None
+    return Progress(job, embedding_version, rate, eta)
+
+
+async def _measured(conn: Conn, space: Space) -> Pruned:
+    counted = await registry.counted(conn)
+    return Pruned(
+        space.embedding_version,
+        str(space.ref),
+        space.state,
+        counted.get(space.id, 0),
+        await vectors.size(conn, space.id),
+    )

@@ -1,0 +1,32 @@
+"""What the routes call."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from memory_operator.engine.catalog import Catalog
+from memory_operator.engine.consents import Consents
+from memory_operator.engine.recall import Recall
+from memory_operator.engine.remember import Remember
+from memory_operator.errors import MemoryOperatorError
+from memory_operator.store.pool import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """The engine's services, of the API's event loop."""
+
+    store: Store
+    remember: Remember
+    recall: Recall
+    catalog: Catalog
+    consents: Consents
+
+    async def not_ready(self) -> str | None:
+        """Why the API cannot answer; None when it can."""
+        try:
+            async with self.store.connection() as conn:
+                await conn.fetchval("select 1")
+        except MemoryOperatorError as error:
+            return f"memory: {error.message}"
+        return None

@@ -1,0 +1,62 @@
+"""`memory-operator api`: the memory API and the admin API."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from memory_operator.engine.catalog import Catalog
+from memory_operator.engine.consents import Consents
+from memory_operator.engine.recall import Recall
+from memory_operator.engine.remember import Remember
+from memory_operator.http.auth import Authenticator, kubernetes_auth, no_auth, token_auth
+from memory_operator.http.probes import serve_probes
+from memory_operator.http.serve import serve_api
+from memory_operator.http.services import Services
+from memory_operator.kube.client import open_api
+from memory_operator.kube.reviews import access_reviewer, token_reviewer
+from memory_operator.kube.secrets import secret_reader
+from memory_operator.processes.loops import run_parts
+from memory_operator.processes.options import Options
+from memory_operator.processes.parts import Base, open_base
+
+
+def make_services(base: Base) -> Services:
+    """What the routes call."""
+    return Services(
+        store=base.store,
+        remember=Remember(base.store, base.connector, base.keys),
+        recall=Recall(base.store, base.connector, base.keys),
+        catalog=Catalog(base.store),
+        consents=Consents(base.store),
+    )
+
+
+async def run_api_process(options: Options, stop: asyncio.Event) -> None:
+    """Serve until `stop` is set. Raises ConfigurationError."""
+    ready: list[Services] = []
+
+    async def not_ready() -> str | None:
+        return await ready[0].not_ready() if ready else "memory: waiting for the database"
+
+    async def probes(stop: asyncio.Event) -> None:
+        await serve_probes(options.probe_host, options.probe_port, ready=not_ready, stop=stop)
+
+    async def serve(stop: asyncio.Event) -> None:
+        async with open_api(options.kubeconfig) as api:
+            auth = make_auth(options, api)
+            async with open_base(options, "memory-api", secret_reader(api), stop) as base:
+                if base is not None:
+                    ready.append(make_services(base))
+                    await serve_api(ready[0], auth, options.host, options.port, stop)
+
+    await run_parts(stop, probes=probes, api=serve)
+
+
+def make_auth(options: Options, api: Any) -> Authenticator:
+    """Who may call, by auth mode. Raises ConfigurationError."""
+    if options.auth_mode == "kubernetes":
+        return kubernetes_auth(token_reviewer(api), access_reviewer(api))
+    if options.auth_mode == "tokens":
+        return token_auth(options.tokens_file)
+    return no_auth(options.host)

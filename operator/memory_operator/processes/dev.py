@@ -1,0 +1,170 @@
+"""`memory-operator dev`: all of it in one process, on one machine."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from memory_operator.dev.folder import FolderLock, prepare_folder
+from memory_operator.dev.manifests import FolderSource
+from memory_operator.dev.postgres import EmbeddedPostgres
+from memory_operator.dev.sample import write_sample_provider
+from memory_operator.engine.sources import SecretReader
+from memory_operator.http.serve import serve_api
+from memory_operator.kube.client import open_api
+from memory_operator.kube.secrets import secret_reader
+from memory_operator.logs import get_logger
+from memory_operator.memory.keyfile import generate_master_key
+from memory_operator.processes.api import make_auth, make_services
+from memory_operator.processes.loops import in_a_thread, run_parts
+from memory_operator.processes.operator import Starting, watch_cluster
+from memory_operator.processes.options import Options
+from memory_operator.processes.parts import make_operator, open_base, run_worker
+from memory_operator.processes.sample import greet, load_sample
+from memory_operator.settings import AuthMode, OnUnconsentedChange
+from memory_operator.store.migrate import migrate
+
+log = get_logger(__name__)
+
+HOST = "127.0.0.1"
+_OWN_KEYS = ("OPENAI_API_KEY", "OPENAI_TOKEN")
+"""Variables that a Provider may name on one's own machine without further ado."""
+
+
+@dataclass(frozen=True, slots=True)
+class DevOptions:
+    """Options of `dev`."""
+
+    port: int
+    data: Path
+    providers: Path | None = None
+    database_url: str | None = field(default=None, repr=False)
+    kubeconfig: Path | None = None
+    namespaces: tuple[str, ...] = ()
+    on_unconsented_change: OnUnconsentedChange = "Hold"
+    auth_mode: AuthMode = "none"
+    tokens_file: Path | None = None
+    sample: bool = False
+    credential_env_vars: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+
+async def run_dev(dev: DevOptions, stop: asyncio.Event) -> None:
+    """Run everything until `stop` is set. Raises ConfigurationError, NeedsConsent (Exit mode)."""
+    async with AsyncExitStack() as stack:
+        data = await asyncio.to_thread(prepare_folder, dev.data)
+        stack.enter_context(FolderLock(data))
+        dsn = dev.database_url or await stack.enter_async_context(_embedded(data))
+        for name in await migrate(dsn):
+            log.info("migrated %s", name)
+        options = _options(dev, data, dsn)
+        if dev.kubeconfig is not None:
+            await _run_with_cluster(dev, options, stop)
+        else:
+            await _run_with_folder(dev, data, options, stop)
+
+
+@asynccontextmanager
+async def _embedded(data: Path) -> AsyncIterator[str]:
+    """The embedded server: adopted where one runs, stopped at a clean end."""
+    postgres = EmbeddedPostgres(data)
+    running = await asyncio.to_thread(postgres.start)
+    log.info('PostgreSQL %d at 127.0.0.1:%d; psql "$(cat %s)"', running.major, running.port, running.url_file)
+    try:
+        yield running.dsn
+    finally:
+        await asyncio.to_thread(postgres.stop)
+
+
+def _options(dev: DevOptions, data: Path, dsn: str) -> Options:
+    key_file = data / "master.key"
+    if not key_file.exists():
+        generate_master_key(key_file)
+    return Options(
+        database_url=dsn,
+        master_key_file=key_file,
+        environment=dev.environment,
+        kubeconfig=dev.kubeconfig,
+        namespaces=dev.namespaces,
+        on_unconsented_change=dev.on_unconsented_change,
+        credential_env_vars=(*_OWN_KEYS, *dev.credential_env_vars),
+        host=HOST,
+        port=dev.port,
+        auth_mode=dev.auth_mode,
+        tokens_file=dev.tokens_file,
+    )
+
+
+async def _run_with_folder(dev: DevOptions, data: Path, options: Options, stop: asyncio.Event) -> None:
+    folder = dev.providers or data / "providers"
+    if dev.sample:
+        await asyncio.to_thread(write_sample_provider, folder)
+    source = FolderSource(folder, state=data)
+    served = asyncio.Event()
+
+    async def operate(stop: asyncio.Event) -> None:
+        await _operate_folder(options, source, stop)
+
+    async def work(stop: asyncio.Event) -> None:
+        await run_worker(options, source.read_secret, stop)
+
+    async def serve(stop: asyncio.Event) -> None:
+        await _serve(options, source.read_secret, stop)
+
+    async def welcome(stop: asyncio.Event) -> None:
+        await load_sample(options, source.read_secret, stop) if dev.sample else None
+        greet(options.port, folder, data)
+        await stop.wait()
+
+    del served
+    await run_parts(
+        stop,
+        api=in_a_thread("api", serve),
+        operator=operate,
+        worker=in_a_thread("worker", work),
+        welcome=in_a_thread("welcome", welcome),
+    )
+
+
+async def _operate_folder(options: Options, source: FolderSource, stop: asyncio.Event) -> None:
+    async with open_base(options, "memory-operator", source.read_secret, stop) as base:
+        if base is None:
+            return
+        operator = make_operator(options, base, source)
+
+        async def watch(stop: asyncio.Event) -> None:
+            await source.watch(operator.enqueue, operator.listed_again, stop)
+
+        await run_parts(stop, operator=operator.run, folder=watch)
+
+
+async def _run_with_cluster(dev: DevOptions, options: Options, stop: asyncio.Event) -> None:
+    """Providers and Secrets from a cluster; the rest on this machine."""
+    state = Starting()
+
+    async def operate(stop: asyncio.Event) -> None:
+        await watch_cluster(options, stop, state)
+
+    async def work(stop: asyncio.Event) -> None:
+        async with open_api(options.kubeconfig) as api:
+            await run_worker(options, secret_reader(api), stop)
+
+    async def serve(stop: asyncio.Event) -> None:
+        async with open_api(options.kubeconfig) as api:
+            await _serve(options, secret_reader(api), stop)
+
+    await run_parts(stop, api=in_a_thread("api", serve), operator=operate, worker=in_a_thread("worker", work))
+
+
+async def _serve(options: Options, read_secret: SecretReader, stop: asyncio.Event) -> None:
+    async with AsyncExitStack() as stack:
+        api = None
+        if options.auth_mode == "kubernetes":
+            api = await stack.enter_async_context(open_api(options.kubeconfig))
+        auth = make_auth(options, api)
+        base = await stack.enter_async_context(open_base(options, "memory-api", read_secret, stop))
+        if base is not None:
+            await serve_api(make_services(base), auth, options.host, options.port, stop, probes=True)

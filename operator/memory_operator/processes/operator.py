@@ -1,0 +1,85 @@
+"""`memory-operator run`: watches Providers of a cluster, and fills, so that a store without workers is served too."""
+
+from __future__ import annotations
+
+import asyncio
+
+from memory_operator.engine.operator import Operator
+from memory_operator.http.probes import serve_probes
+from memory_operator.kube.client import namespace_of, open_api
+from memory_operator.kube.run import run_kopf
+from memory_operator.kube.secrets import secret_reader
+from memory_operator.kube.source import KubeSource
+from memory_operator.processes.loops import Part, in_a_thread, run_parts
+from memory_operator.processes.options import Options
+from memory_operator.processes.parts import make_operator, open_base, run_worker
+
+
+class Starting:
+    """What the probes answer before and after the operator is there."""
+
+    def __init__(self) -> None:
+        self.operator: Operator | None = None
+
+    async def not_ready(self) -> str | None:
+        """Why the process is not ready, as the body of a 503; None when it is."""
+        return "memory: waiting for the database" if self.operator is None else self.operator.not_ready()
+
+
+def served_namespaces(options: Options) -> tuple[str, ...]:
+    """The namespaces whose Providers are acted on; the process's own when none are named."""
+    return options.namespaces or (namespace_of(options.kubeconfig),)
+
+
+async def run_operator(options: Options, stop: asyncio.Event, *, fill: bool) -> None:
+    """Run until `stop` is set. Raises NeedsConsent in Exit mode, ConfigurationError."""
+    state = Starting()
+
+    async def probes(stop: asyncio.Event) -> None:
+        await serve_probes(options.probe_host, options.probe_port, ready=state.not_ready, stop=stop)
+
+    async def operate(stop: asyncio.Event) -> None:
+        await watch_cluster(options, stop, state)
+
+    async def work(stop: asyncio.Event) -> None:
+        async with open_api(options.kubeconfig) as api:
+            await run_worker(options, secret_reader(api), stop)
+
+    parts: dict[str, Part] = {"probes": probes, "operator": operate}
+    if fill:
+        parts["worker"] = in_a_thread("worker", work)
+    await run_parts(stop, **parts)
+
+
+async def watch_cluster(options: Options, stop: asyncio.Event, state: Starting) -> None:
+    """The operator on a cluster: our loop reconciles, kopf tells what changed."""
+    namespaces = served_namespaces(options)
+    async with open_api(options.kubeconfig) as api:
+        read_secret = secret_reader(api)
+        async with open_base(options, "memory-operator", read_secret, stop) as base:
+            if base is None:
+                return
+            operator = make_operator(options, base, KubeSource(api, namespaces))
+            state.operator = operator
+
+            async def watch(stop: asyncio.Event) -> None:
+                await run_kopf(operator, options.kubeconfig, namespaces, stop)
+
+            await run_parts(stop, operator=operator.run, kopf=watch)
+
+
+async def run_worker_process(options: Options, stop: asyncio.Event) -> None:
+    """`memory-operator worker`: fill, feed and index until `stop` is set."""
+
+    async def probes(stop: asyncio.Event) -> None:
+        await serve_probes(options.probe_host, options.probe_port, ready=_always, stop=stop)
+
+    async def work(stop: asyncio.Event) -> None:
+        async with open_api(options.kubeconfig) as api:
+            await run_worker(options, secret_reader(api), stop)
+
+    await run_parts(stop, probes=probes, worker=in_a_thread("worker", work))
+
+
+async def _always() -> str | None:
+    return None
