@@ -44,10 +44,10 @@ generate: install ## Write the generated files: crds/, docs tables
 	$(BIN)/memory-operator crds > crds/omnia.altairalabs.ai_providers.yaml
 
 bench: install ## Measure; BENCH_JSON=file also writes the figures as JSON
-	$(BIN)/python -m tests.bench
+	PYTHONPATH=tests $(BIN)/python -m bench
 
 bench-large: install ## The same with a million chunks, which takes an hour
-	$(BIN)/python -m tests.bench --large
+	PYTHONPATH=tests $(BIN)/python -m bench --large
 
 requirements: ## Pin the dependencies of each image and of the tests, with hashes
 	$(PYTHON) -m venv $(VENV)-pin && $(VENV)-pin/bin/pip install --quiet uv

@@ -1,0 +1,76 @@
+"""`make bench`: every figure that the project promises, measured on this machine, as a table and as JSON."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import logging
+import os
+import shutil
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+from bench import gate, query, webhook
+from fixtures.postgres import open_folder
+from memory_operator.dev.postgres import EmbeddedPostgres
+from memory_operator.logs import set_up_logs
+
+SERVER = {"shared_buffers": "1GB", "maintenance_work_mem": "1GB", "max_wal_size": "8GB"}
+"""The settings that the figures are promised for."""
+
+Figure = dict[str, Any]
+Bench = Callable[[str, bool], Awaitable[list[Figure]]]
+
+BENCHES: dict[str, Bench] = {
+    "gate": gate.run,
+    "query": lambda dsn, large: query.run(dsn),
+    "webhook": lambda dsn, large: asyncio.to_thread(webhook.run),
+}
+
+
+def main() -> None:
+    """Run the benches that are asked for, print the table, write BENCH_JSON where it is set."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--large", action="store_true", help="a million vectors where the promise is about them")
+    parser.add_argument("--only", choices=sorted(BENCHES), action="append", help="run only this part")
+    options = parser.parse_args()
+    set_up_logs(level=logging.CRITICAL)
+    figures = asyncio.run(_run(options.only or list(BENCHES), options.large))
+    print(table(figures))
+    target = os.environ.get("BENCH_JSON")
+    if target:
+        Path(target).write_text(json.dumps(figures, indent=2) + "\n")
+    sys.exit(0 if all(figure["holds"] is not False for figure in figures) else 1)
+
+
+async def _run(names: list[str], large: bool) -> list[Figure]:
+    figures = []
+    for name in names:
+        folder = open_folder()
+        postgres = EmbeddedPostgres(folder / "server", settings=SERVER)
+        try:
+            running = await asyncio.to_thread(postgres.start)
+            print(f"measuring: {name} …", file=sys.stderr)
+            figures += await BENCHES[name](running.dsn, large)
+        finally:
+            await asyncio.to_thread(postgres.stop, "immediate")
+            shutil.rmtree(folder, ignore_errors=True)
+    return figures
+
+
+def table(figures: list[Figure]) -> str:
+    """The figures as text for people."""
+    rows = [("what", "measured", "unit", "target", "holds")]
+    for figure in figures:
+        holds = {True: "yes", False: "NO", None: "-"}[figure["holds"]]
+        target = "-" if figure["target"] is None else str(figure["target"])
+        rows.append((figure["name"], f"{figure['value']:.4g}", figure["unit"], target, holds))
+    widths = [max(len(row[column]) for row in rows) for column in range(5)]
+    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
+
+
+if __name__ == "__main__":
+    main()
