@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 _DIMENSIONS = {
     "text-embedding-3-small": 1536,
     "text-embedding-3-large": 3072,
@@ -23,6 +25,16 @@ _DIMENSIONS = {
     "embed-v4.0": 1536,
 }
 _LOCAL_DIMENSION = 256
+_SHORTER: dict[str, Collection[int]] = {
+    "text-embedding-3-small": range(1, 1537),
+    "text-embedding-3-large": range(1, 3073),
+    "voyage-3.5": (256, 512, 1024, 2048),
+    "voyage-code-3": (256, 512, 1024, 2048),
+    "gemini-embedding-001": range(128, 3073),
+    "embed-v4.0": (256, 512, 1024, 1536),
+}
+"""Lengths that a model can be asked for. Those that are not here have the one that is known of them."""
+_LOCAL_SHORTER = (64, 128, 256)
 _BASE_URLS = {
     "openai": "https://api.openai.com/v1",
     "ollama": "http://127.0.0.1:11434",
@@ -36,6 +48,7 @@ _SECRET_KEYS = {
     "voyageai": ("VOYAGE_API_KEY",),
 }
 _KEYLESS = frozenset({"ollama", "openai_compatible", "local", "mock"})
+_EMBEDDING_TYPES = frozenset({"openai", "voyageai", "gemini", "cohere"}) | _KEYLESS
 _COLUMN_LIMITS = {"vector": 2000, "halfvec": 4000}
 
 
@@ -43,8 +56,21 @@ def known_dimension(provider_type: str, model: str) -> int | None:
     """Length of a model's vectors; None where only a call can tell. Ollama's `:tag` does not matter."""
     if provider_type == "local":
         return _LOCAL_DIMENSION
-    name = model.partition(":")[0] if provider_type == "ollama" else model
-    return _DIMENSIONS.get(name)
+    return _DIMENSIONS.get(_bare(provider_type, model))
+
+
+def can_make(provider_type: str, model: str, dimensions: int) -> bool | None:
+    """Whether a model can be asked for vectors of this length; None where only a call can tell."""
+    if provider_type == "local":
+        return dimensions in _LOCAL_SHORTER
+    known = known_dimension(provider_type, model)
+    if known is None:
+        return None
+    return dimensions == known or dimensions in _SHORTER.get(_bare(provider_type, model), ())
+
+
+def _bare(provider_type: str, model: str) -> str:
+    return model.partition(":")[0] if provider_type == "ollama" else model
 
 
 def default_base_url(provider_type: str) -> str | None:
@@ -65,3 +91,8 @@ def needs_credential(provider_type: str) -> bool:
 def column_limit(column_type: str) -> int:
     """Most dimensions that an HNSW index on a column of this type can have (pgvector 0.8)."""
     return _COLUMN_LIMITS[column_type]
+
+
+def can_embed(provider_type: str) -> bool:
+    """Whether this type has an embedding API that memory-operator speaks."""
+    return provider_type in _EMBEDDING_TYPES

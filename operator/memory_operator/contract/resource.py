@@ -64,7 +64,7 @@ def parse_spec(spec: Any, annotations: Mapping[str, str]) -> tuple[ProviderSpec 
     """The spec, or why it cannot be read."""
     if not isinstance(spec, Mapping):
         return None, ("spec: is missing",)
-    merged, problems = _with_annotations(dict(spec), annotations)
+    merged, problems = with_annotations(dict(spec), annotations)
     if problems:
         return None, problems
     try:
@@ -73,7 +73,10 @@ def parse_spec(spec: Any, annotations: Mapping[str, str]) -> tuple[ProviderSpec 
         return None, tuple(_problem(detail) for detail in error.errors())
 
 
-def _with_annotations(spec: dict[str, Any], annotations: Mapping[str, str]) -> tuple[dict[str, Any], tuple[str, ...]]:
+def with_annotations(spec: dict[str, Any], annotations: Mapping[str, str]) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """The spec with `memory-operator/<field>` annotations in place of what its embedding leaves out, and what is wrong
+    with those annotations.
+    """
     known = {info.alias or name for name, info in EmbeddingSpec.model_fields.items()}
     ours = {
         key.removeprefix(ANNOTATION_PREFIX): value

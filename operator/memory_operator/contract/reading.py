@@ -1,0 +1,129 @@
+"""What a raw manifest of a Provider says, as far as it can be read. Nothing here raises, whatever the manifest holds.
+
+The warnings need this rather than ProviderSpec: they look at old objects, objects of another CRD and objects with
+mistakes in fields that have nothing to do with the warning.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from memory_operator.contract.known_models import default_base_url, known_dimension
+from memory_operator.contract.resource import STATUS_ANNOTATION, with_annotations
+from memory_operator.contract.status import Phase
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """The parts of a spec that warnings are about. None, "" or False is what could not be read."""
+
+    role: str
+    type: str
+    model: str
+    base_url: str | None
+    """As it stands in the spec, without trailing slash."""
+    platform: str | None
+    """The platform as JSON."""
+    platform_type: str
+    declared: int | None
+    """spec.embedding.dimensions."""
+    column_type: str
+    shadow: bool
+    manual: bool
+    """Whether a full space waits for `activate` after an edit."""
+    document_prefix: str
+    query_prefix: str
+    has_credential: bool
+
+    @property
+    def dimension(self) -> int | None:
+        """The dimension that is declared, or known of the model; None where only a call can tell."""
+        return self.declared or known_dimension(self.type, self.model)
+
+    @property
+    def effective_base_url(self) -> str | None:
+        """Where calls go: the type's own base URL when none is given."""
+        return self.base_url or default_base_url(self.type)
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What the status of an object tells of its space. None is unknown, and so is 0: it may have grown since."""
+
+    applied: int | None = None
+    """Dimension of the applied space."""
+    vectors: int | None = None
+    """Vectors in the applied space."""
+    chunks: int | None = None
+    """Live chunks in the store."""
+
+
+def read_spec(manifest: Mapping[str, Any]) -> Reading:
+    """What the spec and the annotations that stand in for it say."""
+    annotations = _mapping(_mapping(manifest.get("metadata")).get("annotations"))
+    spec, _ = with_annotations(dict(_mapping(manifest.get("spec"))), {str(k): str(v) for k, v in annotations.items()})
+    embedding, platform = _mapping(spec.get("embedding")), _mapping(spec.get("platform"))
+    credential = _mapping(spec.get("credential"))
+    return Reading(
+        role=_text(spec.get("role")),
+        type=_text(spec.get("type")),
+        model=_text(spec.get("model")),
+        base_url=_text(spec.get("baseURL")).rstrip("/") or None,
+        platform=json.dumps(platform, sort_keys=True, default=str) if platform else None,
+        platform_type=_text(platform.get("type")),
+        declared=_count(embedding.get("dimensions")),
+        column_type="halfvec" if embedding.get("columnType") == "halfvec" else "vector",
+        shadow=embedding.get("dimensionChange") == "Shadow",
+        manual=embedding.get("activation") == "Manual",
+        document_prefix=_text(embedding.get("documentPrefix")),
+        query_prefix=_text(embedding.get("queryPrefix")),
+        has_credential=any(credential.get(way) for way in ("secretRef", "envVar", "filePath")),
+    )
+
+
+def read_figures(manifest: Mapping[str, Any]) -> Figures:
+    """The figures that a current status, or the annotation that stands in for it, tells; unknown when it is older."""
+    metadata = _mapping(manifest.get("metadata"))
+    generation = _count(metadata.get("generation"))
+    status = _mapping(manifest.get("status"))
+    figures, phase = _mapping(status.get("embedding")), status.get("phase")
+    if not figures:
+        figures = _json_mapping(_mapping(metadata.get("annotations")).get(STATUS_ANNOTATION))
+        phase = figures.get("phase")
+    if generation is None or _count(figures.get("observedGeneration")) != generation:
+        return Figures()
+    # While a space is filled beside the applied one, `vectors` is of the space being filled.
+    vectors = None if phase == Phase.REEMBEDDING else _count(figures.get("vectors"))
+    return Figures(_count(figures.get("appliedDimensions")), vectors, _count(figures.get("chunks")))
+
+
+def host_of(url: str | None) -> str:
+    """The host of a base URL, in lower case; "" when there is none. User and password are no part of it."""
+    try:
+        return (urlsplit(url or "").hostname or "").rstrip(".")
+    except ValueError:
+        return ""
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _json_mapping(text: Any) -> Mapping[str, Any]:
+    try:
+        return _mapping(json.loads(text))
+    except (TypeError, ValueError, RecursionError):
+        return {}
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def _count(value: Any) -> int | None:
+    """A whole number above 0; None for everything else, as 0 tells nothing."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None

@@ -1,0 +1,349 @@
+"""What is warned about when a Provider is created or edited."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from typing import Any
+
+import pytest
+
+from memory_operator.contract.warnings import MAX_CHARACTERS, warnings_for
+
+MANY = 1_234_567_890
+OPENAI: dict[str, Any] = {
+    "role": "embedding",
+    "type": "openai",
+    "model": "text-embedding-3-small",
+    "credential": {"secretRef": {"name": "openai"}},
+}
+COMPATIBLE: dict[str, Any] = {
+    "role": "embedding",
+    "type": "openai_compatible",
+    "model": "m",
+    "baseURL": "http://tei.models.svc",
+}
+
+
+def manifest(
+    spec: dict[str, Any] | None = None,
+    *,
+    embedding: dict[str, Any] | None = None,
+    status: dict[str, Any] | None = None,
+    annotations: dict[str, str] | None = None,
+    generation: int = 3,
+    **change: Any,
+) -> dict[str, Any]:
+    body = {**(spec or OPENAI), **change}
+    if embedding is not None:
+        body["embedding"] = embedding
+    metadata = {"name": "e", "namespace": "agents", "generation": generation, "annotations": annotations or {}}
+    return {"metadata": metadata, "spec": body, "status": status or {}}
+
+
+def status(applied: int = 1536, vectors: int = 120431, chunks: int = 120500, **more: Any) -> dict[str, Any]:
+    figures = {"appliedDimensions": applied, "vectors": vectors, "chunks": chunks, "observedGeneration": 3, **more}
+    return {"phase": "Ready", "embedding": figures}
+
+
+def test_an_edit_of_the_dimension_in_place_says_what_is_discarded_and_how_to_consent() -> None:
+    old = manifest(embedding={"dimensions": 1536}, status=status())
+    assert warnings_for(old, manifest(embedding={"dimensions": 768})) == [
+        "spec.embedding.dimensions: 1536 to 768 discards 120431 vectors; held until one-shot consent names 768",
+        'spec.embedding.dimensions: to consent, POST /admin/embedding-dimension-change {"target_dim":768}',
+        "spec.embedding.dimensionChange: Shadow would discard nothing, need no consent, and store both until a prune",
+    ]
+
+
+def test_the_same_edit_as_shadow_says_what_it_costs() -> None:
+    old = manifest(embedding={"dimensions": 1536}, status=status())
+    assert warnings_for(old, manifest(embedding={"dimensions": 768, "dimensionChange": "Shadow"})) == [
+        "spec.embedding.dimensions: 1536 to 768 embeds 120500 chunks again; the old one answers until full",
+        "spec.embedding.dimensionChange: Shadow stores the old vectors and the new ones until a prune",
+    ]
+
+
+def test_a_model_of_another_dimension_is_blamed_where_no_dimension_is_declared() -> None:
+    new = manifest({"role": "embedding", "type": "ollama", "model": "nomic-embed-text", "baseURL": "http://ollama.ai"})
+    found = warnings_for(manifest(), new)
+    assert found[0] == "spec.type: 1536 to 768 discards all stored vectors; held until one-shot consent names 768"
+
+
+@pytest.mark.parametrize(
+    "stale",
+    [
+        status(observedGeneration=2),
+        status(observedGeneration=None),
+        status(vectors=0),
+        {**status(), "phase": "Reembedding"},
+        {"embedding": None},
+        {},
+    ],
+)
+def test_figures_that_are_not_current_are_never_a_number(stale: dict[str, Any]) -> None:
+    old = manifest(embedding={"dimensions": 1536}, status=stale)
+    found = warnings_for(old, manifest(embedding={"dimensions": 768}))
+    assert "1536 to 768 discards all stored vectors;" in found[0]
+
+
+def test_the_annotation_stands_in_for_the_status_where_another_crd_is_installed() -> None:
+    figures = {"phase": "Ready", "appliedDimensions": 1536, "vectors": 77, "observedGeneration": 3}
+    old = manifest(
+        embedding={"dimensions": 1536},
+        status={"phase": "Ready"},
+        annotations={"memory-operator/embedding-status": json.dumps(figures)},
+    )
+    found = warnings_for(old, manifest(embedding={"dimensions": 768}))
+    assert "discards 77 vectors" in found[0]
+    old["metadata"]["generation"] = 4
+    assert "discards all stored vectors" in warnings_for(old, manifest(embedding={"dimensions": 768}))[0]
+
+
+def test_an_annotation_makes_a_change_shadow_too() -> None:
+    new = manifest(embedding={"dimensions": 768}, annotations={"memory-operator/dimensionChange": "Shadow"})
+    found = warnings_for(manifest(embedding={"dimensions": 1536}), new)
+    assert found[0].startswith("spec.embedding.dimensions: 1536 to 768 embeds all chunks again")
+
+
+def test_from_shadow_to_in_place_in_mid_change_is_as_destructive_as_the_change() -> None:
+    old = manifest(embedding={"dimensions": 768, "dimensionChange": "Shadow"}, status=status())
+    found = warnings_for(old, manifest(embedding={"dimensions": 768}))
+    assert found[0].startswith("spec.embedding.dimensionChange: 1536 to 768 discards 120431 vectors")
+
+
+def test_taking_a_held_edit_back_warns_of_nothing() -> None:
+    old = manifest(embedding={"dimensions": 768}, status=status(applied=1536))
+    assert warnings_for(old, manifest(embedding={"dimensions": 1536})) == []
+
+
+def test_taking_back_model_and_dimension_does_not_claim_that_all_is_embedded_again() -> None:
+    old = manifest(embedding={"dimensions": 768}, model="nomic", status=status(applied=1536))
+    assert warnings_for(old, manifest(embedding={"dimensions": 1536})) == [
+        "spec.model: 1536 is stored already; embeds 120500 chunks again unless it is the applied space"
+    ]
+
+
+def test_another_edit_of_a_held_change_is_still_a_change_of_the_stored_dimension() -> None:
+    old = manifest(COMPATIBLE, embedding={"dimensions": 768}, status=status(applied=1536))
+    found = warnings_for(old, manifest(COMPATIBLE, model="n", embedding={"dimensions": 768}))
+    assert found[0].startswith("spec.model: 1536 to 768 discards 120431 vectors")
+
+
+@pytest.mark.parametrize(
+    ("change", "path"),
+    [
+        ({"model": "other"}, "spec.model"),
+        ({"baseURL": "https://gateway.example"}, "spec.baseURL"),
+        ({"embedding": {"dimensions": 1536, "queryPrefix": "q: "}}, "spec.embedding.queryPrefix"),
+        ({"embedding": {"dimensions": 1536, "documentPrefix": "d: "}}, "spec.embedding.documentPrefix"),
+        ({"embedding": {"dimensions": 1536, "columnType": "halfvec"}}, "spec.embedding.columnType"),
+        ({"model": "other", "baseURL": "https://gateway.example"}, "spec.model (and 1 more)"),
+    ],
+)
+def test_what_makes_another_space_at_the_same_dimension_says_what_is_embedded_again(
+    change: dict[str, Any], path: str
+) -> None:
+    old = manifest(embedding={"dimensions": 1536}, status=status())
+    found = warnings_for(old, manifest(**{"embedding": {"dimensions": 1536}, **change}))
+    assert found == [f"{path}: embeds 120500 chunks again into a new space; the old one answers until full"]
+
+
+def test_with_manual_activation_the_old_space_answers_until_activate() -> None:
+    old = manifest(embedding={"dimensions": 1536})
+    found = warnings_for(old, manifest(model="other", embedding={"dimensions": 1536, "activation": "Manual"}))
+    assert found == ["spec.model: embeds all chunks again into a new space; the old one answers until activate"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"baseURL": "https://api.openai.com/v1/"},
+        {"headers": {"X-Team": "a"}},
+        {"credential": {"secretRef": {"name": "other"}}},
+        {"embedding": {"dimensions": 1536, "distance": "dot", "batchSize": 3}},
+        {"embedding": {}},
+    ],
+)
+def test_what_makes_no_other_space_is_not_warned_about(change: dict[str, Any]) -> None:
+    new = manifest(**{"embedding": {"dimensions": 1536}, **change})
+    assert [w for w in warnings_for(manifest(embedding={"dimensions": 1536}), new) if "removed" not in w] == []
+
+
+@pytest.mark.parametrize(
+    ("column", "dimensions", "text"),
+    [
+        ("vector", 3072, "3072 is above 2000, the limit of vector, and is refused; halfvec goes to 4000"),
+        ("vector", 4096, "4096 is above 2000, the limit of vector, and is refused"),
+        ("halfvec", 4001, "4001 is above 4000, the limit of halfvec, and is refused"),
+    ],
+)
+def test_a_dimension_above_the_limit_is_named_and_nothing_is_said_to_be_discarded(
+    column: str, dimensions: int, text: str
+) -> None:
+    new = manifest(COMPATIBLE, embedding={"dimensions": dimensions, "columnType": column})
+    assert warnings_for(None, new) == [f"spec.embedding.dimensions: {text}"]
+    old = manifest(COMPATIBLE, embedding={"dimensions": 768, "columnType": column})
+    assert warnings_for(old, new) == [f"spec.embedding.dimensions: {text}"]
+
+
+def test_a_model_whose_own_dimension_is_above_the_limit_is_blamed_itself() -> None:
+    found = warnings_for(None, manifest(model="text-embedding-3-large"))
+    assert found == ["spec.model: 3072 is above 2000, the limit of vector, and is refused; halfvec goes to 4000"]
+
+
+def test_a_dimension_that_contradicts_the_known_model_is_named() -> None:
+    new = manifest({"role": "embedding", "type": "ollama", "model": "nomic-embed-text:v1.5", "baseURL": "http://o"})
+    new["spec"]["embedding"] = {"dimensions": 512}
+    assert warnings_for(None, new) == [
+        "spec.embedding.dimensions: 512, but nomic-embed-text:v1.5 makes 768; nothing is stored while they differ"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("kind", "model", "dimensions"),
+    [("openai", "text-embedding-3-small", 512), ("openai", "tei-model", 99), ("local", "wordllama", 64)],
+)
+def test_a_dimension_that_the_model_can_be_asked_for_contradicts_nothing(
+    kind: str, model: str, dimensions: int
+) -> None:
+    assert warnings_for(None, manifest(type=kind, model=model, embedding={"dimensions": dimensions})) == []
+
+
+def test_removing_the_dimension_says_what_counts_now() -> None:
+    old = manifest(embedding={"dimensions": 1536})
+    assert warnings_for(old, manifest()) == [
+        "spec.embedding.dimensions: removed; the 1536 of the model itself count from now on"
+    ]
+    old = manifest(COMPATIBLE, embedding={"dimensions": 768})
+    assert warnings_for(old, manifest(COMPATIBLE)) == [
+        "spec.embedding.dimensions: removed; a probe call finds it out, and another than 768 waits for consent"
+    ]
+
+
+def test_a_model_of_unknown_dimension_says_that_consent_may_be_needed() -> None:
+    found = warnings_for(manifest(), manifest(model="unheard-of"))
+    assert found[-1] == "spec.model: the dimension is unknown before a call; another than 1536 waits for consent"
+
+
+def test_declaring_a_dimension_where_none_was_known_says_that_consent_may_be_needed() -> None:
+    found = warnings_for(manifest(COMPATIBLE), manifest(COMPATIBLE, embedding={"dimensions": 768}))
+    assert found == [
+        "spec.embedding.dimensions: if the stored vectors have another length than 768, this waits for consent"
+    ]
+
+
+def test_a_missing_credential_is_named_only_where_one_is_needed() -> None:
+    missing = "spec.credential: type openai needs one; until then nothing is embedded and Ready stays False"
+    assert warnings_for(None, manifest(credential={})) == [missing]
+    assert warnings_for(None, manifest(COMPATIBLE)) == []
+    azure = {"platform": {"type": "azure", "endpoint": "https://a"}, "auth": {"type": "workloadIdentity"}}
+    assert warnings_for(None, manifest(credential={}, **azure)) == []
+
+
+@pytest.mark.parametrize("host", ["localhost:11434", "127.0.0.1", "127.8.0.1:80", "[::1]:8080", "api.localhost"])
+def test_a_loopback_base_url_is_named(host: str) -> None:
+    found = warnings_for(None, manifest(COMPATIBLE, baseURL=f"http://{host}/v1"))
+    assert len(found) == 1
+    assert found[0].endswith("is a loopback address, which in a pod is the pod itself")
+
+
+def test_ollama_without_a_base_url_is_looked_for_in_the_pod_itself() -> None:
+    seed = {"role": "embedding", "type": "ollama", "model": "nomic-embed-text", "embedding": {"dimensions": 768}}
+    assert warnings_for(None, manifest(seed)) == [
+        "spec.baseURL: left out, so ollama is looked for at 127.0.0.1, which in a pod is the pod itself"
+    ]
+
+
+def test_a_type_or_platform_without_an_embedding_api_is_named() -> None:
+    assert warnings_for(None, manifest(type="claude"))[0].startswith("spec.type: claude is not supported")
+    bedrock = manifest(platform={"type": "bedrock"}, auth={"type": "accessKey"})
+    assert warnings_for(None, bedrock)[0].startswith("spec.platform.type: bedrock is not supported")
+
+
+def test_leaving_the_role_counts_as_deletion_and_says_so() -> None:
+    assert warnings_for(manifest(), manifest(role="llm")) == [
+        "spec.role: no longer embedding, which counts as deletion; the vectors stay until they are pruned"
+    ]
+
+
+def test_other_roles_are_left_alone() -> None:
+    assert warnings_for(None, manifest(role="llm", type="claude", credential={})) == []
+    assert warnings_for(manifest(role="llm"), manifest(role="tts", model="x")) == []
+
+
+def test_coming_into_the_role_is_a_creation() -> None:
+    assert warnings_for(manifest(role="llm", model="x"), manifest(embedding={"dimensions": 768})) == []
+
+
+def test_an_edit_that_is_not_ours_says_nothing_again() -> None:
+    wrong = {"credential": {}, "model": "text-embedding-3-large"}
+    old, new = manifest(**wrong), manifest(annotations={"team": "b"}, **wrong)
+    assert warnings_for(None, new)
+    assert warnings_for(old, new) == []
+
+
+def test_an_annotation_with_a_typo_is_named() -> None:
+    new = manifest(annotations={"memory-operator/dimensionChang": "Shadow"}, embedding={"dimensions": 1536})
+    assert warnings_for(None, new) == [
+        "metadata.annotations[memory-operator/dimensionChang]: unknown field; did you mean dimensionChange?"
+        " (not applied)"
+    ]
+
+
+def test_no_warning_holds_a_password_or_anything_but_printable_ascii() -> None:
+    new = manifest(COMPATIBLE, baseURL="http://user:secret@localhost/v1?key=secret", model="modèle\r\nX: y")
+    new["spec"]["embedding"] = {"dimensions": 3}
+    for text in warnings_for(manifest(COMPATIBLE, embedding={"dimensions": 4}), new):
+        assert "secret" not in text
+        assert text.isascii()
+        assert text.isprintable()
+
+
+LONG = "m" * 2000
+SPECS: list[dict[str, Any]] = [
+    {},
+    {"model": LONG},
+    {"type": LONG},
+    {"type": "ollama", "model": f"nomic-embed-text:{LONG}"},
+    {"baseURL": f"http://{LONG}.localhost/{LONG}", "credential": {}},
+    {"platform": {"type": LONG}},
+    {"unknown" + LONG: 1},
+    {"model": "other", "baseURL": "http://x", "embedding": {"queryPrefix": "q", "columnType": "halfvec"}},
+    *[
+        {"type": kind, "embedding": {"dimensions": size, "dimensionChange": how, "activation": when, "columnType": col}}
+        for kind, size, how, when, col in itertools.product(
+            ("openai", "ollama"), (None, 3, 3999, 4096), ("InPlace", "Shadow"), ("Manual", "Automatic"), ("halfvec", 0)
+        )
+    ],
+]
+
+
+def test_every_warning_is_short_and_starts_with_a_field_whatever_was_edited() -> None:
+    statuses = [{}, status(applied=3998, vectors=MANY, chunks=MANY)]
+    for old, new, known in itertools.product(SPECS, SPECS, statuses):
+        before, after = manifest(status=known, **old), manifest(**new)
+        for text in warnings_for(before, after) + warnings_for(None, after):
+            assert len(text) <= MAX_CHARACTERS
+            assert text.startswith(("spec.", "metadata.annotations["))
+            assert "..." not in text or len(str(new)) > 1000, text
+            assert " 0 " not in text
+
+
+GARBAGE: list[Any] = [None, [], "x", 5, 1.5, True, {}, {"a": {"b": [None]}}, [{}], {"type": []}]
+
+
+def test_garbage_anywhere_in_a_manifest_raises_nothing() -> None:
+    for waste in GARBAGE:
+        for key in ("metadata", "spec", "status"):
+            broken = {**manifest(), key: waste}
+            assert isinstance(warnings_for(broken, manifest(model="x")), list)
+            assert isinstance(warnings_for(manifest(), broken), list)
+        for field in ("role", "type", "model", "baseURL", "embedding", "credential", "platform", "auth", "headers"):
+            broken = manifest(**{field: waste})
+            assert isinstance(warnings_for(manifest(status=status()), broken), list)
+            assert isinstance(warnings_for(broken, manifest(model="x")), list)
+        for name in ("dimensions", "columnType", "dimensionChange", "queryPrefix", "limits"):
+            assert isinstance(warnings_for(manifest(), manifest(embedding={name: waste})), list)
+        old = manifest(status={"embedding": {"vectors": waste, "appliedDimensions": waste, "observedGeneration": 3}})
+        old["metadata"]["annotations"] = {"memory-operator/embedding-status": waste, "memory-operator/limits": "[" * 99}
+        assert isinstance(warnings_for(old, manifest(embedding={"dimensions": 5})), list)
