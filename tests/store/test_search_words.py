@@ -157,7 +157,8 @@ async def _copies(memories: Memories, text: str, count: int) -> None:
     await memories.world.fetch(
         "with last as (select * from memory_entries order by id desc limit 1), e as (insert into memory_entries"
         " (canonical_id, version_no, project_id, created_by, input)"
-        f" select gen_random_uuid(), 1, last.project_id, 't', '' from last, generate_series(1, {count}) returning id, project_id)"
+        f" select gen_random_uuid(), 1, last.project_id, 't', '' from last, generate_series(1, {count})"
+        " returning id, project_id)"
         " insert into memory_chunks (entry_id, project_id, ordinal, text, content_hash, tsv, chunker_version,"
         " preprocessing_version) select e.id, e.project_id, 0, c.text, c.content_hash, c.tsv, 1, 1 from e,"
         " (select * from memory_chunks order by id desc limit 1) c"
