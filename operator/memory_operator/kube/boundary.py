@@ -22,6 +22,7 @@ from kubernetes.aio.client import ApiClient
 from kubernetes.aio.config import ConfigException
 
 from memory_operator.errors import Conflict, NotFound, SourceUnavailable
+from memory_operator.kube.client import credential_refused
 
 CALL_SECONDS = 10.0
 """How long one call may take, reading its answer included."""
@@ -79,9 +80,7 @@ class Call:
 
     def __str__(self) -> str:
         name = "" if self.name is None else f" {self.name}"
-        return f"{self.verb} {self.resource}{name}" + (
-            f" in {self.namespace}" if self.namespace is not None else ""
-        )
+        return f"{self.verb} {self.resource}{name}" + (f" in {self.namespace}" if self.namespace is not None else "")
 
 
 async def ask(
@@ -151,6 +150,8 @@ async def _exchange(
     except (aiohttp.ClientError, ConfigException, OSError) as error:
         # Their texts hold addresses and paths, which are nobody's business in a condition.
         raise SourceUnavailable(f"{what}: the API server cannot be reached ({type(error).__name__})") from error
+    if response.status == 401:
+        credential_refused(api)
     try:
         reply = json.loads(text)
     except ValueError:

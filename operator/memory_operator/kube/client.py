@@ -24,6 +24,8 @@ SERVICE_ACCOUNT_FOLDER = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
 TOKEN_SECONDS = 30.0
 """How long a token that was read is used before its file is read again; kubelet renews it long before it ends."""
+_REFUSED_SECONDS = 1.0
+"""How long a token that the API server refused is used all the same, lest each request start an exec plugin."""
 _LOAD_SECONDS = 20.0
 """How long an exec plugin of a kubeconfig may take to say who we are."""
 _TOKEN = "BearerToken"
@@ -75,10 +77,8 @@ async def configure(
     except _LOAD_ERRORS as error:
         raise _unusable(kubeconfig, error) from None
     if configuration.tls_server_name:  # the watch's sessions have no place for it
-        raise ConfigurationError(
-            f"{kubeconfig}: tls-server-name is not supported", hint="use the certificate's name"
-        )
-    configuration.refresh_api_key_hook = _refreshing(reload, token_seconds)  # type: ignore[assignment] # declared as None only
+        raise ConfigurationError(f"{kubeconfig}: tls-server-name is not supported", hint="use the certificate's name")
+    configuration.refresh_api_key_hook = Credential(reload, token_seconds)  # type: ignore[assignment] # typed as None
     return configuration
 
 
@@ -114,31 +114,43 @@ def _from_pod(pod: Pod) -> Reload:
 def _from_file(kubeconfig: Path) -> Reload:
     async def reload(configuration: Configuration) -> None:
         # persist_config writes refreshed tokens back into a file that is the user's.
-        await load_kube_config(
-            config_file=str(kubeconfig), client_configuration=configuration, persist_config=False
-        )
+        await load_kube_config(config_file=str(kubeconfig), client_configuration=configuration, persist_config=False)
         _strip_token(configuration)
 
     return reload
 
 
-def _refreshing(reload: Reload, seconds: float) -> Callable[[Configuration], Coroutine[Any, Any, None]]:
-    read_at = asyncio.get_running_loop().time()
+class Credential:
+    """Reads a token that was renewed: `configuration.refresh_api_key_hook`, called before each request."""
 
-    async def refresh(configuration: Configuration) -> None:
-        nonlocal read_at
+    def __init__(self, reload: Reload, seconds: float) -> None:
+        self._reload = reload
+        self._seconds = seconds
+        self._read_at = asyncio.get_running_loop().time()
+
+    def expire_soon(self) -> None:
+        """The API server refused the token: read it anew before long."""
+        self._read_at = min(self._read_at, asyncio.get_running_loop().time() - self._seconds + _REFUSED_SECONDS)
+
+    async def __call__(self, configuration: Configuration) -> None:
+        """Have the configuration carry a token that is not older than it may be."""
         now = asyncio.get_running_loop().time()
-        if now - read_at < seconds:
+        if now - self._read_at < self._seconds:
             return
-        read_at = now
+        self._read_at = now
         try:
             async with asyncio.timeout(_LOAD_SECONDS):
-                await reload(configuration)
+                await self._reload(configuration)
         except _LOAD_ERRORS as error:
             # The token at hand may be good for a while yet; where it is not, the API server says so.
             log.warning("the API server's credential cannot be read anew (%s)", type(error).__name__)
 
-    return refresh
+
+def credential_refused(api: ApiClient) -> None:
+    """Have the token that the API server just refused read anew before long."""
+    hook = api.configuration.refresh_api_key_hook
+    if isinstance(hook, Credential):
+        hook.expire_soon()
 
 
 def _strip_token(configuration: Configuration) -> None:

@@ -19,6 +19,7 @@ from memory_operator.kube.schema import CrdOwner
 from memory_operator.kube.status import foreign_annotations, foreign_patch, own_patch
 
 _PAGE = 500
+"""Providers in one answer of a list."""
 _LIST_ATTEMPTS = 3
 _LIST_SECONDS = 60.0
 _WRITE_ATTEMPTS = 5
@@ -28,9 +29,10 @@ _WRITE_PAUSE_SECONDS = 0.1
 class KubeSource:
     """The ProviderSource of a cluster. For the event loop that its ApiClient belongs to."""
 
-    def __init__(self, api: ApiClient, namespaces: Sequence[str]) -> None:
+    def __init__(self, api: ApiClient, namespaces: Sequence[str], *, page: int = _PAGE) -> None:
         self._api = api
         self._namespaces = tuple(dict.fromkeys(namespaces))
+        self._page = page
         self._crd = CrdOwner(api)
 
     def serves(self, namespace: str) -> bool:
@@ -46,7 +48,7 @@ class KubeSource:
         """All Providers of the served namespaces, complete. Raises SourceUnavailable."""
         try:
             async with asyncio.timeout(_LIST_SECONDS):
-                pages = [await _listed(self._api, namespace) for namespace in self._namespaces]
+                pages = [await _listed(self._api, namespace, self._page) for namespace in self._namespaces]
         except TimeoutError as error:
             raise SourceUnavailable(f"listing Providers took longer than {_LIST_SECONDS:g} s") from error
         return [parse_provider(manifest) for items in pages for manifest in items]
@@ -110,21 +112,21 @@ class KubeSource:
             return None
 
 
-async def _listed(api: ApiClient, namespace: str) -> list[Manifest]:
+async def _listed(api: ApiClient, namespace: str, page: int) -> list[Manifest]:
     for _ in range(_LIST_ATTEMPTS):
         try:
-            return await _pages(api, namespace)
+            return await _pages(api, namespace, page)
         except Expired:
             continue  # half a list proves nobody's absence: from the start
     raise SourceUnavailable(f"the list of Providers in {namespace} expired {_LIST_ATTEMPTS} times before its end")
 
 
-async def _pages(api: ApiClient, namespace: str) -> list[Manifest]:
+async def _pages(api: ApiClient, namespace: str, size: int) -> list[Manifest]:
     call = Call("list", GROUP, VERSION, PLURAL, namespace)
     items: list[Manifest] = []
     token = ""
     while True:
-        query = [("limit", str(_PAGE)), *([("continue", token)] if token else [])]
+        query = [("limit", str(size)), *([("continue", token)] if token else [])]
         page = await ask(api, call, query=query)
         if not isinstance(page.get("items"), list):
             raise SourceUnavailable(f"the API server answered {call} with something else than a list")

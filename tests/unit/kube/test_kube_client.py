@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from memory_operator.errors import ConfigurationError
+from memory_operator.errors import ConfigurationError, SourceUnavailable
 from memory_operator.kube.boundary import read_path
 from memory_operator.kube.client import Pod, configure, namespace_of, open_api
 
@@ -57,6 +58,19 @@ async def test_a_token_file_that_was_renewed_is_read_again(api_server: Any, tmp_
         "Bearer first",
         "Bearer second",
     ]
+
+
+async def test_a_token_that_was_refused_is_read_again_before_its_time(api_server: Any, tmp_path: Path) -> None:
+    api_server.answers = [(401, {}), (200, {})]
+    token = tmp_path / "token"
+    token.write_text("first")
+    async with open_api(api_server.kubeconfig(tmp_path, tokenFile=str(token)), token_seconds=3600) as api:
+        with pytest.raises(SourceUnavailable):
+            await read_path(api, "/version")
+        token.write_text("second")
+        async with asyncio.timeout(10):
+            while api_server.requests[-1][2]["Authorization"] != "Bearer second":
+                await read_path(api, "/version")
 
 
 async def test_a_token_file_that_vanished_leaves_the_token_at_hand(api_server: Any, tmp_path: Path) -> None:

@@ -78,9 +78,7 @@ async def test_only_a_plain_yes_allows(api_server: Any, tmp_path: Path, status: 
 
 
 @pytest.mark.parametrize("answer", [(500, {}), (403, {}), (201, {}), (201, "no json")])
-async def test_an_api_server_in_trouble_neither_allows_nor_denies(
-    api_server: Any, tmp_path: Path, answer: Any
-) -> None:
+async def test_an_api_server_in_trouble_neither_allows_nor_denies(api_server: Any, tmp_path: Path, answer: Any) -> None:
     api_server.answers = [answer]
     async with open_api(api_server.kubeconfig(tmp_path)) as api:
         with pytest.raises(SourceUnavailable) as raised:

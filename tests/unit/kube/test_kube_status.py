@@ -131,6 +131,4 @@ def test_on_a_foreign_crd_the_figures_are_an_annotation_written_when_they_differ
 
 
 def test_a_key_that_nobody_wants_is_not_in_the_patch() -> None:
-    assert difference({"kept": 1, "gone": 2}, {"gone": None, "never": None, "inner": {"never": None}}) == {
-        "gone": None
-    }
+    assert difference({"kept": 1, "gone": 2}, {"gone": None, "never": None, "inner": {"never": None}}) == {"gone": None}

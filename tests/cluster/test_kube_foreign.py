@@ -1,0 +1,129 @@
+"""Beside the group's own CRD: its controller owns phase and its condition types."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+from fixtures.kube import Namespace, provider_manifest
+from memory_operator.contract.resource import STATUS_ANNOTATION, ProviderRef
+from memory_operator.contract.status import (
+    Condition,
+    ConditionType,
+    EmbeddingStatus,
+    Phase,
+    ProviderStatus,
+    Reason,
+)
+from memory_operator.engine.sources import ProviderEvent
+from memory_operator.kube.client import open_api
+from memory_operator.kube.source import KubeSource
+
+THEIRS: dict[str, Any] = {
+    "phase": "Ready",
+    "observedGeneration": 1,
+    "conditions": [
+        {
+            "type": "Ready",
+            "status": "True",
+            "reason": "Theirs",
+            "message": "",
+            "lastTransitionTime": "2026-01-01T00:00:00Z",
+        }
+    ],
+}
+
+
+def held(vectors: int) -> ProviderStatus:
+    now = datetime.now(UTC)
+    kinds = (ConditionType.READY, ConditionType.CREDENTIAL_RESOLVED, ConditionType.DIMENSION_SETTLED)
+    conditions = [
+        Condition(type=kind, status="False", reason=Reason.CONSENT_REQUIRED, last_transition_time=now) for kind in kinds
+    ]
+    return ProviderStatus(
+        phase=Phase.HELD, observed_generation=1, conditions=conditions, embedding=EmbeddingStatus(vectors=vectors)
+    )
+
+
+async def test_phase_and_the_other_controllers_conditions_are_left_alone_and_figures_are_an_annotation(
+    foreign_crd: Namespace,
+) -> None:
+    namespace = foreign_crd
+    namespace.provider()
+    patch = json.dumps({"status": THEIRS})
+    namespace.kubectl("patch", "provider", "memory-embeddings", "--subresource=status", "--type=merge", "-p", patch)
+    ref = ProviderRef(namespace.name, "memory-embeddings")
+    async with open_api(namespace.kubeconfig_of("memory-operator")) as api:
+        source = KubeSource(api, [namespace.name])
+        provider = await source.get(ref)
+        assert provider is not None
+        await source.publish(ref, provider.uid, held(5), [ProviderEvent("Warning", "ConsentRequired", "held")])
+        first = namespace.get("provider", "memory-embeddings")
+        await source.publish(ref, provider.uid, held(5), [])
+        again = namespace.get("provider", "memory-embeddings")
+        await source.publish(ref, provider.uid, held(6), [])
+        later = namespace.get("provider", "memory-embeddings")
+    assert first["status"]["phase"] == "Ready"
+    assert first["status"]["observedGeneration"] == 1
+    assert first["status"]["conditions"][0] == THEIRS["conditions"][0]
+    assert [each["type"] for each in first["status"]["conditions"]] == ["Ready", "DimensionSettled"]
+    figures = json.loads(first["metadata"]["annotations"][STATUS_ANNOTATION])
+    assert (figures["phase"], figures["vectors"]) == ("Held", 5)
+    assert again == first, "nothing differs, so nothing is written"
+    assert json.loads(later["metadata"]["annotations"][STATUS_ANNOTATION])["vectors"] == 6
+    assert later["metadata"]["generation"] == 1
+    assert [each["reason"] for each in namespace.items("events")] == ["ConsentRequired"]
+
+
+async def test_fields_that_the_crd_does_not_know_are_read_from_annotations(foreign_crd: Namespace) -> None:
+    namespace = foreign_crd
+    manifest = provider_manifest("memory-embeddings", namespace.name)
+    manifest["metadata"]["annotations"] = {
+        "memory-operator/dimensionChange": "Shadow",
+        "memory-operator/limits": '{"concurrency": 3}',
+    }
+    namespace.apply(manifest)
+    async with open_api(namespace.kubeconfig_of("memory-operator")) as api:
+        provider = await KubeSource(api, [namespace.name]).get(ProviderRef(namespace.name, "memory-embeddings"))
+    assert provider is not None
+    assert provider.problems == ()
+    assert provider.spec is not None
+    assert provider.spec.embedding is not None
+    assert provider.spec.embedding.dimension_change == "Shadow"
+    assert provider.spec.embedding.limits is not None
+    assert provider.spec.embedding.limits.concurrency == 3
+
+
+async def test_a_crd_that_is_replaced_by_ours_is_noticed_by_a_new_source(foreign_crd: Namespace) -> None:
+    namespace = foreign_crd
+    namespace.provider()
+    ref = ProviderRef(namespace.name, "memory-embeddings")
+    async with open_api(namespace.kubeconfig_of("memory-operator")) as api:
+        provider = await KubeSource(api, [namespace.name]).get(ref)
+        assert provider is not None
+        await KubeSource(api, [namespace.name]).publish(ref, provider.uid, held(5), [])
+        namespace.install_crd("ours")
+        await KubeSource(api, [namespace.name]).publish(ref, provider.uid, held(5), [])
+    assert namespace.get("provider", "memory-embeddings")["status"]["embedding"]["vectors"] == 5
+
+
+async def test_a_crd_that_is_replaced_by_the_groups_own_is_noticed_after_one_refused_write(
+    namespace: Namespace,
+) -> None:
+    namespace.provider()
+    namespace.apply_file("rbac-foreign.yaml")
+    ref = ProviderRef(namespace.name, "memory-embeddings")
+    async with open_api(namespace.kubeconfig_of("memory-operator")) as api:
+        source = KubeSource(api, [namespace.name])
+        provider = await source.get(ref)
+        assert provider is not None
+        await source.publish(ref, provider.uid, held(5), [])
+        namespace.install_crd("foreign")
+        try:
+            await source.publish(ref, provider.uid, held(6), [])
+            await source.publish(ref, provider.uid, held(7), [])
+            live = namespace.get("provider", "memory-embeddings")
+        finally:
+            namespace.install_crd("ours")
+    assert json.loads(live["metadata"]["annotations"][STATUS_ANNOTATION])["vectors"] == 7
