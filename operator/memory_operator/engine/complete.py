@@ -10,6 +10,7 @@ from memory_operator.store.activity import Actor
 from memory_operator.store.index import Wanted
 from memory_operator.store.jobs import Job
 from memory_operator.store.pool import Conn, Store
+from memory_operator.store.providers import ProviderRow
 from memory_operator.store.spaces import Space
 
 log = get_logger(__name__)
@@ -44,10 +45,20 @@ async def _complete(store: Store, job: Job) -> None:
         await activity.record(conn, WORKER, "filled", space.embedding_version, vectors=job.done)
         row = await providers.by_space(conn, space.id)
         if row and row.beside_space_id == space.id and row.activation == "Automatic":
-            await switch(conn, row, space, WORKER)
+            if await _finds_as_much(conn, row, space):
+                await switch(conn, row, space, WORKER)
+            else:
+                log.warning("%s is full but lacks what its embedder refuses; activate it by hand", space.embedding_version)
         await registry.announce(conn)
     metrics.SPACES_COMPLETED.inc()
     log.info("space %s is ready", space.embedding_version, extra={"provider": str(space.ref)})
+
+
+async def _finds_as_much(conn: Conn, row: ProviderRow, space: Space) -> bool:
+    """Whether a switch by itself loses no more than a hundredth of the vectors, or one: the rest is in quarantine."""
+    counted = await registry.counted(conn)
+    before = counted.get(row.applied_space_id, 0) if row.applied_space_id else 0
+    return before - counted.get(space.id, 0) <= max(1, before // 100)
 
 
 async def tend_indexes(store: Store) -> None:
