@@ -79,7 +79,7 @@ def sync_folder(folder: Path) -> None:
 
 
 class FolderLock:
-    """One process's claim on a data folder, as a context. The kernel drops it when the process ends, however it ends."""
+    """One process's claim on a data folder, as a context. The kernel drops it however the process ends."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

@@ -1,0 +1,461 @@
+"""A folder of manifests behaves as an API server does."""
+
+import asyncio
+import json
+import os
+import stat
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from memory_operator.contract.resource import ProviderRef
+from memory_operator.contract.status import Phase, ProviderStatus
+from memory_operator.dev.manifests import FolderSource
+from memory_operator.engine.sources import ProviderEvent, ProviderSource, SecretReader
+from memory_operator.errors import ConfigurationError, SecretMissing, SourceUnavailable
+
+A = ProviderRef("default", "a")
+B = ProviderRef("default", "b")
+
+
+def provider(name: str = "a", *, dimensions: object = 256, namespace: str = "default", extra: str = "") -> str:
+    return f"""\
+apiVersion: omnia.altairalabs.ai/v1alpha1
+kind: Provider
+metadata:
+  name: {name}
+  namespace: {namespace}
+spec:
+  role: embedding
+  type: local
+  model: wordllama
+  embedding:
+    dimensions: {dimensions}
+{extra}"""
+
+
+def secret(value: str) -> str:
+    return f"apiVersion: v1\nkind: Secret\nmetadata: {{name: key}}\nstringData: {{api-key: '{value}'}}\n"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    made = tmp_path / "providers"
+    made.mkdir()
+    return made
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Path:
+    made = tmp_path / "state"
+    made.mkdir()
+    return made
+
+
+@pytest.fixture
+def source(folder: Path, state: Path) -> FolderSource:
+    return FolderSource(folder, state=state)
+
+
+@dataclass
+class Watching:
+    """A source under watch, and what it told."""
+
+    source: FolderSource
+    changes: list[ProviderRef] = field(default_factory=list)
+    deletions: int = 0
+
+    def deleted(self) -> None:
+        self.deletions += 1
+
+
+@pytest.fixture
+async def watching(source: FolderSource) -> AsyncIterator[Watching]:
+    made = Watching(source)
+    stop = asyncio.Event()
+    async with asyncio.TaskGroup() as group:
+        group.create_task(source.watch(made.changes.append, made.deleted, stop), name="watch")
+        yield made
+        stop.set()
+
+
+async def until(condition: Callable[[], object], seconds: float = 10) -> None:
+    async with asyncio.timeout(seconds):
+        while not condition():
+            await asyncio.sleep(0.02)  # noqa: ASYNC110 - what is waited for happens in the file system
+
+
+async def ref_names(source: FolderSource) -> list[str]:
+    return sorted(str(each.ref) for each in await source.list())
+
+
+async def test_it_is_a_provider_source_with_a_secret_reader(source, folder):
+    as_source: ProviderSource = source
+    as_reader: SecretReader = source.read_secret
+    (folder / "a.yaml").write_text(provider() + "---\n" + secret("x"))
+
+    assert as_source.serves("any")
+    assert [each.ref for each in await as_source.list()] == [A]
+    assert await as_reader("default", "key") == {"api-key": "x"}
+
+
+async def test_a_manifest_gets_what_an_api_server_adds(source, folder):
+    (folder / "a.yaml").write_text(provider())
+
+    found = await source.get(A)
+
+    assert found is not None
+    assert (found.generation, found.problems) == (1, ())
+    assert len(found.uid) == 36
+    assert abs((datetime.now(UTC) - found.created_at).total_seconds()) < 5
+    assert found.spec is not None
+    assert found.spec.embedding is not None
+    assert found.spec.embedding.dimensions == 256
+
+
+async def test_an_unknown_provider_is_none_and_an_empty_folder_is_an_empty_list(source):
+    assert await source.get(A) is None
+    assert await source.list() == []
+
+
+async def test_an_edited_spec_has_the_next_generation_and_the_same_uid(source, folder):
+    (folder / "a.yaml").write_text(provider())
+    before = await source.get(A)
+    (folder / "a.yaml").write_text(provider(dimensions=128))
+    after = await source.get(A)
+
+    assert (after.uid, after.created_at, after.generation) == (before.uid, before.created_at, 2)
+    assert after.spec.embedding.dimensions == 128
+
+
+async def test_a_new_comment_or_label_is_no_new_generation(source, folder):
+    (folder / "a.yaml").write_text(provider())
+    await source.get(A)
+    (folder / "a.yaml").write_text("# hello\n" + provider().replace("metadata:\n", "metadata:\n  labels: {x: y}\n"))
+
+    assert (await source.get(A)).generation == 1
+
+
+async def test_an_annotation_that_stands_in_for_a_field_is_a_new_generation(source, folder):
+    (folder / "a.yaml").write_text(provider())
+    await source.get(A)
+    shadow = "metadata:\n  annotations: {memory-operator/dimensionChange: Shadow}\n"
+    (folder / "a.yaml").write_text(provider().replace("metadata:\n", shadow))
+    after = await source.get(A)
+
+    assert (after.generation, after.spec.embedding.dimension_change) == (2, "Shadow")
+
+
+async def test_identities_survive_a_restart(source, folder, state):
+    (folder / "a.yaml").write_text(provider())
+    await source.get(A)
+    (folder / "a.yaml").write_text(provider(dimensions=128))
+    before = await source.get(A)
+
+    after = await FolderSource(folder, state=state).get(A)
+
+    assert (after.uid, after.generation, after.created_at) == (before.uid, 2, before.created_at)
+
+
+async def test_an_edit_made_while_nobody_ran_is_a_new_generation(source, folder, state):
+    (folder / "a.yaml").write_text(provider())
+    before = await source.get(A)
+    (folder / "a.yaml").write_text(provider(dimensions=64))
+
+    after = await FolderSource(folder, state=state).get(A)
+
+    assert (after.uid, after.generation) == (before.uid, 2)
+
+
+async def test_what_is_kept_is_for_its_owner_alone(source, folder, state):
+    (folder / "a.yaml").write_text(provider())
+    await source.list()
+
+    assert stat.S_IMODE((state / "providers-state.json").stat().st_mode) == 0o600
+
+
+async def test_a_state_that_cannot_be_read_stops_the_start(folder, state):
+    (state / "providers-state.json").write_text("{")
+
+    with pytest.raises(ConfigurationError, match=r"providers-state\.json"):
+        FolderSource(folder, state=state)
+
+
+async def test_without_a_state_nothing_is_written(folder):
+    (folder / "a.yaml").write_text(provider())
+    source = FolderSource(folder)
+    found = await source.get(A)
+    await source.publish(A, found.uid, ProviderStatus(), ())
+
+    assert os.listdir(folder) == ["a.yaml"]
+
+
+async def test_a_saved_file_is_told_of_and_so_is_its_edit(watching, folder):
+    (folder / "a.yaml").write_text(provider())
+    await until(lambda: watching.changes == [A])
+    (folder / "a.yaml").write_text(provider(dimensions=64))
+    await until(lambda: watching.changes == [A, A])
+
+    assert watching.deletions == 0
+
+
+async def test_a_file_absent_for_a_second_is_a_deletion_and_its_return_is_a_new_provider(watching, folder):
+    (folder / "a.yaml").write_text(provider())
+    before = await watching.source.get(A)
+    (folder / "a.yaml").unlink()
+    await until(lambda: watching.deletions == 1)
+    assert await watching.source.get(A) is None
+
+    (folder / "a.yaml").write_text(provider())
+    after = await watching.source.get(A)
+
+    assert after.uid != before.uid
+    assert after.generation == 1
+
+
+async def test_a_file_that_an_editor_replaces_is_never_gone(watching, folder):
+    path = folder / "a.yaml"
+    path.write_text(provider())
+    before = await watching.source.get(A)
+    await until(lambda: watching.changes == [A])
+
+    for _ in range(3):
+        path.unlink()
+        await asyncio.sleep(0.3)  # an editor's pause between the two, the thing that is tried
+        (folder / ".a.yaml.swp").write_text(provider())
+        (folder / ".a.yaml.swp").rename(path)
+        await asyncio.sleep(0.3)
+
+    assert (await watching.source.get(A)) == before
+    assert (watching.changes, watching.deletions) == ([A], 0)
+
+
+async def test_a_deletion_while_nobody_ran_is_noticed(source, folder, state):
+    (folder / "a.yaml").write_text(provider())
+    await source.list()
+    (folder / "a.yaml").unlink()
+
+    again = FolderSource(folder, state=state)
+
+    assert await again.get(A) is None
+
+
+async def test_a_provider_that_moves_to_another_file_stays_the_same(source, folder):
+    (folder / "a.yaml").write_text(provider())
+    before = await source.get(A)
+    (folder / "a.yaml").rename(folder / "z.yaml")
+
+    assert await source.get(A) == before
+
+
+async def test_a_provider_taken_out_of_a_file_of_several_is_deleted(watching, folder):
+    (folder / "all.yaml").write_text(provider("a") + "---\n" + provider("b"))
+    await until(lambda: watching.changes == [A, B])
+    (folder / "all.yaml").write_text(provider("b"))
+    await until(lambda: watching.deletions)
+
+    assert await ref_names(watching.source) == ["default/b"]
+
+
+async def test_a_file_that_is_being_written_is_not_read_half(watching, folder):
+    (folder / "all.yaml").write_text(provider("a") + "---\n" + provider("b"))
+    await until(lambda: watching.changes == [A, B])
+    before = await watching.source.list()
+
+    text = provider("a") + "---\n" + provider("b") + "---\n" + provider("c")
+    with (folder / "all.yaml").open("w") as file:
+        for start in range(0, len(text), 50):
+            file.write(text[start : start + 50])
+            file.flush()
+            await asyncio.sleep(0.1)  # slower than the watch looks
+    await until(lambda: len(watching.changes) == 3)
+
+    assert (await watching.source.list())[:2] == before
+    assert watching.deletions == 0
+
+
+async def test_a_broken_file_changes_nothing_and_is_reported_with_its_line(watching, folder, caplog):
+    (folder / "a.yaml").write_text(provider())
+    before = await watching.source.get(A)
+    (folder / "a.yaml").write_text(provider() + "  tokens: [1\n")
+    await until(lambda: watching.source.reports)
+    await asyncio.sleep(1.3)  # longer than an absence may last
+
+    assert watching.source.reports[0].startswith("a.yaml:13: ")
+    assert await watching.source.get(A) == before
+    assert [record.levelname for record in caplog.records if "a.yaml:13" in record.getMessage()] == ["ERROR"]
+
+    (folder / "a.yaml").write_text(provider(dimensions=64))
+    assert (await watching.source.get(A)).generation == 2
+    assert watching.source.reports == ()
+
+
+async def test_the_last_good_version_stays_in_force_across_a_restart(source, folder, state):
+    (folder / "a.yaml").write_text(provider())
+    before = await source.get(A)
+    (folder / "a.yaml").write_text("{")
+
+    again = FolderSource(folder, state=state)
+    await asyncio.sleep(1.3)  # longer than an absence may last
+
+    assert await again.get(A) == before
+
+
+async def test_a_spec_that_is_not_valid_is_a_problem_with_its_line(source, folder):
+    (folder / "a.yaml").write_text(provider(dimensions="many"))
+    found = await source.get(A)
+
+    assert found.spec is None
+    assert len(found.problems) == 1
+    assert found.problems[0].startswith("spec.embedding.dimensions: ")
+    assert found.problems[0].endswith("(a.yaml:11)")
+    assert source.reports == (f"default/a: {found.problems[0]}",)
+
+
+async def test_of_two_definitions_the_first_file_counts_and_the_other_is_reported(source, folder):
+    (folder / "b.yaml").write_text("---\n" + provider(dimensions=64))
+    (folder / "a.yaml").write_text(provider(dimensions=128))
+
+    assert (await source.get(A)).spec.embedding.dimensions == 128
+    assert source.reports == ("b.yaml:2: Provider default/a is defined in a.yaml:1 already; that one counts",)
+
+
+async def test_a_file_that_cannot_be_read_is_as_a_broken_one(source, folder):
+    (folder / "a.yaml").write_text(provider())
+    before = await source.get(A)
+    (folder / "a.yaml").unlink()
+    (folder / "a.yaml").symlink_to("a.yaml")  # also root cannot read that
+
+    assert await source.get(A) == before
+    assert source.reports == ("a.yaml: cannot be read: Too many levels of symbolic links",)
+
+
+async def test_a_link_to_nowhere_and_a_folder_with_a_fitting_name_are_no_files(source, folder):
+    (folder / "b.yaml").mkdir()
+    (folder / "c.yaml").symlink_to("nowhere.yaml")
+
+    assert await source.list() == []
+    assert source.reports == ()
+
+
+async def test_a_mounted_config_map_can_be_the_folder(source, folder):
+    for version in ("v1", "v2"):
+        (folder / f"..{version}").mkdir()
+        dimensions = 64 if version == "v1" else 128
+        (folder / f"..{version}" / "a.yaml").write_text(provider(dimensions=dimensions))
+    (folder / "..data").symlink_to("..v1")
+    (folder / "a.yaml").symlink_to("..data/a.yaml")
+    before = await source.get(A)
+
+    (folder / "..new").symlink_to("..v2")
+    (folder / "..new").rename(folder / "..data")
+    after = await source.get(A)
+
+    assert (before.spec.embedding.dimensions, after.spec.embedding.dimensions) == (64, 128)
+    assert after.uid == before.uid
+
+
+async def test_a_folder_that_is_gone_is_unavailable_and_deletes_nothing(watching, folder, caplog):
+    (folder / "a.yaml").write_text(provider())
+    before = await watching.source.get(A)
+    folder.rename(folder.with_name("away"))
+    await until(lambda: "cannot be read" in caplog.text)
+    with pytest.raises(SourceUnavailable, match="No such file or directory"):
+        await watching.source.list()
+    await asyncio.sleep(1.3)  # longer than an absence may last
+
+    folder.with_name("away").rename(folder)
+
+    assert await watching.source.get(A) == before
+    assert watching.deletions == 0
+
+
+async def test_a_secret_is_read_afresh_each_time(source, folder):
+    (folder / "s.yaml").write_text(secret("one"))
+    assert await source.read_secret("default", "key") == {"api-key": "one"}
+    (folder / "s.yaml").write_text(secret("two"))
+    assert await source.read_secret("default", "key") == {"api-key": "two"}
+
+
+async def test_a_changed_secret_is_a_change_of_the_providers_beside_it(watching, folder):
+    (folder / "s.yaml").write_text(secret("one"))
+    (folder / "a.yaml").write_text(provider())
+    (folder / "b.yaml").write_text(provider("b", namespace="elsewhere"))
+    await until(lambda: len(watching.changes) == 2)
+    watching.changes.clear()
+
+    (folder / "s.yaml").write_text(secret("two"))
+    await until(lambda: watching.changes)
+
+    assert watching.changes == [A]
+
+
+async def test_a_secret_that_is_nowhere_is_missing(source):
+    with pytest.raises(SecretMissing, match="default/key does not exist"):
+        await source.read_secret("default", "key")
+
+
+async def test_a_secret_that_may_be_in_a_broken_file_is_not_called_missing(source, folder):
+    (folder / "s.yaml").write_text(secret("one") + "  a: [")
+
+    with pytest.raises(SourceUnavailable, match=r"s\.yaml"):
+        await source.read_secret("default", "key")
+
+
+async def test_secrets_are_written_nowhere(source, folder, state):
+    (folder / "s.yaml").write_text(provider() + "---\n" + secret("sk-123"))
+    await source.list()
+
+    assert "sk-123" not in "".join(path.read_text() for path in state.rglob("*") if path.is_file())
+
+
+async def test_the_status_is_there_to_be_read_and_goes_with_its_provider(source, folder, state, caplog):
+    caplog.set_level("INFO")
+    (folder / "a.yaml").write_text(provider())
+    found = await source.get(A)
+    status = ProviderStatus(phase=Phase.HELD, observed_generation=1)
+    await source.publish(A, found.uid, status, [ProviderEvent("Warning", "ConsentRequired", "say yes")])
+
+    shown = json.loads((state / "status" / "default.a.json").read_text())
+    assert (shown["metadata"]["uid"], shown["status"]["phase"]) == (found.uid, "Held")
+    assert ("WARNING", "default/a: ConsentRequired: say yes") in [(r.levelname, r.getMessage()) for r in caplog.records]
+
+    (folder / "a.yaml").unlink()
+    assert await source.get(A) is None
+    assert list((state / "status").iterdir()) == []
+
+
+async def test_a_status_of_an_earlier_provider_of_the_same_name_is_dropped(source, folder, state, caplog):
+    (folder / "a.yaml").write_text(provider())
+    await source.get(A)
+    await source.publish(A, "of another", ProviderStatus(), [ProviderEvent("Warning", "Gone", "hello")])
+
+    assert not (state / "status").exists()
+    assert "hello" not in caplog.text
+
+
+async def test_an_unchanged_status_is_not_written_again(source, folder, state):
+    (folder / "a.yaml").write_text(provider())
+    found = await source.get(A)
+    await source.publish(A, found.uid, ProviderStatus(phase=Phase.READY), ())
+    before = (state / "status" / "default.a.json").stat().st_ino
+    await source.publish(A, found.uid, ProviderStatus(phase=Phase.READY), ())
+
+    assert (state / "status" / "default.a.json").stat().st_ino == before
+
+
+async def test_threads_with_loops_of_their_own_can_ask_at_the_same_time(source, folder):
+    (folder / "a.yaml").write_text(provider() + "---\n" + secret("x"))
+
+    def in_a_thread() -> int:
+        async def ask() -> int:
+            for _ in range(20):
+                await source.read_secret("default", "key")
+            return len(await source.list())
+
+        return asyncio.run(ask())
+
+    assert await asyncio.gather(*(asyncio.to_thread(in_a_thread) for _ in range(4))) == [1] * 4
