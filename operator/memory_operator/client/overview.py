@@ -1,0 +1,179 @@
+"""The state of the store for people, and `memory status`, `memory activities` and `memory stats`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from memory_operator.client.answers import Activities, Activity, Fill, Overview, Space, read
+from memory_operator.client.consent import show_held
+from memory_operator.client.exits import ExitCode
+from memory_operator.client.failures import MisunderstoodError
+from memory_operator.client.screen import duration, json_text, moment, number, one_line, share
+from memory_operator.client.session import Session, command
+
+STATUS = "/v1/embeddings/status"
+ENOUGH_COVERAGE = 0.99
+DETAIL_CHARACTERS = 100
+
+app = typer.Typer()
+
+CheckOption = Annotated[
+    bool,
+    typer.Option(
+        "--check",
+        help="Let the exit code tell: 0 semantic search is complete, 3 the active embedder does not answer, "
+        "4 there is no embedder, 7 a change waits for consent, 9 the active space lacks vectors or none is active.",
+    ),
+]
+
+
+def verdict(overview: Overview) -> ExitCode:
+    """What `--check` exits with: the first of these that a person has to see to."""
+    if overview.held:
+        return ExitCode.CONSENT_REQUIRED
+    if not overview.spaces:
+        return ExitCode.NO_EMBEDDER
+    if overview.semantic_status == "embedder_unavailable":
+        return ExitCode.EMBEDDER_NOT_SET_UP
+    if overview.active is None or overview.active.coverage < ENOUGH_COVERAGE:
+        return ExitCode.GATE_NOT_PASSED
+    return ExitCode.DONE
+
+
+@command(app, "status")
+def status(session: Session, check: CheckOption = False) -> None:
+    """Say in a few lines whether the server answers and how well it can search.
+
+    [bold]Examples[/]
+
+      memory status
+      memory status --check || echo "needs a look"
+    """
+    with session.api() as api:
+        document = api.get(STATUS)
+    overview = read(Overview, document)
+    if session.screen.as_json:
+        session.screen.document(document)
+    else:
+        _show_summary(session, overview)
+    if check:
+        session.end(verdict(overview))
+
+
+def _show_summary(session: Session, overview: Overview) -> None:
+    active = overview.active
+    filling = [fill for fill in overview.jobs if fill.state == "running"]
+    pairs = [
+        ("server", session.target.url),
+        ("semantic search", semantic_sentence(overview)),
+        ("active space", f"{active.embedding_version} of {active.provider}" if active else "none"),
+        ("chunks", number(overview.chunks)),
+        ("spaces", number(len(overview.spaces))),
+        ("fills under way", number(len(filling))),
+        ("held changes", number(len(overview.held))),
+    ]
+    session.screen.fields(pairs)
+    for held in overview.held:
+        show_held(session, held)
+
+
+def semantic_sentence(overview: Overview) -> str:
+    """How well queries can search by meaning."""
+    active = overview.active
+    match overview.semantic_status:
+        case "ok":
+            return "ok"
+        case "filling":
+            return f"partial: {share(active.coverage if active else None)} of the chunks have a vector"
+        case "embedder_unavailable":
+            return f"the embedder does not answer: {active.trouble if active else ''}".rstrip(": ")
+        case "no_active_space":
+            return "full-text only: no space is active"
+        case "disabled":
+            return "off (memory embeddings activate NAME turns it on)"
+        case other:
+            return other
+
+
+def show_spaces(session: Session, spaces: list[Space]) -> None:
+    """The table of spaces: * active, ! in trouble."""
+    if not spaces:
+        session.screen.remark("there is no space; it appears when a Provider with role embedding is applied")
+        return
+    session.screen.table(
+        ("", "NAME", "PROVIDER", "DIMS", "STATE", "VECTORS", "COVERAGE", "QUARANTINED"),
+        [
+            (
+                f"{'*' if space.active else ''}{'!' if space.trouble else ''}",
+                space.embedding_version,
+                space.provider,
+                str(space.dimensions),
+                space.state,
+                number(space.vectors),
+                share(space.coverage),
+                number(space.quarantined),
+            )
+            for space in spaces
+        ],
+        right=("DIMS", "VECTORS", "COVERAGE", "QUARANTINED"),
+    )
+    for space in spaces:
+        if space.trouble:
+            session.screen.remark(f"! {space.embedding_version}: {space.trouble}", "red")
+
+
+def show_fill(session: Session, fill: Fill) -> None:
+    """One line about a fill that is under way."""
+    rate = f", {fill.rate:,.0f}/s" if fill.rate else ""
+    left = f", {duration(fill.eta_seconds)} left" if fill.eta_seconds is not None else ""
+    progress = f"{number(fill.done)} of {number(fill.total)}{rate}{left}"
+    session.screen.line(f"{fill.embedding_version}: {fill.state}, {progress}")
+
+
+@command(app, "activities")
+def activities(
+    session: Session,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=200, help="How many.")] = 50,
+    before: Annotated[int | None, typer.Option("--before", min=1, help="Only those before this id.")] = None,
+) -> None:
+    """Show what happened: consents, activations, changes and purges, with who, when and from where; newest first."""
+    with session.api() as api:
+        document = api.get("/activity", limit=limit, before=before)
+    screen = session.screen
+    if screen.as_json:
+        screen.document(document)
+        return
+    found = read(Activities, document)
+    screen.table(("WHEN", "WHAT", "OF", "BY", "DETAIL"), [_activity_row(one) for one in found.activities])
+    if found.next_before is not None:
+        screen.remark(f"hint: earlier ones: --before {found.next_before}")
+
+
+def _activity_row(one: Activity) -> tuple[str, ...]:
+    detail = ", ".join(f"{name}={_plain(value)}" for name, value in one.detail.items())
+    by = f"{one.actor} ({one.origin})" if one.origin and one.origin != one.actor else one.actor
+    return (moment(one.at), one.kind, one.subject, by, one_line(detail, DETAIL_CHARACTERS))
+
+
+def _plain(value: Any) -> str:
+    return value if isinstance(value, str) else one_line(json_text(value))
+
+
+@command(app, "stats")
+def stats(session: Session) -> None:
+    """Show counts."""
+    with session.api() as api:
+        document = api.get("/v1/stats")
+    if session.screen.as_json:
+        session.screen.document(document)
+        return
+    if not isinstance(document, dict):
+        raise MisunderstoodError("the server's counts were not understood", "--json prints the answer as it is")
+    pairs = [(name.replace("_", " "), _count(value)) for name, value in document.items()]
+    session.screen.fields(pairs)
+
+
+def _count(value: Any) -> str:
+    return number(value) if isinstance(value, int) and not isinstance(value, bool) else _plain(value)

@@ -1,0 +1,130 @@
+"""What every command has in common: where the server is, how to answer, and how to fail."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Concatenate, ParamSpec
+
+import typer
+
+from memory_operator.client.api import ANSWER_SECONDS, ATTEMPTS, DEFAULT_SERVER, Api, Target
+from memory_operator.client.exits import ExitCode
+from memory_operator.client.failures import CommandError, MisuseError
+from memory_operator.client.screen import Screen
+
+P = ParamSpec("P")
+
+ServerOption = Annotated[
+    str | None,
+    typer.Option(
+        "--server", metavar="URL", help=f"The memory API. [dim]\\[env: MEMORY_API; default: {DEFAULT_SERVER}][/]"
+    ),
+]
+TokenOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--token-file",
+        metavar="FILE",
+        help="File that holds the bearer token. [dim]\\[default: the variable MEMORY_TOKEN][/]",
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the server's JSON; errors as JSON on stderr.")]
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What was said about the server before or after the command's name."""
+
+    server: str | None = None
+    token_file: Path | None = None
+    as_json: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """One run of one command."""
+
+    screen: Screen
+    target: Target
+
+    def api(self, *, answer_seconds: float = ANSWER_SECONDS, attempts: int = ATTEMPTS) -> Api:
+        """The server; a context manager."""
+        return Api(self.target, answer_seconds=answer_seconds, attempts=attempts)
+
+    def end(self, code: ExitCode) -> None:
+        """End the command with this exit code, which is not a failure of the command itself."""
+        raise typer.Exit(int(code))
+
+
+def read_target(options: Options, environment: Mapping[str, str]) -> Target:
+    """Where to call, from the options and the environment. Raises MisuseError."""
+    url = options.server or environment.get("MEMORY_API") or DEFAULT_SERVER
+    if options.token_file is None:
+        return Target(url.rstrip("/"), environment.get("MEMORY_TOKEN", "").strip() or None)
+    try:
+        token = options.token_file.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise MisuseError(f"the token file {options.token_file} cannot be read: {_reason(error)}") from error
+    if not token:
+        raise MisuseError(f"the token file {options.token_file} is empty")
+    return Target(url.rstrip("/"), token)
+
+
+def _reason(error: OSError | UnicodeDecodeError) -> str:
+    return "it is not text" if isinstance(error, UnicodeDecodeError) else (error.strerror or type(error).__name__)
+
+
+def command(
+    app: typer.Typer, name: str
+) -> Callable[[Callable[Concatenate[Session, P], None]], Callable[Concatenate[Session, P], None]]:
+    """Make a function a command of `app`: it is given a Session, and --server, --token-file and --json are added.
+
+    A CommandError that it raises is shown and becomes the exit code.
+    """
+
+    def register(
+        function: Callable[Concatenate[Session, P], None],
+    ) -> Callable[Concatenate[Session, P], None]:
+        app.command(name)(_with_common_options(function))
+        return function
+
+    return register
+
+
+def _with_common_options(function: Callable[..., None]) -> Callable[..., None]:
+    own = list(inspect.signature(function, eval_str=True).parameters.values())[1:]
+
+    @functools.wraps(function)
+    def run(ctx: typer.Context, server: str | None, token_file: Path | None, as_json: bool, **arguments: Any) -> None:
+        before: Options = ctx.obj if isinstance(ctx.obj, Options) else Options()
+        options = Options(server or before.server, token_file or before.token_file, as_json or before.as_json)
+        screen = Screen(as_json=options.as_json)
+        try:
+            function(Session(screen, read_target(options, os.environ)), **arguments)
+        except CommandError as failure:
+            screen.failure(failure)
+            raise typer.Exit(int(failure.exit_code)) from failure
+
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    parameters = [
+        inspect.Parameter("ctx", keyword, annotation=typer.Context),
+        *(parameter.replace(kind=keyword) for parameter in own),
+        inspect.Parameter("server", keyword, annotation=ServerOption, default=None),
+        inspect.Parameter("token_file", keyword, annotation=TokenOption, default=None),
+        inspect.Parameter("as_json", keyword, annotation=JsonOption, default=False),
+    ]
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    run.__doc__ = flowing(inspect.getdoc(function) or "")
+    run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return run
+
+
+def flowing(doc: str) -> str:
+    """A help text whose paragraphs are one line each, to be wrapped by the terminal; indented ones stay as they are."""
+    paragraphs = doc.split("\n\n")
+    return "\n\n".join(text if text.startswith(" ") else text.replace("\n", " ") for text in paragraphs)
