@@ -34,14 +34,14 @@ check: install ## Lint, types, walls between folders, generated files
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest -q tests/architecture
+	$(BIN)/python docs/generate.py --check
 
 format: install ## Format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 generate: install ## Write the generated files: crds/, docs tables
-	$(BIN)/memory-operator crds > crds/omnia.altairalabs.ai_providers.yaml
+	$(BIN)/python docs/generate.py
 
 bench: install ## Measure; BENCH_JSON=file also writes the figures as JSON
 	PYTHONPATH=tests $(BIN)/python -m bench

@@ -27,7 +27,7 @@ def set_up_logs(log_format: LogFormat = "text", level: int = logging.INFO) -> No
     root.handlers[:] = [handler]
     root.setLevel(level)
     # They log each request, or each event of each object: noise for our users, and URLs that are not ours to print.
-    for noisy in ("httpx", "httpcore", "uvicorn.access", "kopf.objects", "kubernetes", "aiohttp.access"):
+    for noisy in ("httpx", "httpcore", "uvicorn.access", "uvicorn.error", "kopf.objects", "kubernetes", "aiohttp.access"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
 

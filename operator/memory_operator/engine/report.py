@@ -32,6 +32,10 @@ from memory_operator.store.spaces import Space
 log = get_logger(__name__)
 
 
+_CALM = (Reason.FILLING, Reason.NOT_ACTIVE, Reason.NO_SPACE)
+"""Reasons for a False that nobody needs to act on."""
+
+
 @dataclass(frozen=True, slots=True)
 class Stored:
     """What the store says of a Provider's spaces at one moment."""
@@ -159,7 +163,9 @@ def transitions(before: list[Condition], now: list[Condition]) -> list[ProviderE
     ]
     told = {condition.reason for condition in changed if condition.type != ConditionType.READY}
     return [
-        ProviderEvent("Normal" if c.status == "True" else "Warning", str(c.reason), c.message or str(c.reason))
+        ProviderEvent(
+            "Normal" if c.status == "True" or c.reason in _CALM else "Warning", str(c.reason), c.message or str(c.reason)
+        )
         for c in changed
         if (c.type != ConditionType.READY or c.reason not in told) and c.status != "Unknown"
     ]

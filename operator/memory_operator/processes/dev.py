@@ -57,7 +57,7 @@ async def run_dev(dev: DevOptions, stop: asyncio.Event) -> None:
     async with AsyncExitStack() as stack:
         data = await asyncio.to_thread(prepare_folder, dev.data)
         stack.enter_context(FolderLock(data))
-        dsn = dev.database_url or await stack.enter_async_context(_embedded(data))
+        dsn: str = dev.database_url or await stack.enter_async_context(_embedded(data))
         for name in await migrate(dsn):
             log.info("migrated %s", name)
         options = _options(dev, data, dsn)
@@ -103,7 +103,6 @@ async def _run_with_folder(dev: DevOptions, data: Path, options: Options, stop: 
     if dev.sample:
         await asyncio.to_thread(write_sample_provider, folder)
     source = FolderSource(folder, state=data)
-    served = asyncio.Event()
 
     async def operate(stop: asyncio.Event) -> None:
         await _operate_folder(options, source, stop)
@@ -115,11 +114,13 @@ async def _run_with_folder(dev: DevOptions, data: Path, options: Options, stop: 
         await _serve(options, source.read_secret, stop)
 
     async def welcome(stop: asyncio.Event) -> None:
-        await load_sample(options, source.read_secret, stop) if dev.sample else None
-        greet(options.port, folder, data)
+        if dev.sample:
+            await load_sample(options, source.read_secret, stop)
+        await _until_served(options, stop)
+        if not stop.is_set():
+            greet(options.port, folder, data, sample=dev.sample)
         await stop.wait()
 
-    del served
     await run_parts(
         stop,
         api=in_a_thread("api", serve),
@@ -168,3 +169,16 @@ async def _serve(options: Options, read_secret: SecretReader, stop: asyncio.Even
         base = await stack.enter_async_context(open_base(options, "memory-api", read_secret, stop))
         if base is not None:
             await serve_api(make_services(base), auth, options.host, options.port, stop, probes=True)
+
+
+async def _until_served(options: Options, stop: asyncio.Event) -> None:
+    """Wait until the API's port takes connections."""
+    while not stop.is_set():
+        try:
+            async with asyncio.timeout(1):
+                _, writer = await asyncio.open_connection(options.host, options.port)
+        except (OSError, TimeoutError):
+            await asyncio.sleep(0.1)
+        else:
+            writer.close()
+            return

@@ -1,0 +1,102 @@
+"""The sample of `dev --sample`: real texts to find, loaded once, and the commands to try next."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from memory_operator.dev.corpus import SampleText, sample_texts
+from memory_operator.engine.remember import Remember
+from memory_operator.engine.sources import SecretReader
+from memory_operator.engine.writing import NewMemory
+from memory_operator.errors import MemoryOperatorError
+from memory_operator.logs import get_logger
+from memory_operator.processes.options import Options
+from memory_operator.processes.parts import Base, open_base
+from memory_operator.store import memories, spaces
+from memory_operator.store.activity import Actor
+
+log = get_logger(__name__)
+
+TENANT = "default"
+PROJECT = "python"
+_AT_ONCE = 8
+_SPACE_SECONDS = 30.0
+_BY = Actor("sample", "dev")
+
+
+async def load_sample(options: Options, read_secret: SecretReader, stop: asyncio.Event) -> None:
+    """Store the sample texts that are not there yet; a start that was cut short goes on where it was."""
+    async with open_base(options, "memory-sample", read_secret, stop) as base:
+        if base is None:
+            return
+        owner = await base.keys.tenant(base.store, TENANT)
+        project = await base.keys.project(base.store, owner, PROJECT)
+        async with base.store.connection() as conn:
+            there = await memories.sources(conn, project)
+        texts = [text for text in await asyncio.to_thread(lambda: list(sample_texts())) if text.source not in there]
+        if texts:
+            await _wait_for_space(base, stop)
+            await _store(base, texts, stop)
+
+
+async def _wait_for_space(base: Base, stop: asyncio.Event) -> None:
+    """Give the sample Provider a moment: what is stored before its space is there is embedded later."""
+    deadline = asyncio.get_running_loop().time() + _SPACE_SECONDS
+    while not stop.is_set() and asyncio.get_running_loop().time() < deadline:
+        async with base.store.connection() as conn:
+            if await spaces.active(conn):
+                return
+        await asyncio.sleep(0.1)
+
+
+async def _store(base: Base, texts: list[SampleText], stop: asyncio.Event) -> None:
+    remember = Remember(base.store, base.connector, base.keys)
+    waiting = iter(texts)
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        bar = progress.add_task("sample memories", total=len(texts))
+
+        async def store_some() -> None:
+            for text in waiting:
+                if stop.is_set():
+                    return
+                await _store_one(remember, text)
+                progress.advance(bar)
+
+        async with asyncio.TaskGroup() as group:
+            for number in range(_AT_ONCE):
+                group.create_task(store_some(), name=f"sample {number}")
+    log.info("%d sample memories are stored in project %s", len(texts), PROJECT)
+
+
+async def _store_one(remember: Remember, text: SampleText) -> None:
+    memory = NewMemory(text.text, PROJECT, source=text.source, tags=text.tags, type="documentation")
+    try:
+        await remember.add(TENANT, memory, _BY)
+    except MemoryOperatorError as error:
+        log.warning("sample %s is left out: %s", text.source, error)
+
+
+def greet(port: int, folder: Path, data: Path, *, sample: bool) -> None:
+    """Say where everything is, and print the commands to try next."""
+    manifest = next(iter(sorted([*folder.glob("*.yaml"), *folder.glob("*.yml")])), folder / "provider.yaml")
+    url = f"http://127.0.0.1:{port}"
+    project = f', "project": "{PROJECT}"' if sample else ""
+    print(  # noqa: T201 - for the person at the terminal
+        f"""
+memory-operator is ready: {url}  (API docs: {url}/docs)
+
+Try next, in another terminal:
+  curl -s {url}/memory/query -d '{{"query": "sort a list by a key", "k": 3{project}}}'
+  sed -i 's/dimensions: 256/dimensions: 128/' {manifest}    # a change that is held: look at {url}/v1/embeddings/status
+  curl -s -X POST {url}/admin/embedding-dimension-change -d '{{"target_dim": 128}}'
+
+The database: psql "$(cat {data / "database-url"})"      Stop with Ctrl-C; everything is kept in {data}.
+""",
+        flush=True,
+    )
