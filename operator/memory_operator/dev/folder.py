@@ -12,11 +12,12 @@ from types import TracebackType
 from memory_operator.errors import ConfigurationError
 
 
-def prepare_folder(folder: Path) -> Path:
+def prepare_folder(folder: Path, *, option: str = "--data") -> Path:
     """Make the folder when it is missing and return its real path. The mode of one that exists stays as it is.
 
-    Raises ConfigurationError naming the folder that is in the way.
+    `option` is the command's option that names it. Raises ConfigurationError naming the folder that is in the way.
     """
+    another = f"give another folder with {option}"
     # Root's database server runs as somebody else, who must be able to pass through, though not to look around.
     mode = 0o711 if os.geteuid() == 0 else 0o700
     try:
@@ -27,15 +28,15 @@ def prepare_folder(folder: Path) -> Path:
         real = folder.resolve(strict=True)
     except OSError as error:
         raise ConfigurationError(
-            f"the data folder {folder} cannot be made: {error.strerror}: {error.filename}",
-            hint="give another folder with --data",
+            f"the folder {folder} cannot be made: {error.strerror}: {error.filename}",
+            hint=another,
         ) from error
     if not real.is_dir():
-        raise ConfigurationError(f"{folder} is not a folder", hint="give another folder with --data")
+        raise ConfigurationError(f"{folder} is not a folder", hint=another)
     if not os.access(real, os.R_OK | os.W_OK | os.X_OK):
         raise ConfigurationError(
-            f"the data folder {folder} cannot be written: it belongs to user id {real.stat().st_uid}",
-            hint="run as that user, or give another folder with --data",
+            f"the folder {folder} cannot be written: it belongs to user id {real.stat().st_uid}",
+            hint=f"run as that user, or {another}",
         )
     return real
 

@@ -105,7 +105,7 @@ class FolderScan:
         """Look once. Raises SourceUnavailable when the folder cannot be read; nothing counts as absent then."""
         now = self.clock()
         try:
-            names = sorted(name for name in os.listdir(self.folder) if _is_manifest(name))
+            names = sorted(name for name in os.listdir(self.folder) if is_manifest(name))
         except OSError as error:
             raise SourceUnavailable(
                 f"the folder of Providers cannot be read: {error.strerror}: {self.folder}",
@@ -213,7 +213,8 @@ def _parsed(content: bytes, *, is_json: bool) -> ParsedFile:
     return parse_manifests(text, is_json=is_json)
 
 
-def _is_manifest(name: str) -> bool:
+def is_manifest(name: str) -> bool:
+    """Whether a file of this name is read."""
     # Editors keep their own files beside ours: .x.yaml.swp, .#x.yaml, x.yaml~, #x.yaml#.
     return name.endswith(SUFFIXES) and not name.startswith((".", "#"))
 

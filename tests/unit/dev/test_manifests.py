@@ -84,8 +84,8 @@ async def watching(source: FolderSource) -> AsyncIterator[Watching]:
 
 async def until(condition: Callable[[], object], seconds: float = 10) -> None:
     async with asyncio.timeout(seconds):
-        while not condition():
-            await asyncio.sleep(0.02)  # noqa: ASYNC110 - what is waited for happens in the file system
+        while not condition():  # noqa: ASYNC110 - what is waited for happens in the file system
+            await asyncio.sleep(0.02)
 
 
 async def ref_names(source: FolderSource) -> list[str]:
