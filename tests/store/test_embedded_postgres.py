@@ -178,6 +178,18 @@ async def test_a_killed_process_leaves_a_server_that_the_next_one_adopts(folder,
     assert not postgres.alive
 
 
+def test_a_database_whose_passwords_are_lost_is_refused_and_its_server_ended(postgres):
+    postgres.start()
+    postgres.stop()
+    (postgres.data / "dev-passwords").unlink()
+
+    with pytest.raises(ConfigurationError, match="dev-passwords cannot be read"):
+        postgres.start()
+
+    assert not postgres.alive
+    assert not (postgres.data / "postmaster.pid").exists()
+
+
 def test_the_server_is_out_of_reach_of_the_terminal_s_ctrl_c(postgres):
     running = postgres.start()
 

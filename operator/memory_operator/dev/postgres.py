@@ -155,7 +155,11 @@ class EmbeddedPostgres:
             initialise(self.folder, self.data, programs, tools.user)
         found = self._launch(tools, deadline)
         self._pid = found.pid
-        return self._describe(programs, found, adopted=False)
+        try:
+            return self._describe(programs, found, adopted=False)
+        except BaseException:
+            self.stop()
+            raise
 
     def _adopt(self, programs: Binaries, deadline: float) -> RunningPostgres | None:
         """The server that already runs here; None when there is none, or when it was ending just now."""
