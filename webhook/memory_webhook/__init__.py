@@ -1,1 +1,1 @@
-"""The advisory admission webhook: warns, never refuses."""
+"""The advisory admission webhook: warns about edits of Providers and never stops one."""
