@@ -29,6 +29,8 @@ ATTEMPTS = 4
 
 _LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 _BUSY = (429, 503)
+_GATEWAY = (429, 502, 503, 504)
+"""What a gateway answers, in its own words, when it cannot reach the server."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,14 +161,11 @@ def understand(answer: httpx.Response) -> Any:
 
 
 def _stranger(answer: httpx.Response, kind: str) -> CommandError:
-    if answer.status_code in _BUSY:
-        # A gateway in front of the server speaks for itself.
-        return RefusedError(
-            answer.status_code,
-            {"title": answer.reason_phrase, "status": answer.status_code, "code": "gateway"},
-            _retry_after(answer),
-        )
     server = answer.request.url.copy_with(path="/", query=None)
+    if answer.status_code in _GATEWAY:
+        detail = f"{server} answered {answer.status_code} {answer.reason_phrase}: the server behind it is away"
+        problem = {"detail": detail, "status": answer.status_code, "code": "gateway", "hint": "try again in a moment"}
+        return RefusedError(answer.status_code, problem, _retry_after(answer))
     return MisunderstoodError(
         f"{server} answered {answer.status_code} with {kind or 'no content type'}: that is not a memory API",
         _SERVER_HINT,

@@ -102,7 +102,7 @@ def _remark_on(diagnostics: QueryDiagnostics) -> str:
     reason = f" ({diagnostics.reason})" if diagnostics.reason else ""
     match diagnostics.semantic_status:
         case "ok":
-            return ""
+            return f"full-text only: semantic search took no part{reason}" if reason else ""
         case "filling":
             return f"partial: {share(diagnostics.coverage)} of the chunks have a vector; full-text stands in"
         case "no_active_space":

@@ -104,7 +104,11 @@ class Screen:
 
     def line(self, text: str = "", style: str = "") -> None:
         """A line of the answer."""
-        self._out.print(Text(clean(text), style=style))
+        if self.is_terminal:
+            self._out.print(Text(clean(text), style=style))
+        else:
+            # Not by way of the console, which turns tabs into spaces.
+            sys.stdout.write(clean(text) + "\n")
 
     def remark(self, text: str, style: str = "") -> None:
         """A line about the answer, on stderr; none with --json."""
@@ -118,13 +122,13 @@ class Screen:
             if self.is_terminal:
                 self._out.print(Text.assemble((f"{name:<{width}}  ", "dim"), one_line(value)))
             else:
-                self._out.print(Text(f"{name}\t{one_line(value)}"))
+                self.line(f"{name}\t{one_line(value)}")
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str] = ()) -> None:
         """A table; the columns in `right` hold figures."""
         if not self.is_terminal:
             for row in (columns, *rows):
-                self._out.print(Text("\t".join(one_line(cell) for cell in row)))
+                self.line("\t".join(one_line(cell) for cell in row))
             return
         table = Table(box=None, pad_edge=False, header_style="bold")
         for column in columns:

@@ -61,12 +61,12 @@ class Account:
 
     @property
     def exit_code(self) -> ExitCode:
-        """0 when every line is stored, 5 when some are, 6 when none is; why, when the first request already failed."""
+        """0 when every line is stored, 5 when some are, 6 when none is; that of the obstacle when none was tried."""
         if not (self.refused or self.failed or self.unknown or self.tail is not None):
             return ExitCode.DONE
         if self.stored:
             return ExitCode.DONE_IN_PART
-        if self.stopped_by is not None and not self.refused:
+        if self.stopped_by is not None and not self.refused and not _is_about_one_line(self.stopped_by):
             return self.stopped_by.exit_code
         return ExitCode.NOTHING_SUCCEEDED
 

@@ -1,0 +1,193 @@
+"""The spaces: listed, activated, pruned, consented to."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from typer.testing import Result
+
+from fixtures.memory_api import Asked, Reply, StubMemoryApi, problem
+from fixtures.store_state import EFFECT, filling, held, space
+
+Run = Callable[..., Result]
+
+SPACES = "/v1/embeddings/spaces"
+ACTIVATE = "/v1/embeddings/activate"
+PRUNE = "/v1/prune-embeddings"
+CONSENT = "/admin/embedding-dimension-change"
+
+
+def test_the_active_space_has_a_star_and_one_in_trouble_an_exclamation_mark(
+    run: Run, memory_api: StubMemoryApi
+) -> None:
+    spaces = [
+        space(active=True),
+        filling(coverage=0.9999, quarantined=3, trouble="\x1b[31mno answer"),
+        space("both", active=True, trouble="x"),
+    ]
+    memory_api.on("GET", SPACES, Reply({"spaces": spaces}))
+    result = run("embeddings", "list")
+    assert result.stdout.splitlines() == [
+        "\tNAME\tPROVIDER\tDIMS\tSTATE\tVECTORS\tCOVERAGE\tQUARANTINED",
+        "*\tm-768-1\tagents/memory-embeddings\t768\tready\t1,000\t100 %\t0",
+        "!\tm-768-2\tagents/memory-embeddings\t768\tfilling\t1,000\t99.9 %\t3",
+        "*!\tboth\tagents/memory-embeddings\t768\tready\t1,000\t100 %\t0",
+    ]
+    assert "! m-768-2: [31mno answer" in result.stderr
+    assert json.loads(run("embeddings", "list", "--json").stdout) == {"spaces": spaces}
+
+
+def activated(asked: Asked) -> Reply:
+    name = asked.body.get("embedding_version", "m-768-1")
+    return Reply({"status": "activated", "space": space(name, active=True)})
+
+
+@pytest.mark.parametrize(
+    ("name", "sent"),
+    [
+        ("m-768-1", {"embedding_version": "m-768-1", "force": False}),
+        ("agents/memory-embeddings", {"provider": "agents/memory-embeddings", "force": False}),
+    ],
+)
+def test_a_space_is_activated_by_its_name_or_its_provider(
+    run: Run, memory_api: StubMemoryApi, name: str, sent: dict[str, Any]
+) -> None:
+    memory_api.on("POST", ACTIVATE, activated)
+    result = run("embeddings", "activate", name)
+    assert (result.exit_code, result.stdout) == (0, "m-768-1 is active\n")
+    assert memory_api.bodies("POST", ACTIVATE) == [sent]
+
+
+def test_a_providers_name_alone_will_do_where_it_is_the_only_one(run: Run, memory_api: StubMemoryApi) -> None:
+    missing = problem(404, "not_found", "there is no space")
+    memory_api.on("POST", ACTIVATE, lambda asked: activated(asked) if "provider" in asked.body else missing)
+    memory_api.on("GET", SPACES, Reply({"spaces": [space(), space("m-768-2")]}))
+    assert run("embeddings", "activate", "memory-embeddings", "--force").exit_code == 0
+    assert memory_api.bodies("POST", ACTIVATE)[-1] == {"provider": "agents/memory-embeddings", "force": True}
+
+    memory_api.on("GET", SPACES, Reply({"spaces": [space(), space("x", provider="other/memory-embeddings")]}))
+    ambiguous = run("embeddings", "activate", "memory-embeddings")
+    assert ambiguous.exit_code == 1
+    assert "agents/memory-embeddings, other/memory-embeddings" in ambiguous.stderr
+
+
+def test_a_name_that_nothing_has_is_answered_with_the_names_there_are(run: Run, memory_api: StubMemoryApi) -> None:
+    memory_api.on("POST", ACTIVATE, problem(404, "not_found", "there is no space nope"))
+    memory_api.on("GET", SPACES, Reply({"spaces": [space(), space("m-768-2")]}))
+    result = run("embeddings", "activate", "nope")
+    assert result.exit_code == 1
+    assert result.stderr == "error: there is no space 'nope'\nhint: spaces: m-768-1, m-768-2\n"
+
+
+def test_too_little_coverage_is_exit_code_9_and_says_how_to_go_on(run: Run, memory_api: StubMemoryApi) -> None:
+    refusal = problem(409, "coverage_below_threshold", "only 25 of 100 chunks have a vector", 'give "force": true')
+    memory_api.on("POST", ACTIVATE, refusal)
+    result = run("embeddings", "activate", "m-768-2")
+    assert result.exit_code == 9
+    assert "only 25 of 100" in result.stderr
+    assert "--force" in result.stderr
+
+
+def test_deactivation_says_that_nothing_is_lost(run: Run, memory_api: StubMemoryApi) -> None:
+    memory_api.on("POST", "/v1/embeddings/deactivate", Reply({"status": "deactivated"}))
+    assert run("embeddings", "deactivate").stdout == "semantic search is off; the vectors are kept\n"
+
+
+def pruned(asked: Asked) -> Reply:
+    old = {"embedding_version": "old-8-1", "provider": "a/b", "state": "retired", "vectors": 1000, "bytes": 3_400_000}
+    return Reply({"dry_run": asked.body["dry_run"], "spaces": [old]})
+
+
+def test_a_dry_run_of_prune_names_what_would_go_and_removes_nothing(run: Run, memory_api: StubMemoryApi) -> None:
+    memory_api.on("POST", PRUNE, pruned)
+    result = run("embeddings", "prune", "--dry-run")
+    assert result.stdout == "would remove old-8-1 of a/b (retired): 1,000 vectors, 3.4 MB\n"
+    assert memory_api.bodies("POST", PRUNE) == [{"dry_run": True}]
+
+
+def test_prune_needs_a_yes_where_nobody_can_be_asked(run: Run, memory_api: StubMemoryApi) -> None:
+    memory_api.on("POST", PRUNE, pruned)
+    assert run("embeddings", "prune", stdin="y\n").exit_code == 2
+    assert memory_api.bodies("POST", PRUNE) == [{"dry_run": True}]
+    done = run("embeddings", "prune", "--yes")
+    assert done.stdout == "removed old-8-1 of a/b (retired): 1,000 vectors, 3.4 MB\n"
+    assert memory_api.bodies("POST", PRUNE)[-1] == {"dry_run": False}
+
+
+def test_prune_of_nothing_asks_nothing(run: Run, memory_api: StubMemoryApi) -> None:
+    memory_api.on("POST", PRUNE, Reply({"dry_run": True, "spaces": []}))
+    result = run("embeddings", "prune")
+    assert (result.exit_code, result.stdout) == (0, "nothing to prune\n")
+
+
+def recorded(*, matches: bool) -> Reply:
+    return Reply(
+        {
+            "status": "consent recorded",
+            "target_dim": 768,
+            "id": 5,
+            "expires_at": "2026-02-01T12:00:00+00:00",
+            "matches_held_change": matches,
+            "effect": EFFECT if matches else None,
+        }
+    )
+
+
+def test_naming_the_dimension_is_the_consent_where_nobody_can_be_asked(run: Run, memory_api: StubMemoryApi) -> None:
+    memory_api.on("POST", CONSENT, recorded(matches=True))
+    result = run("embeddings", "consent", "768", "--ttl", "1h30m", "--provider", "agents/memory-embeddings")
+    assert result.exit_code == 0
+    assert memory_api.bodies("POST", CONSENT) == [
+        {"target_dim": 768, "provider": "agents/memory-embeddings", "ttl_seconds": 5400}
+    ]
+    assert "120,431 vectors are discarded" in result.stdout
+    assert "3,600,000 tokens (0.072 USD)" in result.stdout
+
+
+def test_consent_with_nothing_held_is_recorded_and_says_so(run: Run, memory_api: StubMemoryApi) -> None:
+    memory_api.on("POST", CONSENT, recorded(matches=False))
+    result = run("embeddings", "consent", "768")
+    assert result.exit_code == 0
+    assert "no change to this dimension is held" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments", [["many"], ["768", "--ttl", "soon"], ["768", "--ttl", "1h-"], ["768", "--withdraw", "5"]]
+)
+def test_a_consent_that_cannot_be_is_misuse(run: Run, memory_api: StubMemoryApi, arguments: list[str]) -> None:
+    assert run("embeddings", "consent", *arguments).exit_code == 2
+    assert memory_api.asked == []
+
+
+def test_a_dimension_that_the_server_does_not_allow_is_misuse(run: Run, memory_api: StubMemoryApi) -> None:
+    memory_api.on("POST", CONSENT, problem(400, "invalid_input", "target_dim must be between 1 and 2000"))
+    result = run("embeddings", "consent", "3072")
+    assert result.exit_code == 2
+    assert "target_dim must be between 1 and 2000" in result.stderr
+
+
+def test_several_held_providers_ask_for_the_name_of_one(run: Run, memory_api: StubMemoryApi) -> None:
+    refusal = problem(409, "ambiguous_provider", "several Providers are held at dimension 768: a/b, c/d", 'name {"…"}')
+    memory_api.on("POST", CONSENT, refusal)
+    result = run("embeddings", "consent", "768")
+    assert result.exit_code == 1
+    assert "a/b, c/d" in result.stderr
+    assert "--provider" in result.stderr
+
+
+def test_without_a_dimension_it_shows_what_is_held_and_every_marker(run: Run, memory_api: StubMemoryApi) -> None:
+    marker = {"id": 4, "target_dim": 512, "provider": None, "state": "expired", "created_by": "eve"}
+    memory_api.on("GET", CONSENT, Reply({"held": [held()], "markers": [marker]}))
+    result = run("embeddings", "consent")
+    assert result.exit_code == 0
+    assert "1536 → 768 dimensions: 120,431 vectors are discarded" in result.stdout
+    assert "memory embeddings consent 768 --provider agents/memory-embeddings" in result.stdout
+    assert "4\t512\tany\texpired\teve" in result.stdout
+
+
+def test_a_consent_can_be_withdrawn(run: Run, memory_api: StubMemoryApi) -> None:
+    memory_api.on("DELETE", f"{CONSENT}/5", Reply(status=204))
+    assert run("embeddings", "consent", "--withdraw", "5").stdout == "consent 5 is withdrawn\n"

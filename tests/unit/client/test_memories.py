@@ -1,0 +1,157 @@
+"""Finding, reading, changing and deleting memories."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from typer.testing import Result
+
+from fixtures.memory_api import Reply, StubMemoryApi, problem
+
+Run = Callable[..., Result]
+
+MEMORY: dict[str, Any] = {
+    "id": "0f3c",
+    "project": "notes",
+    "version_no": 2,
+    "current": True,
+    "tombstone": False,
+    "purged": False,
+    "text": "first line\nsecond \x1b[31mline",
+    "summary": None,
+    "type": "decision",
+    "tags": ["a", "b"],
+    "source": None,
+    "importance": 0.5,
+    "confidence": None,
+    "metadata": {"k": 1},
+    "embedding_version": "m-8-1",
+    "embedding_status": "embedded",
+    "created_by": "alice",
+    "created_at": "2026-01-31T12:00:00+00:00",
+}
+
+
+def found(status: str = "ok", **diagnostics: Any) -> Reply:
+    hit = {"id": "0f3c", "text": "first\tline\nsecond\x1b[2J", "score": 0.0327868, "match_kind": "both"}
+    return Reply({"results": [hit], "diagnostics": {"semantic_status": status, "reason": None, **diagnostics}})
+
+
+def test_in_a_pipe_every_result_is_one_line_of_four_fields(run: Run, memory_api: StubMemoryApi) -> None:
+    memory_api.on("POST", "/memory/query", found())
+    result = run("query", "line")
+    assert (result.exit_code, result.stdout, result.stderr) == (0, "0f3c\t0.0328\tboth\tfirst line second[2J\n", "")
+    assert memory_api.bodies("POST", "/memory/query") == [{"query": "line", "k": 10}]
+
+
+def test_filters_are_sent_with_times_that_have_a_zone(run: Run, memory_api: StubMemoryApi) -> None:
+    memory_api.on("POST", "/memory/query", found())
+    run("query", "line", "-k", "3", "-p", "notes", "--tag", "a", "--type", "t", "--after", "2026-01-31T12:00:00Z")
+    (sent,) = memory_api.bodies("POST", "/memory/query")
+    after = datetime.fromisoformat(sent["filters"].pop("created_after"))
+    assert after == datetime(2026, 1, 31, 12, tzinfo=UTC)
+    assert sent == {"query": "line", "k": 3, "project": "notes", "filters": {"type": "t", "tags": ["a"]}}
+
+
+@pytest.mark.parametrize("arguments", [["-k", "0"], ["-k", "201"], ["--after", "soon"]])
+def test_a_query_that_cannot_be_is_misuse(run: Run, memory_api: StubMemoryApi, arguments: list[str]) -> None:
+    assert run("query", "line", *arguments).exit_code == 2
+    assert memory_api.asked == []
+
+
+@pytest.mark.parametrize(
+    ("status", "more", "said"),
+    [
+        ("filling", {"coverage": 0.4304}, "partial: 43.0 % of the chunks have a vector"),
+        ("no_active_space", {"reason": "provider_deleted"}, "no space is active (provider_deleted)"),
+        ("embedder_unavailable", {}, "the embedder did not answer"),
+        ("disabled", {}, "semantic search is off"),
+        ("ok", {"reason": "search_timeout"}, "search_timeout"),
+        ("something_new", {}, "something_new"),
+    ],
+)
+def test_an_answer_that_is_not_the_full_one_says_so_on_stderr(
+    run: Run, memory_api: StubMemoryApi, status: str, more: dict[str, Any], said: str
+) -> None:
+    memory_api.on("POST", "/memory/query", found(status, **more))
+    result = run("query", "line")
+    assert result.exit_code == 0
+    assert said in result.stderr
+    assert said not in result.stdout
+
+
+def test_nothing_found_is_not_a_failure(run: Run, memory_api: StubMemoryApi) -> None:
+    memory_api.on("POST", "/memory/query", Reply({"results": [], "diagnostics": {"semantic_status": "ok"}}))
+    result = run("query", "line")
+    assert (result.exit_code, result.stdout) == (0, "")
+
+
+def test_with_json_the_answer_is_the_servers_own(run: Run, memory_api: StubMemoryApi) -> None:
+    memory_api.on("POST", "/memory/query", found("filling", coverage=0.5))
+    result = run("query", "line", "--json")
+    assert json.loads(result.stdout) == found("filling", coverage=0.5).body
+    assert result.stderr == ""
+
+
+def test_a_memory_is_shown_with_what_is_known_and_without_codes_for_the_terminal(
+    run: Run, memory_api: StubMemoryApi
+) -> None:
+    memory_api.on("GET", "/memory/0f3c", Reply(MEMORY))
+    result = run("show", "0f3c")
+    assert result.exit_code == 0
+    assert "type\tdecision\n" in result.stdout
+    assert "summary" not in result.stdout
+    assert result.stdout.endswith("\n\nfirst line\nsecond [31mline\n")
+
+
+def test_a_memory_that_is_not_there_is_a_failure_with_the_servers_reason(run: Run, memory_api: StubMemoryApi) -> None:
+    memory_api.on("GET", "/memory/x", problem(404, "not_found", "there is no memory x", "it may be forgotten"))
+    result = run("show", "x")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == "error: there is no memory x\nhint: it may be forgotten\n"
+
+
+def test_a_history_shows_each_version_and_how_to_see_earlier_ones(run: Run, memory_api: StubMemoryApi) -> None:
+    gone = {**MEMORY, "version_no": 3, "text": None, "tombstone": True}
+    erased = {**MEMORY, "version_no": 1, "text": None, "purged": True}
+    memory_api.on("GET", "/memory/0f3c/history", Reply({"versions": [gone, MEMORY, erased], "next_before_version": 1}))
+    result = run("history", "0f3c", "-n", "3", "--before", "9")
+    assert memory_api.asked[0].params == {"limit": "3", "before_version": "9"}
+    header, *versions = result.stdout.splitlines()
+    assert header == "VERSION\tWHEN\tBY\tTEXT"
+    assert [line.split("\t")[0] for line in versions] == ["3", "2", "1"]
+    assert [line.split("\t")[3] for line in versions] == ["(deleted)", "first line second [31mline", "(erased)"]
+    assert "--before 1" in result.stderr
+
+
+def test_an_edit_sends_only_what_changes(run: Run, memory_api: StubMemoryApi) -> None:
+    memory_api.on("PATCH", "/memory/0f3c", Reply({**MEMORY, "version_no": 3}))
+    result = run("edit", "0f3c", "new text", "--tag", "c")
+    assert (result.exit_code, result.stdout) == (0, "0f3c is at version 3 now\n")
+    assert memory_api.bodies("PATCH", "/memory/0f3c") == [{"text": "new text", "tags": ["c"]}]
+
+
+def test_an_edit_of_nothing_is_misuse(run: Run) -> None:
+    assert run("edit", "0f3c").exit_code == 2
+
+
+def test_a_deletion_is_confirmed_with_json_too(run: Run, memory_api: StubMemoryApi) -> None:
+    memory_api.on("DELETE", "/memory/0f3c", Reply(status=204))
+    assert run("delete", "0f3c").stdout == "0f3c deleted\n"
+    assert json.loads(run("delete", "0f3c", "--json").stdout) == {"status": "deleted", "id": "0f3c"}
+    assert memory_api.asked[0].params == {}
+
+
+def test_a_purge_needs_a_yes_where_nobody_can_be_asked(run: Run, memory_api: StubMemoryApi) -> None:
+    erased = {"status": "purged", "id": "0f3c", "erased": {"versions": 2, "chunks": 2, "vectors": 4}}
+    memory_api.on("DELETE", "/memory/0f3c", Reply(erased))
+    refused = run("delete", "0f3c", "--purge", stdin="y\n")
+    assert refused.exit_code == 2
+    assert "--yes" in refused.stderr
+    assert memory_api.asked == []
+    assert json.loads(run("delete", "0f3c", "--purge", "--yes", "--json").stdout) == erased
+    assert memory_api.asked[0].params == {"purge": "true"}
