@@ -1,3 +1,3 @@
 """Fixtures for all tests."""
 
-pytest_plugins = ["fixtures.postgres", "fixtures.engine", "fixtures.memories"]
+pytest_plugins = ["fixtures.postgres", "fixtures.engine", "fixtures.memories", "fixtures.dev", "fixtures.api"]

@@ -14,3 +14,6 @@ FILL_TOKENS = Counter("memory_fill_tokens_total", "Tokens that vendors counted f
 FILL_QUARANTINED = Counter("memory_fill_quarantined_total", "Chunks that fills put into quarantine.")
 FILL_TROUBLES = Counter("memory_fill_troubles_total", "Calls of fills that gave no vectors, by kind.", ["kind"])
 SPACES_COMPLETED = Counter("memory_spaces_completed_total", "Fills that were completed.")
+
+HTTP_REQUESTS = Counter("memory_http_requests_total", "Requests by route and status.", ["method", "route", "status"])
+HTTP_SECONDS = Histogram("memory_http_request_seconds", "Time to answer, by route.", ["method", "route"])

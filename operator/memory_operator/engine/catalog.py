@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Literal
 
 from memory_operator.engine import switch
 from memory_operator.errors import Conflict, LockBusy, NotFound
 from memory_operator.plan.coverage import coverage
-from memory_operator.store import activity, jobs, providers, registry, spaces, vectors
+from memory_operator.store import activity, counts, jobs, providers, registry, spaces, vectors
 from memory_operator.store.activity import Actor
 from memory_operator.store.jobs import Job
 from memory_operator.store.pool import Conn, Store
 from memory_operator.store.providers import PendingChange
 from memory_operator.store.registry import Registry
 from memory_operator.store.spaces import Space
+
+SemanticStatus = Literal["ok", "filling", "no_active_space", "embedder_unavailable", "disabled"]
 
 ENOUGH_COVERAGE = 0.99
 """Below this share a space is activated only by force."""
@@ -65,6 +68,27 @@ class Overview:
     fills: Sequence[Progress]
     held: Sequence[PendingChange]
 
+    @property
+    def semantic_status(self) -> SemanticStatus:
+        """What a query would say of the semantic channel now."""
+        active = next((view for view in self.views if view.active), None)
+        if active is None:
+            return "disabled" if self.registry.inactive_reason == "disabled" else "no_active_space"
+        if active.trouble:
+            return "embedder_unavailable"
+        return "ok" if active.space.state == "ready" else "filling"
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How much there is: a tenant's memories by project, and what the whole store holds."""
+
+    projects: Mapping[str, int]
+    chunks: int
+    vectors: int
+    spaces: int
+    held: int
+
 
 @dataclass(frozen=True, slots=True)
 class Pruned:
@@ -103,6 +127,29 @@ class Catalog:
                 await providers.pending_changes(conn),
             )
 
+    async def namespaces(self) -> set[str]:
+        """Namespaces of all Providers that are known, and of those that a space was made for."""
+        async with self._store.connection() as conn:
+            return await providers.namespaces(conn)
+
+    async def activity(self, before: int | None, limit: int) -> list[activity.Entry]:
+        """The newest entries of the history, or those before one, newest first."""
+        async with self._store.connection() as conn:
+            return await activity.page(conn, before, limit)
+
+    async def counts(self, tenant: str) -> Counts:
+        """How much there is, for one tenant and in all."""
+        async with self._store.connection() as conn:
+            counted = await registry.counted(conn)
+            found = await spaces.all_spaces(conn)
+            return Counts(
+                projects=await counts.memories(conn, tenant),
+                chunks=counted.get(registry.CHUNKS, 0),
+                vectors=sum(counted.get(space.id, 0) for space in found),
+                spaces=len(found),
+                held=len(await providers.pending_changes(conn)),
+            )
+
     async def activate(self, embedding_version: str | None, provider: str | None, force: bool, by: Actor) -> SpaceView:
         """Let queries read another space, in constant time.
 
@@ -130,19 +177,30 @@ class Catalog:
             await registry.announce(conn)
 
     async def set_create_enabled(self, embedding_version: str, enabled: bool, by: Actor) -> SpaceView:
-        """Let new memories be embedded for a space, or not. Raises NotFound."""
+        """Let new memories be embedded for a space, or not; once they are again, it gets what it missed.
+
+        Raises NotFound.
+        """
         async with self._store.transaction() as conn:
+            await registry.hold_for_switch(conn)
             view = await _wanted(conn, embedding_version, None)
             await spaces.set_create_enabled(conn, view.space.id, enabled)
+            if enabled and not view.space.create_enabled:
+                await _catch_up(conn, view)
             await activity.record(conn, by, "create-enabled", embedding_version, enabled=enabled)
             await registry.announce(conn)
             return await _wanted(conn, embedding_version, None)
 
-    async def prune(self, dry_run: bool, by: Actor) -> list[Pruned]:
-        """Remove the spaces that nobody asks for: orphaned and retired ones that are not active. Raises LockBusy."""
+    async def prune(self, namespaces: Collection[str], dry_run: bool, by: Actor) -> list[Pruned]:
+        """Remove the spaces that nobody asks for: orphaned and retired ones that are not active.
+
+        Only those of Providers in `namespaces`. A dry run looks with the same query. Raises LockBusy; what was removed
+        until then stays removed.
+        """
         async with self._store.connection() as conn:
-            candidates = await spaces.prunable(conn)
-            found = [await _measured(conn, space) for space in candidates]
+            candidates = [space for space in await spaces.prunable(conn) if space.ref.namespace in namespaces]
+            counted = await registry.counted(conn)
+            found = [await _measured(conn, space, counted) for space in candidates]
         if dry_run:
             return found
         gone = []
@@ -194,20 +252,27 @@ async def _views(conn: Conn) -> list[SpaceView]:
 
 
 async def _wanted(conn: Conn, embedding_version: str | None, provider: str | None) -> SpaceView:
-    """The space that a request names: by version, or the one that a Provider has (the one beside it when full)."""
+    """The space that a request names, by its version or by its Provider. Raises NotFound."""
     views = await _views(conn)
     if embedding_version is not None:
         for view in views:
             if view.space.embedding_version == embedding_version:
                 return view
         raise NotFound(f"there is no space {embedding_version}", hint="GET /v1/embeddings/spaces lists them")
+    by_id = {view.space.id: view for view in views}
     for row in await providers.all_rows(conn):
         if str(row.ref) == provider:
-            for space_id in (row.beside_space_id, row.applied_space_id):
-                for view in views:
-                    if view.space.id == space_id:
-                        return view
+            chosen = _of_provider(by_id.get(row.applied_space_id or 0), by_id.get(row.beside_space_id or 0))
+            if chosen is not None:
+                return chosen
     raise NotFound(f"Provider {provider} has no space", hint="GET /v1/embeddings/spaces lists them")
+
+
+def _of_provider(applied: SpaceView | None, beside: SpaceView | None) -> SpaceView | None:
+    """The newer of a Provider's two spaces once it can answer, or when the other answers already."""
+    if beside and (applied is None or applied.active or beside.coverage >= ENOUGH_COVERAGE):
+        return beside
+    return applied
 
 
 def _refuse_unfed(space: Space) -> None:
@@ -253,8 +318,14 @@ def _progress(job: Job, embedding_version: str) -> Progress:
     return Progress(job, embedding_version, rate, eta)
 
 
-async def _measured(conn: Conn, space: Space) -> Pruned:
-    counted = await registry.counted(conn)
+async def _catch_up(conn: Conn, view: SpaceView) -> None:
+    """Fill what a space missed while nothing was embedded for it. The registry is held for the switch."""
+    if view.space.state in ("filling", "ready") and view.coverage < 1:
+        await spaces.set_state(conn, view.space.id, "filling")
+        await jobs.start(conn, view.space.id)
+
+
+async def _measured(conn: Conn, space: Space, counted: Mapping[int, int]) -> Pruned:
     return Pruned(
         space.embedding_version,
         str(space.ref),

@@ -45,32 +45,25 @@ class Consents:
         async with self._store.connection() as conn:
             return await _known(conn, marker_id)
 
-    async def largest_dimension(self) -> int:
-        """The largest dimension that can be consented to: 4000 where a halfvec Provider exists, else 2000."""
-        async with self._store.connection() as conn:
-            wide = any(space.column_type == "halfvec" for space in await spaces.all_spaces(conn))
-            wide = wide or await providers.any_halfvec(conn)
-        return column_limit("halfvec" if wide else "vector")
-
     async def record(self, target_dim: int, provider: str | None, ttl: timedelta, by: Actor) -> Recorded:
         """Record consent to one change.
 
+        A marker that opens a held change names its Provider, also where the request did not: it was looked at, and
+        its caller was asked for the right in that namespace, not in those of all that may be held later.
+
         Raises InvalidInput (no such dimension), Conflict (several Providers are held at it and none is named).
         """
-        largest = await self.largest_dimension()
-        if not 1 <= target_dim <= largest:
-            raise InvalidInput(
-                f"target_dim must be between 1 and {largest}",
-                hint="name the dimension that the held Provider asks for; GET the same path shows it",
-            )
         async with self._store.transaction() as conn:
-            held = [change for change in await providers.pending_changes(conn) if change.effect.to_dim == target_dim]
+            await _refuse_dimension(conn, target_dim)
             if provider is None:
                 await _refuse_ambiguous(conn, target_dim)
+            held = [change for change in await providers.pending_changes(conn) if change.effect.to_dim == target_dim]
             matches = next((change for change in held if provider in (None, str(change.ref))), None)
-            marker = await consent.record(conn, target_dim, provider, by.name, ttl)
-            subject = provider or (str(matches.ref) if matches else "")
-            await activity.record(conn, by, "consent", subject, target_dim=target_dim, id=marker.id)
+            named = str(matches.ref) if matches else provider
+            marker = await consent.record(conn, target_dim, named, by.name, ttl)
+            await activity.record(
+                conn, by, "consent", named or "", target_dim=target_dim, id=marker.id, matches=matches is not None
+            )
         return Recorded(marker, matches)
 
     async def withdraw(self, marker_id: int, by: Actor) -> None:
@@ -91,6 +84,18 @@ async def _known(conn: Conn, marker_id: int) -> Marker:
     if marker is None:
         raise NotFound(f"there is no consent marker {marker_id}", hint="GET the path without an id lists them")
     return marker
+
+
+async def _refuse_dimension(conn: Conn, target_dim: int) -> None:
+    """4000 is the limit where a halfvec Provider exists, 2000 elsewhere."""
+    wide = await providers.any_halfvec(conn)
+    wide = wide or any(space.column_type == "halfvec" for space in await spaces.all_spaces(conn))
+    largest = column_limit("halfvec" if wide else "vector")
+    if not 1 <= target_dim <= largest:
+        raise InvalidInput(
+            f"target_dim must be between 1 and {largest}",
+            hint="name the dimension that the held Provider asks for; GET the same path shows it",
+        )
 
 
 async def _refuse_ambiguous(conn: Conn, target_dim: int) -> None:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Coroutine
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any, TypeVar
 
 from fastapi import Request
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 from pydantic.json_schema import models_json_schema
 
-from memory_operator.http.problems import from_validation
+from memory_operator.http.problems import Problem, from_validation
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _MAX_TEXT = 1 << 20
@@ -61,7 +62,7 @@ class ChangesBody(Body):
     source: Name | None = Field(default=None, description="Where it comes from.")
     importance: Share | None = Field(default=None, description="0 to 1.")
     confidence: Share | None = Field(default=None, description="0 to 1.")
-    metadata: dict[str, JsonValue] | None = Field(default=None, description="Anything else.")
+    metadata: dict[str, JsonValue] | None = Field(default=None, description="Anything else; stored encrypted.")
 
     @model_validator(mode="after")
     def _says_something(self) -> ChangesBody:
@@ -86,9 +87,18 @@ class FiltersBody(Body):
     def _with_zones(self) -> FiltersBody:
         for name in ("created_after", "created_before"):
             moment = getattr(self, name)
-            if moment is not None and moment.tzinfo is None:
-                raise ValueError(f"{name} needs a time zone, as in 2026-01-31T12:00:00Z")
+            if moment is not None:
+                _check_moment(name, moment)
         return self
+
+
+def _check_moment(name: str, moment: datetime) -> None:
+    if moment.tzinfo is None:
+        raise ValueError(f"{name} needs a time zone, as in 2026-01-31T12:00:00Z")
+    try:
+        moment.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError(f"{name} is out of the range of times") from error
 
 
 class QueryBody(Body):
@@ -129,6 +139,10 @@ class CreateEnabledBody(Body):
     enabled: bool = Field(description="false stops embedding new memories for it.")
 
 
+class NoBody(Body):
+    """Nothing; an empty object does as well."""
+
+
 class PruneBody(Body):
     """Which spaces to remove: those that no Provider asks for."""
 
@@ -142,6 +156,7 @@ BODIES: tuple[type[Body], ...] = (
     ConsentBody,
     ActivateBody,
     CreateEnabledBody,
+    NoBody,
     PruneBody,
 )
 
@@ -149,22 +164,42 @@ B = TypeVar("B", bound=Body)
 
 
 def read(model: type[B], *, may_be_empty: bool = False) -> Callable[[Request], Coroutine[Any, Any, B]]:
-    """A dependency that reads a body. Raises a 400 problem that names the field."""
+    """A dependency that reads a body, whatever its Content-Type. Raises a 400 problem that names the field.
+
+    curl sends JSON as a form unless told otherwise, and nobody should have to tell it.
+    """
 
     async def body(request: Request) -> B:
         raw = await request.body()
+        if not raw.strip():
+            if not may_be_empty:
+                raise Problem(400, "invalid_request", "the body is empty; a JSON object is expected")
+            raw = b"{}"
         try:
-            return model.model_validate_json(b"{}" if may_be_empty and not raw.strip() else raw)
+            found = model.model_validate_json(raw)
         except ValidationError as error:
             raise from_validation(error) from None
+        _refuse_repeated(raw)
+        return found
 
     return body
 
 
-def documented(model: type[Body], *, required: bool = True) -> dict[str, Any]:
-    """The OpenAPI part of a route that takes a body."""
-    schema = {"$ref": f"#/components/schemas/{model.__name__}"}
-    return {"requestBody": {"required": required, "content": {"application/json": {"schema": schema}}}}
+def _refuse_repeated(raw: bytes) -> None:
+    """A field given twice says two things. Raises a 400 problem."""
+
+    def once(pairs: list[tuple[str, Any]]) -> None:
+        seen: set[str] = set()
+        for name, _ in pairs:
+            if name in seen:
+                raise Problem(400, "invalid_request", f"{name[:100]}: given twice")
+            seen.add(name)
+
+    json.loads(raw, object_pairs_hook=once, parse_int=_skip, parse_float=_skip)
+
+
+def _skip(_: str) -> None:
+    """The value of a number does not matter here, and a long one takes long."""
 
 
 def schemas() -> dict[str, Any]:

@@ -1,62 +1,65 @@
-"""JSON answers, and what OpenAPI says about the problems that every route may answer with."""
+"""How routes are documented, and how their answers become responses."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from datetime import datetime
-from decimal import Decimal
 from typing import Any
-from uuid import UUID
 
-from fastapi import Response
+from fastapi import FastAPI, Response
+from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel
 
+from memory_operator.http.answers import Answer, ProblemAnswer
+from memory_operator.http.bodies import Body, schemas
 from memory_operator.http.problems import MEDIA_TYPE
 
-_PROBLEM = {"$ref": "#/components/schemas/Problem"}
-PROBLEM_SCHEMA: dict[str, Any] = {
-    "type": "object",
-    "title": "Problem",
-    "description": "RFC 9457. `hint` says what to do next.",
-    "required": ["type", "title", "status", "detail", "code", "hint", "request_id"],
-    "properties": {
-        "type": {"type": "string"},
-        "title": {"type": "string"},
-        "status": {"type": "integer"},
-        "detail": {"type": "string"},
-        "code": {"type": "string"},
-        "hint": {"type": "string"},
-        "request_id": {"type": "string"},
-    },
+_DESCRIPTION = "Memories of agents, found by meaning and by words, and the spaces of vectors that they are found in."
+_PROBLEM_SCHEMA = {"$ref": "#/components/schemas/Problem"}
+_PROBLEMS = {
+    400: "The request does not fit",
+    401: "No token, or one that is not accepted",
+    403: "Not allowed",
+    404: "There is no such thing",
+    409: "Refused in the present state",
+    413: "The body is too large",
+    500: "Our fault; the log has the request id",
+    503: "Not now; try again after Retry-After seconds",
 }
-PROBLEMS: dict[int | str, dict[str, Any]] = {
-    status: {"description": text, "content": {MEDIA_TYPE: {"schema": _PROBLEM}}}
-    for status, text in {
-        400: "The request does not fit",
-        401: "No valid token",
-        403: "Not allowed",
-        404: "There is no such thing",
-        409: "Refused in the present state",
-        413: "The body is too large",
-        503: "Try again after Retry-After seconds",
-    }.items()
-}
+_EVERYWHERE = (400, 401, 403, 413, 500, 503)
 
 
-def json_answer(content: Mapping[str, Any], status: int = 200) -> Response:
-    """A JSON response; decimals are text, so that they stay exact, and times are RFC 3339."""
-    return Response(
-        json.dumps(content, default=_plain, ensure_ascii=False, separators=(",", ":")),
-        status,
-        media_type="application/json",
-    )
+def answered(model: type[Answer] | None, status: int = 200, *problems: int) -> dict[int | str, dict[str, Any]]:
+    """The `responses` of a route: its answer, the problems that any route can have, and its own."""
+    found: dict[int | str, dict[str, Any]] = {}
+    if model is not None:
+        found[status] = {"model": model, "description": (model.__doc__ or "").strip()}
+    for code in sorted({*_EVERYWHERE, *problems}):
+        found[code] = {"description": _PROBLEMS[code], "content": {MEDIA_TYPE: {"schema": _PROBLEM_SCHEMA}}}
+    return found
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, datetime):
-        return value.isoformat()
-    if isinstance(value, UUID | Decimal):
-        return str(value)
-    if isinstance(value, Mapping):
-        return dict(value)
-    raise TypeError(f"{type(value).__name__} has no JSON form here")
+def takes(model: type[Body], *, required: bool = True) -> dict[str, Any]:
+    """The OpenAPI part of a route that reads a body of its own."""
+    schema = {"$ref": f"#/components/schemas/{model.__name__}"}
+    return {"requestBody": {"required": required, "content": {"application/json": {"schema": schema}}}}
+
+
+def reply(content: BaseModel, status: int = 200) -> Response:
+    """A JSON response. Decimals are text, so that they stay exact; times are RFC 3339."""
+    return Response(content.model_dump_json(), status, media_type="application/json")
+
+
+def openapi(app: FastAPI) -> dict[str, Any]:
+    """The OpenAPI document, with the bodies that our routes read by themselves and without what FastAPI assumes."""
+    document = get_openapi(title=app.title, version=app.version, routes=app.routes, description=_DESCRIPTION)
+    components = document.setdefault("components", {})
+    problem = ProblemAnswer.model_json_schema(mode="serialization")
+    components["schemas"] = {**components.get("schemas", {}), **schemas(), "Problem": problem}
+    for name in ("HTTPValidationError", "ValidationError"):
+        components["schemas"].pop(name, None)
+    for path in document["paths"].values():
+        for operation in path.values():
+            operation["responses"].pop("422", None)
+    # Auth mode `none` needs no token.
+    components["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+    document["security"] = [{"token": []}, {}]
+    return document

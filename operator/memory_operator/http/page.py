@@ -6,6 +6,9 @@ from collections.abc import Iterator, Mapping
 from html import escape
 from typing import Any
 
+CONTENT_SECURITY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+"""The page needs its own style, and nothing from anywhere."""
+
 _STYLE = """
 :root { color-scheme: light dark; font: 16px/1.5 system-ui, sans-serif; }
 body { max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }

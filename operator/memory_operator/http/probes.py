@@ -39,6 +39,16 @@ def probe_routes(not_ready: NotReady) -> list[Route]:
     return [Route("/livez", livez), Route("/readyz", readyz), Route("/metrics", metrics)]
 
 
-async def serve_probes(host: str, port: int, *, ready: NotReady, stop: asyncio.Event) -> None:
-    """Serve the three routes until `stop` is set. Raises ConfigurationError when the port is taken."""
-    await serve(Starlette(routes=probe_routes(ready)), host, port, stop)
+async def serve_probes(
+    host: str,
+    port: int,
+    *,
+    ready: NotReady,
+    stop: asyncio.Event,
+    listening: Callable[[int], None] | None = None,
+) -> None:
+    """Serve the three routes until `stop` is set. Port 0 takes a free one, which `listening` is told.
+
+    Raises ConfigurationError when the port cannot be had.
+    """
+    await serve(Starlette(routes=probe_routes(ready)), host, port, stop, listening=listening)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -22,12 +22,17 @@ MEDIA_TYPE = "application/problem+json"
 RETRY_SECONDS = 1
 _HINTS = {
     400: "correct the request; /docs shows what is expected",
-    401: "send a bearer token in the Authorization header",
+    401: "send a token in the header `Authorization: Bearer …`",
     403: "ask for the right that is named",
     404: "GET /openapi.json lists the routes",
     405: "GET /openapi.json lists the methods of each route",
+    409: "look at the present state, then decide",
     413: "split the text, or send less at a time",
+    500: "look for the request id in the server's log",
+    503: "try again in a moment",
 }
+_FAULTS_SHOWN = 10
+_PLACE_CHARS = 100
 
 
 class Problem(Exception):  # noqa: N818 - the RFC's own word
@@ -47,14 +52,17 @@ class Problem(Exception):  # noqa: N818 - the RFC's own word
         self.status = status
         self.code = code
         self.detail = detail
-        self.hint = hint or _HINTS.get(status, "")
+        self.hint = hint or _HINTS.get(status, _HINTS[400])
         self.headers = dict(headers or {})
         self.extra = dict(extra or {})
+        if status == HTTPStatus.SERVICE_UNAVAILABLE:
+            self.headers.setdefault("Retry-After", str(RETRY_SECONDS))
 
 
 def answer(problem: Problem, request_id: str) -> JSONResponse:
     """The response of a problem."""
     document = {
+        **problem.extra,
         "type": f"urn:memory-operator:problem:{problem.code}",
         "title": HTTPStatus(problem.status).phrase,
         "status": problem.status,
@@ -62,14 +70,13 @@ def answer(problem: Problem, request_id: str) -> JSONResponse:
         "code": problem.code,
         "hint": problem.hint,
         "request_id": request_id,
-        **problem.extra,
     }
-    return JSONResponse(
-        document,
-        problem.status,
-        {**problem.headers, "X-Request-Id": request_id},
-        media_type=MEDIA_TYPE,
-    )
+    return JSONResponse(document, problem.status, problem.headers, media_type=MEDIA_TYPE)
+
+
+def internal() -> Problem:
+    """The problem of an error that nobody expected; what it was is in the log, and nowhere else."""
+    return Problem(500, "internal", "the request could not be answered")
 
 
 def from_error(error: MemoryOperatorError) -> Problem:
@@ -83,26 +90,35 @@ def from_error(error: MemoryOperatorError) -> Problem:
             return Problem(409, error.code, error.message, hint=error.hint, extra=error.extra)
         case Retryable():
             seconds = math.ceil(error.retry_after or RETRY_SECONDS)
-            hint = error.hint or "try again in a moment"
-            return Problem(503, "unavailable", error.message, hint=hint, headers={"Retry-After": str(seconds)})
+            return Problem(
+                503, "unavailable", error.message, hint=error.hint, headers={"Retry-After": str(max(1, seconds))}
+            )
         case _:
-            log.error("no answer is made for %s: %s", type(error).__name__, error)
-            return Problem(500, "internal", "the request could not be answered", hint="see the server's log")
+            log.error("no answer is made for %s: %s", type(error).__name__, error, exc_info=error)
+            return internal()
 
 
 def from_validation(error: ValidationError | RequestValidationError) -> Problem:
-    """The problem that a body or parameter has that does not fit; each fault by its place."""
-    faults = []
-    for detail in error.errors():
-        place = ".".join(str(part) for part in detail["loc"] if part not in ("body", "query", "path"))
-        kind = str(detail["type"])
-        text = "unknown field" if kind == "extra_forbidden" else str(detail["msg"]).removeprefix("Value error, ")
-        faults.append(f"{place}: {text}" if place else text)
-    return Problem(400, "invalid_request", "; ".join(faults[:10]) or "the request does not fit")
+    """The problem that a body or parameter has that does not fit; each fault by its place, never with the value."""
+    faults = [_fault(detail["loc"], str(detail["type"]), str(detail["msg"])) for detail in error.errors()]
+    text = "; ".join(faults[:_FAULTS_SHOWN])
+    left_out = len(faults) - _FAULTS_SHOWN
+    return Problem(400, "invalid_request", f"{text}; and {left_out} more" if left_out > 0 else text)
+
+
+def _fault(location: Iterable[Any], kind: str, message: str) -> str:
+    unknown = kind == "extra_forbidden"
+    parts = [str(part) for part in location]
+    if parts[:1] in (["path"], ["query"]):  # of a route's parameters; a body's place starts with its field
+        parts = parts[1:]
+    # The validators that pydantic names in a place mean nothing to a reader.
+    place = ".".join(part for part in parts if unknown or "[" not in part)[:_PLACE_CHARS]
+    text = "unknown field" if unknown else message.removeprefix("Value error, ")
+    return f"{place}: {text}" if place else text
 
 
 def install(app: FastAPI) -> None:
-    """Let every error of the app become a problem."""
+    """Let every error that the app expects become a problem; the guard sees to all others."""
 
     @app.exception_handler(Problem)
     async def known(request: Request, error: Problem) -> JSONResponse:
@@ -117,17 +133,11 @@ def install(app: FastAPI) -> None:
         return answer(from_validation(error), request_id_of(request))
 
     @app.exception_handler(HTTPException)
-    async def starlette(request: Request, error: HTTPException) -> JSONResponse:
+    async def unrouted(request: Request, error: HTTPException) -> JSONResponse:
         code = {404: "no_such_route", 405: "method_not_allowed"}.get(error.status_code, "refused")
-        problem = Problem(error.status_code, code, str(error.detail), headers=error.headers)
-        return answer(problem, request_id_of(request))
-
-    @app.exception_handler(Exception)
-    async def unknown(request: Request, error: Exception) -> JSONResponse:
-        request_id = request_id_of(request)
-        log.error("request failed", exc_info=error, extra={"request_id": request_id})
-        problem = Problem(500, "internal", "the request could not be answered", hint="see the server's log")
-        return answer(problem, request_id)
+        text = {404: "there is no such route", 405: f"this route does not take {request.method[:20]}"}
+        detail = text.get(error.status_code, str(error.detail))
+        return answer(Problem(error.status_code, code, detail, headers=error.headers), request_id_of(request))
 
 
 def request_id_of(request: Request) -> str:

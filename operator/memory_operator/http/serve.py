@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from memory_operator.http.app import create_app
 from memory_operator.http.auth import Authenticator
@@ -15,9 +16,24 @@ log = get_logger(__name__)
 
 
 async def serve_api(
-    services: Services, auth: Authenticator, host: str, port: int, stop: asyncio.Event, *, probes: bool = False
+    services: Services,
+    auth: Authenticator,
+    host: str,
+    port: int,
+    stop: asyncio.Event,
+    *,
+    probes: bool = False,
+    listening: Callable[[int], None] | None = None,
 ) -> None:
-    """Serve until `stop` is set. Raises ConfigurationError when the port is taken."""
+    """Serve until `stop` is set, then let the requests in hand end. Port 0 takes a free one.
+
+    `listening` is told the port once connections are taken. Raises ConfigurationError when it cannot be had.
+    """
     app = create_app(services, auth, code_version(), probes=probes)
-    log.info("the API listens on http://%s:%d", host, port)
-    await serve(app, host, port, stop)
+
+    def announce(actual: int) -> None:
+        log.info("the API listens on http://%s:%d", f"[{host}]" if ":" in host else host, actual)
+        if listening is not None:
+            listening(actual)
+
+    await serve(app, host, port, stop, listening=announce)

@@ -6,14 +6,18 @@ import asyncio
 import contextlib
 import errno
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import uvicorn
 from starlette.types import ASGIApp
 
 from memory_operator.errors import ConfigurationError
 
-_GRACE_SECONDS = 10
+GRACE_SECONDS = 10
+"""How long requests in hand may take once the server is told to stop."""
+
+_KEEP_ALIVE_SECONDS = 75
+_BACKLOG = 2048
 
 
 class _Server(uvicorn.Server):
@@ -24,44 +28,73 @@ class _Server(uvicorn.Server):
         yield
 
 
-async def serve(app: ASGIApp, host: str, port: int, stop: asyncio.Event) -> None:
-    """Serve until `stop` is set, then let the requests in hand end. Raises ConfigurationError (port taken)."""
+async def serve(
+    app: ASGIApp,
+    host: str,
+    port: int,
+    stop: asyncio.Event,
+    *,
+    listening: Callable[[int], None] | None = None,
+    grace_seconds: int = GRACE_SECONDS,
+) -> None:
+    """Serve until `stop` is set, then let the requests in hand end. Port 0 takes a free one.
+
+    `listening` is told the port once connections are taken. Raises ConfigurationError when it cannot be had.
+    """
     listener = bind(host, port)
-    config = uvicorn.Config(
-        app,
-        log_config=None,
-        access_log=False,
-        lifespan="off",
-        server_header=False,
-        timeout_graceful_shutdown=_GRACE_SECONDS,
-        timeout_keep_alive=75,
-    )
-    server = _Server(config)
-    running = asyncio.create_task(server.serve(sockets=[listener]), name=f"http server on port {port}")
+    server = _Server(_config(app, grace_seconds))
+    running = asyncio.create_task(server.serve(sockets=[listener]), name=f"http server on {host} port {port}")
     stopping = asyncio.create_task(stop.wait(), name="http stop")
     try:
+        if listening is not None:
+            listening(listener.getsockname()[1])
         await asyncio.wait([running, stopping], return_when=asyncio.FIRST_COMPLETED)
     finally:
         stopping.cancel()
         server.should_exit = True
-        await asyncio.wait([running], timeout=_GRACE_SECONDS + 5)
+        _, late = await asyncio.wait([running], timeout=grace_seconds + 2)
+        for task in late:
+            task.cancel()
         listener.close()
-    if running.done():
-        running.result()
+    await running
+
+
+def _config(app: ASGIApp, grace_seconds: int) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        log_config=None,
+        log_level="warning",
+        access_log=False,
+        lifespan="off",
+        ws="none",
+        server_header=False,
+        # Whoever reaches us through a local port would else choose the address that the history shows.
+        proxy_headers=False,
+        timeout_graceful_shutdown=grace_seconds,
+        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+        backlog=_BACKLOG,
+    )
 
 
 def bind(host: str, port: int) -> socket.socket:
     """A listening socket. Raises ConfigurationError naming the address that cannot be had."""
     try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        listener = socket.socket(family, socket.SOCK_STREAM)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((host, port))
-        listener.listen(2048)
-    except OSError as error:
-        taken = error.errno == errno.EADDRINUSE
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, kind, protocol)
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+            listener.listen(_BACKLOG)
+        except OSError:
+            listener.close()
+            raise
+    except (OSError, OverflowError) as error:
+        taken = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
+        reason = getattr(error, "strerror", None) or str(error)
         raise ConfigurationError(
-            f"cannot listen on {host} port {port}: {error.strerror}",
+            f"cannot listen on {host} port {port}: {reason}",
             hint="another process has the port; choose another with --port" if taken else "choose another address",
         ) from error
     return listener

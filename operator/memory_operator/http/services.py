@@ -9,6 +9,7 @@ from memory_operator.engine.consents import Consents
 from memory_operator.engine.recall import Recall
 from memory_operator.engine.remember import Remember
 from memory_operator.errors import MemoryOperatorError
+from memory_operator.store.migrate import check_schema
 from memory_operator.store.pool import Store
 
 
@@ -23,10 +24,10 @@ class Services:
     consents: Consents
 
     async def not_ready(self) -> str | None:
-        """Why the API cannot answer; None when it can."""
+        """Why the API cannot answer, for a /readyz; None when it can."""
         try:
             async with self.store.connection() as conn:
-                await conn.fetchval("select 1")
+                await check_schema(conn)
         except MemoryOperatorError as error:
             return f"memory: {error.message}"
         return None

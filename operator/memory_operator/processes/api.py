@@ -9,10 +9,12 @@ from memory_operator.engine.catalog import Catalog
 from memory_operator.engine.consents import Consents
 from memory_operator.engine.recall import Recall
 from memory_operator.engine.remember import Remember
-from memory_operator.http.auth import Authenticator, kubernetes_auth, no_auth, token_auth
+from memory_operator.http.auth import Authenticator, no_auth
 from memory_operator.http.probes import serve_probes
+from memory_operator.http.reviewed import kubernetes_auth
 from memory_operator.http.serve import serve_api
 from memory_operator.http.services import Services
+from memory_operator.http.tokens import token_auth
 from memory_operator.kube.client import open_api
 from memory_operator.kube.reviews import access_reviewer, token_reviewer
 from memory_operator.kube.secrets import secret_reader

@@ -114,6 +114,14 @@ async def all_rows(conn: Conn) -> list[ProviderRow]:
     return [_row(row) for row in rows]
 
 
+async def namespaces(conn: Conn) -> set[str]:
+    """Namespaces of all Providers that are known, and of those that a space was made for."""
+    rows = await conn.fetch(
+        "select namespace from memory_providers union select provider_namespace from memory_embedding_spaces"
+    )
+    return {row["namespace"] for row in rows}
+
+
 async def by_space(conn: Conn, space_id: int) -> ProviderRow | None:
     """The Provider that has a space, as the applied one or the one beside."""
     row = await conn.fetchrow(

@@ -1,0 +1,343 @@
+"""The JSON documents that routes answer with, as models: sent as they are documented, documented as they are sent."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from decimal import Decimal
+from typing import Annotated, Any, Literal
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
+
+Money = Annotated[
+    Decimal, PlainSerializer(lambda amount: f"{amount:f}", return_type=str), Field(description="US dollars, exact.")
+]
+EmbeddingStatus = Literal["embedded", "pending"]
+
+
+class Answer(BaseModel):
+    """A JSON object."""
+
+    model_config = ConfigDict(from_attributes=True, frozen=True, serialize_by_alias=True, extra="forbid")
+
+
+class StoredAnswer(Answer):
+    """A version of a memory that was stored."""
+
+    id: UUID
+    project: str
+    version_no: int
+    embedding_version: str | None = Field(description="The active space; null while it lacks this memory's vectors.")
+    embedding_status: EmbeddingStatus
+    chunks: int
+    tokens: int | None = Field(description="Input tokens paid for this write; null when unknown or still to come.")
+    cost: Money | None
+    created_at: datetime
+
+
+class VersionAnswer(Answer):
+    """One version of a memory, as its author wrote it."""
+
+    id: UUID
+    project: str
+    version_no: int
+    current: bool
+    tombstone: bool
+    purged: bool
+    text: str | None = Field(description="Null for a tombstone, and for what was purged.")
+    summary: str | None
+    type: str | None
+    tags: tuple[str, ...]
+    source: str | None
+    importance: float | None
+    confidence: float | None
+    metadata: dict[str, Any] | None
+    embedding_version: str | None = Field(description="The space that had its vectors at once when it was written.")
+    tokens: int | None
+    cost: Money | None
+    created_by: str
+    created_at: datetime
+
+
+class MemoryAnswer(VersionAnswer):
+    """The current version of a memory."""
+
+    embedding_version: str | None = Field(description="The active space, where it has vectors of all chunks.")
+    embedding_status: EmbeddingStatus
+    chunks: int
+
+
+class HistoryAnswer(Answer):
+    """Versions of a memory, newest first."""
+
+    versions: list[VersionAnswer]
+    next_before_version: int | None = Field(description="Give it as before_version for the next page.")
+
+
+class ErasedAnswer(Answer):
+    """What there was, and is no more."""
+
+    versions: int
+    chunks: int
+    vectors: dict[str, int] = Field(description="By embedding version.")
+
+
+class PurgedAnswer(Answer):
+    """The confirmation of a purge."""
+
+    status: Literal["purged"] = "purged"
+    id: UUID
+    erased: ErasedAnswer
+
+
+class ResultAnswer(Answer):
+    """One memory that was found."""
+
+    id: UUID
+    project: str
+    version_no: int
+    text: str = Field(description="What was written; of a memory of several chunks, the chunk that was found.")
+    chunk: int
+    score: float = Field(description="Reciprocal rank fusion: only the order means something.")
+    match_kind: Literal["semantic", "fulltext", "both"]
+    summary: str | None
+    type: str | None
+    tags: tuple[str, ...]
+    source: str | None
+    importance: float | None
+    confidence: float | None
+    metadata: dict[str, Any] | None
+    created_at: datetime
+    diagnostics: dict[str, Any]
+
+
+class ChannelAnswer(Answer):
+    """How one channel did."""
+
+    hits: int
+    ms: float
+    status: Literal["ok", "timeout", "unavailable", "skipped"]
+
+
+class DiagnosticsAnswer(Answer):
+    """How well a query could look."""
+
+    model_config = ConfigDict(extra="allow")
+
+    semantic_status: Literal["ok", "filling", "no_active_space", "embedder_unavailable", "disabled"]
+    reason: str | None
+    embedding_version: str | None
+    coverage: float | None = Field(default=None, description="Given while the active space is being filled.")
+    channels: dict[str, ChannelAnswer]
+    timings_ms: dict[str, float]
+
+
+class QueryAnswer(Answer):
+    """What was found, best first."""
+
+    results: list[ResultAnswer]
+    diagnostics: DiagnosticsAnswer
+
+
+class SpaceAnswer(Answer):
+    """One space; no credential, no header, no prefix, no address."""
+
+    embedding_version: str
+    provider: str
+    type: str
+    model: str | None
+    dimensions: int
+    column_type: Literal["vector", "halfvec"]
+    distance: Literal["cosine", "l2", "dot"]
+    state: Literal["filling", "ready", "retired", "orphaned"]
+    active: bool
+    vectors: int
+    chunks: int = Field(description="Live chunks in the store.")
+    coverage: float = Field(description="Vectors ÷ (chunks − quarantined).")
+    quarantined: int
+    pending: int
+    create_enabled: bool
+    trouble: str | None = Field(description="Why its embedder gives no vectors at the moment.")
+    created_at: datetime
+
+
+class SpacesAnswer(Answer):
+    """The spaces, oldest first."""
+
+    spaces: list[SpaceAnswer]
+
+
+class JobAnswer(Answer):
+    """One fill."""
+
+    id: int
+    kind: Literal["fill"] = "fill"
+    embedding_version: str
+    state: Literal["running", "paused", "done", "cancelled"]
+    done: int
+    total: int
+    rate: float | None = Field(description="Chunks a second since the first call.")
+    eta_seconds: int | None
+    tokens: int | None
+    created_at: datetime
+    finished_at: datetime | None
+
+
+class JobsAnswer(Answer):
+    """The newest fill of each space."""
+
+    jobs: list[JobAnswer]
+
+
+class EffectAnswer(Answer):
+    """What a held change would do."""
+
+    from_dim: int = Field(serialization_alias="from")
+    to_dim: int = Field(serialization_alias="to")
+    vectors_discarded: int
+    chunks_to_embed: int
+    estimated_tokens: int
+    estimated_cost: Money | None
+    currency: str
+
+
+class HeldAnswer(EffectAnswer):
+    """A change that waits for consent."""
+
+    provider: str
+    since: datetime
+    message: str
+
+
+class StatusAnswer(Answer):
+    """The store at one moment."""
+
+    semantic_status: Literal["ok", "filling", "no_active_space", "embedder_unavailable", "disabled"]
+    chunks: int
+    active: SpaceAnswer | None
+    spaces: list[SpaceAnswer]
+    jobs: list[JobAnswer]
+    held: list[HeldAnswer]
+
+
+class ActivatedAnswer(Answer):
+    """The space that queries read from now on."""
+
+    status: Literal["activated"] = "activated"
+    embedding_version: str
+    space: SpaceAnswer
+
+
+class DeactivatedAnswer(Answer):
+    """Queries answer from full-text alone."""
+
+    status: Literal["deactivated"] = "deactivated"
+
+
+class CreateEnabledAnswer(Answer):
+    """Whether new memories are embedded for a space from now on."""
+
+    status: Literal["enabled", "disabled"]
+    embedding_version: str
+    space: SpaceAnswer
+
+
+class PrunedSpaceAnswer(Answer):
+    """A space that was removed, or would be."""
+
+    embedding_version: str
+    provider: str
+    state: Literal["retired", "orphaned"]
+    vectors: int
+    bytes: int
+
+
+class PrunedAnswer(Answer):
+    """What a prune removed, or would remove."""
+
+    dry_run: bool
+    spaces: list[PrunedSpaceAnswer]
+
+
+class ProjectAnswer(Answer):
+    """A project and how many memories it has now."""
+
+    project: str
+    memories: int
+
+
+class StatsAnswer(Answer):
+    """Counts: the caller's own memories, and what the whole store holds."""
+
+    memories: int
+    projects: list[ProjectAnswer]
+    chunks: int
+    vectors: int
+    spaces: int
+    held: int
+
+
+class ActivityAnswer(Answer):
+    """Something that happened."""
+
+    id: int
+    at: datetime
+    actor: str
+    origin: str
+    kind: str
+    subject: str
+    detail: dict[str, Any]
+
+
+class ActivitiesAnswer(Answer):
+    """What happened, newest first."""
+
+    activities: list[ActivityAnswer]
+    next_before: int | None = Field(description="Give it as `before` for the next page.")
+
+
+class MarkerAnswer(Answer):
+    """One consent."""
+
+    id: int
+    target_dim: int
+    state: Literal["valid", "consumed", "expired", "withdrawn"]
+    provider: str | None
+    created_at: datetime
+    created_by: str
+    expires_at: datetime
+    consumed_at: datetime | None
+    consumed_by: str | None
+    withdrawn_at: datetime | None
+
+
+class ConsentsAnswer(Answer):
+    """What waits for consent, and the newest markers."""
+
+    held: list[HeldAnswer]
+    markers: list[MarkerAnswer]
+
+
+class RecordedAnswer(Answer):
+    """A consent that was recorded."""
+
+    status: Literal["consent recorded"] = "consent recorded"
+    target_dim: int
+    id: int
+    expires_at: datetime
+    matches_held_change: bool
+    effect: EffectAnswer | None
+
+
+class ProblemAnswer(Answer):
+    """RFC 9457; some problems carry further members, such as the figures behind a refusal."""
+
+    model_config = ConfigDict(title="Problem", extra="allow")
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    hint: str = Field(min_length=1, description="What to do next.")
+    request_id: str
