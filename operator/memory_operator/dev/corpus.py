@@ -71,7 +71,7 @@ def _unique(texts: Iterator[SampleText]) -> Iterator[SampleText]:
     sources: set[str] = set()
     seen: set[str] = set()
     for text in texts:
-        body = text.text.partition("\n\n")[2]
+        body = text.text.partition(": ")[2]
         if text.source not in sources and body not in seen:
             sources.add(text.source)
             seen.add(body)
@@ -147,5 +147,5 @@ def _pieces(title: str, text: str, source: str, tags: tuple[str, ...]) -> Iterat
             pieces.append("")
         pieces[-1] = f"{pieces[-1]}\n\n{paragraph[:room]}".strip("\n")
     for number, piece in enumerate(pieces, 1):
-        if len(whole := f"{title}\n\n{piece}") >= MIN_CHARS:
+        if len(whole := f"{title}: {piece}") >= MIN_CHARS:
             yield SampleText(whole, source if number == 1 else f"{source}#{number}", tags)

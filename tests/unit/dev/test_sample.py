@@ -26,7 +26,7 @@ def test_sample_texts_come_from_all_over_the_library(texts):
     by_source = {each.source: each for each in texts}
 
     assert by_source["python:textwrap.wrap"].tags == ("python", "library", "textwrap", "function")
-    assert by_source["python:json.dumps"].text.startswith("json.dumps\n\nSerialize")
+    assert by_source["python:json.dumps"].text.startswith("json.dumps: Serialize")
     assert by_source["python:help/lambda"].tags == ("python", "language", "lambda")
 
 
