@@ -213,7 +213,9 @@ def _is_loopback(host: str) -> bool:
 
 def _short(text: str, most: int = 32) -> str:
     """Foreign text for a message: printable ASCII, since a warning travels in an HTTP header, and not long."""
-    clean = "".join(character if " " <= character <= "~" else "?" for character in text[: most + 1])
+    clean = text[: most + 1]
+    if not (clean.isascii() and clean.isprintable()):
+        clean = "".join(character if " " <= character <= "~" else "?" for character in clean)
     return clean if len(clean) <= most else f"{clean[: most - 3]}..."
 
 
