@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -34,11 +35,13 @@ class Filler:
         self._connector = connector
         self._keys = keys
         self._name = name
+        self.presence = secrets.randbits(31)
+        """Key of the lock by which this worker shows that it is alive."""
 
     async def walk_one_range(self) -> bool:
         """Claim a range and walk it to its end; False when there is none to claim."""
         async with self._store.connection() as conn:
-            lease = await jobs.claim(conn, self._name)
+            lease = await jobs.claim(conn, self._name, self.presence)
         if lease is None:
             return False
         try:

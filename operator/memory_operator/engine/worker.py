@@ -10,7 +10,7 @@ from memory_operator.engine.complete import complete_walked, tend_indexes
 from memory_operator.engine.fill import Filler
 from memory_operator.errors import LockBusy, MemoryOperatorError, StoreUnavailable
 from memory_operator.logs import get_logger
-from memory_operator.store import jobs, spaces
+from memory_operator.store import jobs, locks, spaces
 from memory_operator.store.listen import listen
 from memory_operator.store.pool import Store
 
@@ -20,6 +20,7 @@ RUNNERS = 4
 """Ranges walked at a time; each has one call in flight."""
 
 _IDLE_SECONDS = 1.0
+_PRESENCE_SECONDS = 5.0
 _LAST_BACKOFF_SECONDS = 5.0
 
 Step = Callable[[], Awaitable[bool]]
@@ -33,6 +34,7 @@ class Worker:
         self._store = store
         self._filler = filler
         self._wake = asyncio.Event()
+        self._present = asyncio.Event()
         self._rests: dict[int, tuple[float, float]] = {}
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -40,11 +42,37 @@ class Worker:
         steps: dict[str, Step] = {f"range runner {n}": self._filler.walk_one_range for n in range(RUNNERS)}
         steps |= {"feeder": self._feed, "completer": self._complete, "indexer": self._tend}
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(self._repeat(step), name=name) for name, step in steps.items()]
+            present = group.create_task(self._be_present(), name="presence")
+            await self._wait_for_presence(stop)
+            tasks = [present]
+            tasks += [group.create_task(self._repeat(step), name=name) for name, step in steps.items()]
             tasks.append(group.create_task(self._listen(), name="work listener"))
             await stop.wait()
             for task in tasks:
                 task.cancel()
+
+    async def _be_present(self) -> None:
+        """Hold the lock that says that this worker lives; take it again after the database was restarted."""
+        while True:
+            try:
+                async with locks.presence(self._store, self._filler.presence) as conn:
+                    self._present.set()
+                    while True:
+                        await asyncio.sleep(_PRESENCE_SECONDS)
+                        await conn.execute("select 1", timeout=5)
+            except StoreUnavailable as error:
+                log.info("the worker shows its presence again soon: %s", error)
+                await asyncio.sleep(_IDLE_SECONDS)
+
+    async def _wait_for_presence(self, stop: asyncio.Event) -> None:
+        """Claim nothing before others can see that this worker lives."""
+        stopping = asyncio.ensure_future(stop.wait())
+        present = asyncio.ensure_future(self._present.wait())
+        try:
+            await asyncio.wait([stopping, present], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stopping.cancel()
+            present.cancel()
 
     async def _listen(self) -> None:
         async with aclosing(listen(self._store, "memory-worker-listen", (jobs.CHANNEL,))) as heard:

@@ -13,6 +13,7 @@ from memory_operator.dev.manifests import FolderSource
 from memory_operator.dev.postgres import EmbeddedPostgres
 from memory_operator.dev.sample import write_sample_provider
 from memory_operator.engine.sources import SecretReader
+from memory_operator.errors import MemoryOperatorError
 from memory_operator.http.serve import serve_api
 from memory_operator.kube.client import open_api
 from memory_operator.kube.secrets import secret_reader
@@ -30,6 +31,7 @@ from memory_operator.store.migrate import migrate
 log = get_logger(__name__)
 
 HOST = "127.0.0.1"
+_ALIVE_SECONDS = 1.0
 _OWN_KEYS = ("OPENAI_API_KEY", "OPENAI_TOKEN")
 """Variables that a Provider may name on one's own machine without further ado."""
 
@@ -57,7 +59,7 @@ async def run_dev(dev: DevOptions, stop: asyncio.Event) -> None:
     async with AsyncExitStack() as stack:
         data = await asyncio.to_thread(prepare_folder, dev.data)
         stack.enter_context(FolderLock(data))
-        dsn: str = dev.database_url or await stack.enter_async_context(_embedded(data))
+        dsn = await stack.enter_async_context(_database(dev, data))
         for name in await migrate(dsn):
             log.info("migrated %s", name)
         options = _options(dev, data, dsn)
@@ -68,15 +70,33 @@ async def run_dev(dev: DevOptions, stop: asyncio.Event) -> None:
 
 
 @asynccontextmanager
-async def _embedded(data: Path) -> AsyncIterator[str]:
-    """The embedded server: adopted where one runs, stopped at a clean end."""
+async def _database(dev: DevOptions, data: Path) -> AsyncIterator[str]:
+    """URL of the database: the one that was named, or the embedded server, adopted, watched, stopped at the end."""
+    if dev.database_url is not None:
+        yield dev.database_url
+        return
     postgres = EmbeddedPostgres(data)
     running = await asyncio.to_thread(postgres.start)
     log.info('PostgreSQL %d at 127.0.0.1:%d; psql "$(cat %s)"', running.major, running.port, running.url_file)
+    watching = asyncio.create_task(_keep_alive(postgres), name="PostgreSQL watch")
     try:
         yield running.dsn
     finally:
+        watching.cancel()
+        await asyncio.wait([watching])
         await asyncio.to_thread(postgres.stop)
+
+
+async def _keep_alive(postgres: EmbeddedPostgres) -> None:
+    """Start the server again when it has died under us."""
+    while True:
+        await asyncio.sleep(_ALIVE_SECONDS)
+        if not postgres.alive:
+            log.error("PostgreSQL has ended; it is started again")
+            try:
+                await asyncio.to_thread(postgres.start)
+            except MemoryOperatorError as error:
+                log.error("PostgreSQL does not start: %s", error)  # noqa: TRY400 - told, and tried again
 
 
 def _options(dev: DevOptions, data: Path, dsn: str) -> Options:
@@ -99,7 +119,7 @@ def _options(dev: DevOptions, data: Path, dsn: str) -> Options:
 
 
 async def _run_with_folder(dev: DevOptions, data: Path, options: Options, stop: asyncio.Event) -> None:
-    folder = dev.providers or data / "providers"
+    folder = await asyncio.to_thread(prepare_folder, dev.providers or data / "providers", "--providers")
     if dev.sample:
         await asyncio.to_thread(write_sample_provider, folder)
     source = FolderSource(folder, state=data)

@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from memory_operator.errors import Conflict
-from memory_operator.store import registry, vectors
+from memory_operator.store import locks, registry, vectors
 from memory_operator.store.pool import Conn
 
 CHANNEL = "memory_work"
@@ -135,19 +135,27 @@ async def cancel(conn: Conn, space_id: int) -> None:
     )
 
 
-async def claim(conn: Conn, worker: str) -> Lease | None:
-    """Take a range that nobody walks, or whose walker has not been heard of for LEASE_SECONDS."""
+async def claim(conn: Conn, worker: str, presence: int) -> Lease | None:
+    """Take a range that nobody walks: its worker is gone, or has not been heard of for LEASE_SECONDS.
+
+    `presence` is the key of the lock by which this worker shows that it is alive.
+    """
     row = await conn.fetchrow(
-        "update memory_reembed_leases l set state = 'leased', token = gen_random_uuid(), worker = $1,"
-        " backend_pid = pg_backend_pid(), expires_at = now() + make_interval(secs => $2)"
-        " from memory_reembed_jobs j where j.id = l.job_id and l.id = ("
-        "   select c.id from memory_reembed_leases c join memory_reembed_jobs k on k.id = c.job_id"
+        "with alive as (select objid::bigint as key from pg_locks"
+        "   where locktype = 'advisory' and classid = $4 and granted),"
+        " free as (select c.id from memory_reembed_leases c join memory_reembed_jobs k on k.id = c.job_id"
         "   where k.state = 'running' and (k.retry_at is null or k.retry_at < now())"
-        " and (c.state = 'open' or (c.state = 'leased' and c.expires_at < now()))"
+        "   and (c.state = 'open' or (c.state = 'leased'"
+        "     and (c.expires_at < now() or c.presence not in (select key from alive))))"
         "   order by c.job_id, c.after_id for update of c skip locked limit 1)"
+        " update memory_reembed_leases l set state = 'leased', token = gen_random_uuid(), worker = $1,"
+        " presence = $3, expires_at = now() + make_interval(secs => $2)"
+        " from memory_reembed_jobs j, free where j.id = l.job_id and l.id = free.id"
         " returning l.id, l.job_id, j.space_id, l.after_id, l.upto_id, l.token",
         worker,
         LEASE_SECONDS,
+        presence,
+        locks.WORKERS,
     )
     return Lease(**dict(row)) if row else None
 

@@ -14,6 +14,8 @@ _POLL_SECONDS = 0.05
 _PROVIDERS = 7_034_211
 _FEEDS = 7_034_212
 _INDEXES = 7_034_213
+WORKERS = 7_034_214
+"""Class of the advisory lock that a worker holds for as long as it lives."""
 
 
 @asynccontextmanager
@@ -46,6 +48,14 @@ async def _session_lock(store: Store, kind: int, name: str, wait_seconds: float)
                 raise LockBusy(f"another process is at work on {name}")
             await asyncio.sleep(_POLL_SECONDS)
         yield  # the lock ends with its session
+
+
+@asynccontextmanager
+async def presence(store: Store, key: int) -> AsyncIterator[Conn]:
+    """Show that a worker is alive, on the connection that is yielded: its ranges are free once that is gone."""
+    async with store.dedicated("memory-presence") as conn:
+        await conn.execute("select pg_advisory_lock($1, $2)", WORKERS, key)
+        yield conn
 
 
 async def blockers(conn: Conn, table: str) -> tuple[str, ...]:

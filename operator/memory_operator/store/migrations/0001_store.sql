@@ -195,7 +195,7 @@ create table memory_reembed_leases (
   state text not null default 'open' check (state in ('open', 'leased', 'done')),
   token uuid,
   worker text,
-  backend_pid int,
+  presence int,
   expires_at timestamptz
 );
 create index memory_reembed_leases_open on memory_reembed_leases (job_id, after_id) where state <> 'done';
