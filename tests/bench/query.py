@@ -27,7 +27,7 @@ from memory_operator.memory.encrypt import MasterKey, Place
 from memory_operator.memory.preprocess import PREPROCESSING_VERSION
 from memory_operator.memory.terms import indexed
 from memory_operator.plan.space import SpaceConfig
-from memory_operator.store import index, registry, search, spaces, vectors
+from memory_operator.store import index, registry, search, spaces, vectors, words
 from memory_operator.store.keys import KeyRing, Tenant
 from memory_operator.store.migrate import migrate
 from memory_operator.store.pool import Store, open_store
@@ -109,9 +109,9 @@ class _Bench:
             project = await conn.fetchval("select id from memory_projects where slug = 'big'")
         for number in range(count):
             query = self.book.vector(f"question {number}")
-            async with search.bounded(self.store, 10) as conn:
+            async with search.bounded(self.store) as conn:
                 assert not await search.is_small(conn, self.space.id, project)
-                hits = await search.nearest(conn, self.space, project, query, 40, Filters(), exact=False)
+                hits = await search.nearest(conn, self.space, project, query, 40, Filters(), exact=False, seconds=10)
             nearest = set(self.chunk_ids[np.argsort(-(self.matrix @ query))[:10]].tolist())
             shares.append(len(nearest & {hit.chunk_id for hit in hits[:10]}) / 10)
         return statistics.fmean(shares)
@@ -155,12 +155,12 @@ async def _stocked(store: Store) -> _Bench:
 def _texts(choose: random.Random, count: int) -> list[str]:
     """Texts of about 120 characters whose words are as unevenly frequent as those of a language."""
     makes = random.Random(1)
-    words = [
+    vocabulary = [
         "".join(makes.choice("bcdfghklmnprst") + makes.choice("aeiou") for _ in range(makes.randint(2, 4)))
         for _ in range(VOCABULARY)
     ]
     weights = list(itertools.accumulate(1 / (number + 10) for number in range(VOCABULARY)))
-    return [" ".join(choose.choices(words, cum_weights=weights, k=WORDS_PER_CHUNK)) for _ in range(count)]
+    return [" ".join(choose.choices(vocabulary, cum_weights=weights, k=WORDS_PER_CHUNK)) for _ in range(count)]
 
 
 async def _space(store: Store) -> Space:
@@ -209,9 +209,10 @@ async def _store_all(
         )
         await conn.execute(
             "insert into memory_chunks (entry_id, project_id, ordinal, text, content_hash, tsv, chunker_version,"
-            " preprocessing_version) select entry_id, $1, 0, sealed, '', to_tsvector('english', plain), 1, 1"
-            " from texts order by entry_id",
+            " preprocessing_version) select entry_id, $1, 0, sealed, '',"
+            " to_tsvector('english', plain) || array_to_tsvector(array[$2]::text[]), 1, 1 from texts order by entry_id",
             project_id,
+            words.project_lexeme(project_id),
         )
         rows = await conn.fetch("select id from memory_chunks where project_id = $1 order by entry_id", project_id)
         chunk_ids = np.array([row["id"] for row in rows])

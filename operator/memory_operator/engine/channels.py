@@ -16,7 +16,7 @@ from memory_operator.errors import MemoryOperatorError, StoreUnavailable
 from memory_operator.logs import get_logger
 from memory_operator.memory.terms import asked
 from memory_operator.plan.coverage import coverage
-from memory_operator.store import registry, search, spaces
+from memory_operator.store import registry, search, spaces, words
 from memory_operator.store.pool import Store
 from memory_operator.store.search import Filters, Hit, SpaceVanished, TookTooLong
 from memory_operator.store.spaces import Space
@@ -29,8 +29,8 @@ EMBED_SECONDS = 2.0
 CHANNEL_SECONDS = 0.5
 """Limit of one channel's search, without the embedding."""
 
-_ON_THE_SERVER = 0.9
-"""Share of the limit after which the server ends a statement: cheaper than to cancel it from here."""
+_STATEMENT_SECONDS = 0.9 * CHANNEL_SECONDS
+"""After this the server itself ends a statement, which is cheaper than to cancel it from here."""
 
 _SLACK_SECONDS = 0.1
 _SIZE_SECONDS = 30.0
@@ -108,11 +108,13 @@ class Channels:
     async def fulltext(self, asking: Asking) -> Channel:
         """The memories with the query's words."""
         channel = Channel()
-        words = asked(asking.text)
+        query = asked(asking.text)
 
         async def read() -> list[Hit]:
-            async with search.bounded(self._store, CHANNEL_SECONDS * _ON_THE_SERVER) as conn:
-                return await search.fulltext(conn, asking.project_id, words, asking.limit, asking.filters)
+            async with search.bounded(self._store) as conn:
+                return await words.fulltext(
+                    conn, asking.project_id, query, asking.limit, asking.filters, seconds=_STATEMENT_SECONDS
+                )
 
         await _within_limit(channel, read)
         return channel
@@ -144,10 +146,17 @@ class Channels:
             return
 
         async def read() -> list[Hit]:
-            async with search.bounded(self._store, CHANNEL_SECONDS * _ON_THE_SERVER) as conn:
+            async with search.bounded(self._store) as conn:
                 exact = await self._is_small(conn, space.id, asking.project_id)
                 return await search.nearest(
-                    conn, space, asking.project_id, vector, asking.limit, asking.filters, exact=exact
+                    conn,
+                    space,
+                    asking.project_id,
+                    vector,
+                    asking.limit,
+                    asking.filters,
+                    exact=exact,
+                    seconds=_STATEMENT_SECONDS,
                 )
 
         await _within_limit(channel, read)

@@ -12,7 +12,7 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from memory_operator.store import registry, vectors
+from memory_operator.store import registry, vectors, words
 from memory_operator.store.pool import Conn
 from memory_operator.store.spaces import Space
 
@@ -177,7 +177,8 @@ async def insert_chunks(
     rows = await conn.fetch(
         "insert into memory_chunks (entry_id, project_id, ordinal, text, content_hash, tsv, chunker_version,"
         " preprocessing_version)"
-        " select $1, $2, n.ordinal, n.text, n.content_hash, to_tsvector('english', n.indexed), $3, $4"
+        " select $1, $2, n.ordinal, n.text, n.content_hash,"
+        "   to_tsvector('english', n.indexed) || array_to_tsvector(array[$9]::text[]), $3, $4"
         " from unnest($5::int[], $6::bytea[], $7::bytea[], $8::text[]) as n (ordinal, text, content_hash, indexed)"
         " order by n.ordinal returning id, ordinal",
         entry_id,
@@ -187,6 +188,7 @@ async def insert_chunks(
         [chunk.text for chunk in chunks],
         [chunk.content_hash for chunk in chunks],
         [chunk.indexed for chunk in chunks],
+        words.project_lexeme(project_id),
     )
     return [row["id"] for row in sorted(rows, key=lambda row: row["ordinal"])]
 
@@ -329,3 +331,12 @@ async def found(conn: Conn, chunk_ids: Sequence[int]) -> dict[int, Found]:
         chunk_id, ordinal, chunk = fields.pop("chunk_id"), fields.pop("ordinal"), fields.pop("text")
         shown[chunk_id] = Found(_version(fields), ordinal, chunk)
     return shown
+
+
+async def sources(conn: Conn, project_id: int) -> set[str]:
+    """The sources of a project's current memories."""
+    rows = await conn.fetch(
+        "select distinct source from memory_entries where project_id = $1 and current and source is not null",
+        project_id,
+    )
+    return {row["source"] for row in rows}
