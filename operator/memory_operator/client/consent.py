@@ -146,6 +146,7 @@ def _show(session: Session) -> None:
                 for marker in consents.markers
             ],
             right=("ID", "DIMS"),
+            whole=("STATE", "RECORDED", "EXPIRES"),
         )
 
 

@@ -69,7 +69,7 @@ def query(
     if session.screen.as_json:
         session.screen.document(document)
         return
-    _show_found(session, read(Found, document))
+    _show_found(session, read(Found, document), project or "default")
 
 
 def _time(text: str | None) -> str | None:
@@ -82,7 +82,7 @@ def _time(text: str | None) -> str | None:
         raise MisuseError(f"{text!r} is not a time", "such as 2026-01-31 or 2026-01-31T12:00:00Z") from error
 
 
-def _show_found(session: Session, found: Found) -> None:
+def _show_found(session: Session, found: Found, project: str) -> None:
     screen = session.screen
     for rank, hit in enumerate(found.results, 1):
         if not screen.is_terminal:
@@ -92,7 +92,7 @@ def _show_found(session: Session, found: Found) -> None:
         for line in hit.text.splitlines() or [""]:
             screen.line(f"   {line}")
     if not found.results:
-        screen.remark("nothing found")
+        screen.remark(f"nothing found in project {project}")
     if remark := _remark_on(found.diagnostics):
         screen.remark(remark, "yellow")
 
@@ -134,7 +134,7 @@ def show(session: Session, memory_id: MemoryId) -> None:
         ("source", memory.source or ""),
         ("importance", _figure(memory.importance)),
         ("confidence", _figure(memory.confidence)),
-        ("metadata", json_text(memory.metadata) if memory.metadata else ""),
+        ("metadata", json_text(memory.metadata, indent=None) if memory.metadata else ""),
         ("summary", memory.summary or ""),
         ("embedded", memory.embedding_version or memory.embedding_status or ""),
     ]
@@ -174,6 +174,7 @@ def history(
             for version in found.versions
         ],
         right=("VERSION",),
+        whole=("WHEN",),
     )
     if found.next_before_version is not None:
         screen.remark(f"hint: earlier versions: --before {found.next_before_version}")

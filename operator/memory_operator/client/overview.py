@@ -33,13 +33,18 @@ def verdict(overview: Overview) -> ExitCode:
     """What `--check` exits with: the first of these that a person has to see to."""
     if overview.held:
         return ExitCode.CONSENT_REQUIRED
-    if not overview.spaces:
-        return ExitCode.NO_EMBEDDER
-    if overview.semantic_status == "embedder_unavailable":
-        return ExitCode.EMBEDDER_NOT_SET_UP
-    if overview.active is None or overview.active.coverage < ENOUGH_COVERAGE:
-        return ExitCode.GATE_NOT_PASSED
-    return ExitCode.DONE
+    # The status counts for itself: spaces that the caller may not see are not listed.
+    match overview.semantic_status:
+        case "ok":
+            return ExitCode.DONE
+        case "embedder_unavailable":
+            return ExitCode.EMBEDDER_NOT_SET_UP
+        case "no_active_space" if not overview.spaces:
+            return ExitCode.NO_EMBEDDER
+        case "filling" if overview.active is not None and overview.active.coverage >= ENOUGH_COVERAGE:
+            return ExitCode.DONE
+        case _:
+            return ExitCode.GATE_NOT_PASSED
 
 
 @command(app, "status")
@@ -118,6 +123,7 @@ def show_spaces(session: Session, spaces: list[Space]) -> None:
             for space in spaces
         ],
         right=("DIMS", "VECTORS", "COVERAGE", "QUARANTINED"),
+        whole=("NAME",),
     )
     for space in spaces:
         if space.trouble:
@@ -146,7 +152,8 @@ def activities(
         screen.document(document)
         return
     found = read(Activities, document)
-    screen.table(("WHEN", "WHAT", "OF", "BY", "DETAIL"), [_activity_row(one) for one in found.activities])
+    rows = [_activity_row(one) for one in found.activities]
+    screen.table(("WHEN", "WHAT", "OF", "BY", "DETAIL"), rows, whole=("WHEN", "WHAT"))
     if found.next_before is not None:
         screen.remark(f"hint: earlier ones: --before {found.next_before}")
 
@@ -158,7 +165,7 @@ def _activity_row(one: Activity) -> tuple[str, ...]:
 
 
 def _plain(value: Any) -> str:
-    return value if isinstance(value, str) else one_line(json_text(value))
+    return value if isinstance(value, str) else json_text(value, indent=None)
 
 
 @command(app, "stats")

@@ -39,9 +39,9 @@ def one_line(text: str, width: int | None = None) -> str:
     return flat if width is None or len(flat) <= width else flat[: max(0, width - 1)] + "…"
 
 
-def json_text(document: Any) -> str:
+def json_text(document: Any, indent: int | None = 2) -> str:
     """One JSON document; characters that could steer a terminal are escaped, which means the same in JSON."""
-    text = json.dumps(document, ensure_ascii=False, indent=2)
+    text = json.dumps(document, ensure_ascii=False, indent=indent)
     return _ESCAPED_IN_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
@@ -124,8 +124,14 @@ class Screen:
             else:
                 self.line(f"{name}\t{one_line(value)}")
 
-    def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[str] = ()) -> None:
-        """A table; the columns in `right` hold figures."""
+    def table(
+        self,
+        columns: Sequence[str],
+        rows: Sequence[Sequence[str]],
+        right: Sequence[str] = (),
+        whole: Sequence[str] = (),
+    ) -> None:
+        """A table; the columns in `right` hold figures, and the cells of those in `whole` are not broken either."""
         if not self.is_terminal:
             for row in (columns, *rows):
                 self.line("\t".join(one_line(cell) for cell in row))
@@ -133,7 +139,8 @@ class Screen:
         table = Table(box=None, pad_edge=False, header_style="bold")
         for column in columns:
             figures = column in right
-            table.add_column(column, justify="right" if figures else "left", no_wrap=figures, overflow="fold")
+            unbroken = figures or column in whole
+            table.add_column(column, justify="right" if figures else "left", no_wrap=unbroken, overflow="fold")
         for row in rows:
             table.add_row(*(_cell(one_line(cell)) for cell in row))
         self._out.print(table, soft_wrap=False)

@@ -208,7 +208,7 @@ def _ended(seen: _Seen) -> ExitCode:
     """What to exit with when nothing is being filled."""
     if seen.overview.held:
         return ExitCode.CONSENT_REQUIRED
-    return ExitCode.DONE if seen.overview.spaces else ExitCode.NO_EMBEDDER
+    return ExitCode.NO_EMBEDDER if verdict(seen.overview) is ExitCode.NO_EMBEDDER else ExitCode.DONE
 
 
 def _unfinished(seen: _Seen) -> ExitCode:

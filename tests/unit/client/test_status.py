@@ -37,6 +37,9 @@ STATES = [
     (state(filling(active=True)), 9),
     (state(space()), 9),
     (state(space(), status="disabled"), 9),
+    # A caller who may not see any space is told by the status alone.
+    (state(status="ok"), 0),
+    (state(status="filling"), 9),
 ]
 
 
@@ -136,4 +139,4 @@ def test_what_happened_is_listed_with_who_when_and_from_where(run: Run, memory_a
 
 def test_counts_are_shown_whatever_the_server_counts(run: Run, memory_api: StubMemoryApi) -> None:
     memory_api.on("GET", "/v1/stats", Reply({"chunks": 120_431, "new_count": {"a": 1}}))
-    assert run("stats").stdout == 'chunks\t120,431\nnew count\t{ "a": 1 }\n'
+    assert run("stats").stdout == 'chunks\t120,431\nnew count\t{"a": 1}\n'
