@@ -279,3 +279,17 @@ def test_logs_are_json_where_asked_for(tmp_path: Path, first: PemPair) -> None:
         webhook.process.wait(10)
     for line in webhook.log.read_text().splitlines():
         assert {"time", "level", "logger", "message"} <= set(json.loads(line))
+
+
+def test_an_answer_on_a_connection_used_again_does_not_wait_for_an_acknowledgement(shared: WebhookProcess) -> None:
+    connection = shared.connect()
+    took = []
+    try:
+        for _ in range(21):
+            started = time.monotonic()
+            connection.request("POST", REVIEW_PATH, EDIT)
+            assert connection.getresponse().read()
+            took.append(time.monotonic() - started)
+    finally:
+        connection.close()
+    assert sorted(took)[10] < 0.03
