@@ -36,14 +36,15 @@ def run() -> list[Figure]:
             memory = peak_memory_mb(webhook.process.pid)
     p50, p99 = np.percentile(milliseconds, [50, 99])
     return [
-        _figure(f"webhook, review p50 at {RATE_PER_SECOND} requests/s", float(p50), "ms", P99_TARGET_MS),
+        _figure(f"webhook, review p50 at {RATE_PER_SECOND} requests/s", float(p50), "ms", None),
         _figure(f"webhook, review p99 at {RATE_PER_SECOND} requests/s", float(p99), "ms", P99_TARGET_MS),
         _figure("webhook, peak memory", memory, "MB", MEMORY_TARGET_MB),
     ]
 
 
-def _figure(name: str, value: float, unit: str, most: float) -> Figure:
-    return {"name": name, "value": round(value, 2), "unit": unit, "target": most, "holds": value <= most}
+def _figure(name: str, value: float, unit: str, most: float | None) -> Figure:
+    holds = None if most is None else value <= most
+    return {"name": name, "value": round(value, 2), "unit": unit, "target": most, "holds": holds}
 
 
 async def _load(webhook: WebhookProcess, seconds: int) -> list[float]:
