@@ -119,7 +119,7 @@ def _options(dev: DevOptions, data: Path, dsn: str) -> Options:
 
 
 async def _run_with_folder(dev: DevOptions, data: Path, options: Options, stop: asyncio.Event) -> None:
-    folder = await asyncio.to_thread(prepare_folder, dev.providers or data / "providers", "--providers")
+    folder = await asyncio.to_thread(prepare_folder, dev.providers or data / "providers", option="--providers")
     if dev.sample:
         await asyncio.to_thread(write_sample_provider, folder)
     source = FolderSource(folder, state=data)
