@@ -100,7 +100,9 @@ def from_error(error: MemoryOperatorError) -> Problem:
 
 def from_validation(error: ValidationError | RequestValidationError) -> Problem:
     """The problem that a body or parameter has that does not fit; each fault by its place, never with the value."""
-    faults = [_fault(detail["loc"], str(detail["type"]), str(detail["msg"])) for detail in error.errors()]
+    # A route's own parameters are placed below "path" or "query", the fields of a body below nothing.
+    first = 1 if isinstance(error, RequestValidationError) else 0
+    faults = [_fault(detail["loc"][first:], str(detail["type"]), str(detail["msg"])) for detail in error.errors()]
     text = "; ".join(faults[:_FAULTS_SHOWN])
     left_out = len(faults) - _FAULTS_SHOWN
     return Problem(400, "invalid_request", f"{text}; and {left_out} more" if left_out > 0 else text)
@@ -108,11 +110,8 @@ def from_validation(error: ValidationError | RequestValidationError) -> Problem:
 
 def _fault(location: Iterable[Any], kind: str, message: str) -> str:
     unknown = kind == "extra_forbidden"
-    parts = [str(part) for part in location]
-    if parts[:1] in (["path"], ["query"]):  # of a route's parameters; a body's place starts with its field
-        parts = parts[1:]
     # The validators that pydantic names in a place mean nothing to a reader.
-    place = ".".join(part for part in parts if unknown or "[" not in part)[:_PLACE_CHARS]
+    place = ".".join(str(part) for part in location if unknown or "[" not in str(part))[:_PLACE_CHARS]
     text = "unknown field" if unknown else message.removeprefix("Value error, ")
     return f"{place}: {text}" if place else text
 

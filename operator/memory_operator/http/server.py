@@ -18,6 +18,7 @@ GRACE_SECONDS = 10
 
 _KEEP_ALIVE_SECONDS = 75
 _BACKLOG = 2048
+_LAST_PORT = 65_535
 
 
 class _Server(uvicorn.Server):
@@ -78,6 +79,8 @@ def _config(app: ASGIApp, grace_seconds: int) -> uvicorn.Config:
 
 def bind(host: str, port: int) -> socket.socket:
     """A listening socket. Raises ConfigurationError naming the address that cannot be had."""
+    if not 0 <= port <= _LAST_PORT:  # getaddrinfo would take the remainder
+        raise ConfigurationError(f"cannot listen on {host} port {port}", hint=f"ports go from 1 to {_LAST_PORT}")
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -90,11 +93,10 @@ def bind(host: str, port: int) -> socket.socket:
         except OSError:
             listener.close()
             raise
-    except (OSError, OverflowError) as error:
-        taken = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
-        reason = getattr(error, "strerror", None) or str(error)
+    except OSError as error:
+        taken = error.errno == errno.EADDRINUSE
         raise ConfigurationError(
-            f"cannot listen on {host} port {port}: {reason}",
+            f"cannot listen on {host} port {port}: {error.strerror}",
             hint="another process has the port; choose another with --port" if taken else "choose another address",
         ) from error
     return listener

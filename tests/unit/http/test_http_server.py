@@ -1,0 +1,144 @@
+"""Servers: on a port that is told, without signal handlers, stopped within bounds."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+import time
+from collections.abc import Callable
+
+import httpx
+import pytest
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from memory_operator.errors import ConfigurationError
+from memory_operator.http.probes import serve_probes
+from memory_operator.http.server import serve
+
+HOST = "127.0.0.1"
+
+
+async def hello(scope: Scope, receive: Receive, send: Send) -> None:
+    await PlainTextResponse("hello")(scope, receive, send)
+
+
+class Running:
+    """A server under test."""
+
+    def __init__(self, app: ASGIApp, host: str = HOST, grace_seconds: int = 5) -> None:
+        self.stop = asyncio.Event()
+        self.port: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self.task = asyncio.create_task(
+            serve(app, host, 0, self.stop, listening=self.port.set_result, grace_seconds=grace_seconds)
+        )
+
+    async def end(self) -> float:
+        """Stop it; seconds that took."""
+        started = time.monotonic()
+        self.stop.set()
+        await asyncio.wait_for(self.task, 20)
+        return time.monotonic() - started
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost"])
+async def test_port_0_takes_a_free_port_and_tells_it(host: str) -> None:
+    server = Running(hello, host)
+    port = await asyncio.wait_for(server.port, 10)
+    async with httpx.AsyncClient(trust_env=False) as client:
+        name = f"[{host}]" if ":" in host else host
+        assert (await client.get(f"http://{name}:{port}/")).text == "hello"
+    await server.end()
+    with pytest.raises(OSError, match=r".*"):
+        socket.create_connection((host, port), 1).close()
+
+
+async def test_the_signal_handlers_of_the_process_are_left_alone() -> None:
+    before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
+    server = Running(hello)
+    await asyncio.wait_for(server.port, 10)
+    assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == before
+    await server.end()
+
+
+async def test_a_request_in_hand_is_answered_before_the_end() -> None:
+    inside, go = asyncio.Event(), asyncio.Event()
+
+    async def slow(scope: Scope, receive: Receive, send: Send) -> None:
+        inside.set()
+        await go.wait()
+        await hello(scope, receive, send)
+
+    server = Running(slow)
+    port = await asyncio.wait_for(server.port, 10)
+    async with httpx.AsyncClient(trust_env=False) as client:
+        asked = asyncio.create_task(client.get(f"http://{HOST}:{port}/"))
+        await inside.wait()
+        server.stop.set()
+        go.set()
+        assert (await asked).text == "hello"
+    await server.end()
+
+
+async def test_a_request_that_never_ends_does_not_hold_up_the_end() -> None:
+    inside = asyncio.Event()
+
+    async def never(scope: Scope, receive: Receive, send: Send) -> None:
+        inside.set()
+        await asyncio.Event().wait()
+
+    server = Running(never, grace_seconds=1)
+    port = await asyncio.wait_for(server.port, 10)
+    async with httpx.AsyncClient(trust_env=False) as client:
+        asked = asyncio.create_task(client.get(f"http://{HOST}:{port}/"))
+        await inside.wait()
+        assert await server.end() < 5
+        await asyncio.gather(asked, return_exceptions=True)
+
+
+async def test_a_taken_port_is_refused_with_its_number() -> None:
+    with socket.socket() as taken:
+        taken.bind((HOST, 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(ConfigurationError, match=f"port {port}") as refusal:
+            await serve(hello, HOST, port, asyncio.Event())
+    assert "--port" in refusal.value.hint
+
+
+@pytest.mark.parametrize(("host", "port"), [("192.0.2.1", 0), ("nowhere.invalid", 0), (HOST, 70_000)])
+async def test_an_address_that_cannot_be_had_is_refused(host: str, port: int) -> None:
+    with pytest.raises(ConfigurationError, match="cannot listen"):
+        await serve(hello, host, port, asyncio.Event())
+
+
+async def probe(ready: Callable[[], str | None]) -> dict[str, httpx.Response]:
+    stop, port = asyncio.Event(), asyncio.get_running_loop().create_future()
+
+    async def not_ready() -> str | None:
+        return ready()
+
+    task = asyncio.create_task(serve_probes(HOST, 0, ready=not_ready, stop=stop, listening=port.set_result))
+    try:
+        url = f"http://{HOST}:{await asyncio.wait_for(port, 10)}"
+        async with httpx.AsyncClient(base_url=url, trust_env=False) as client:
+            return {path: await client.get(path) for path in ("/livez", "/readyz", "/metrics")}
+    finally:
+        stop.set()
+        await asyncio.wait_for(task, 20)
+
+
+async def test_a_ready_process_says_so() -> None:
+    answers = await probe(lambda: None)
+    assert [answer.status_code for answer in answers.values()] == [200, 200, 200]
+    assert "memory_http_requests_total" in answers["/metrics"].text
+
+
+async def test_a_process_that_is_not_ready_says_why_and_is_alive_all_the_same() -> None:
+    answers = await probe(lambda: "memory: changing the embedding dimension …")
+    assert answers["/livez"].status_code == 200
+    assert (answers["/readyz"].status_code, answers["/readyz"].text) == (
+        503,
+        "memory: changing the embedding dimension …\n",
+    )
