@@ -14,6 +14,9 @@ EXTRA_FIELDS = ("provider", "job", "request_id")
 """Fields that a record may carry beside its message (`log.info(…, extra={"provider": …})`)."""
 
 
+_NOISY = ("httpx", "httpcore", "uvicorn.access", "uvicorn.error", "kopf.objects", "kubernetes", "aiohttp.access")
+
+
 def get_logger(name: str) -> logging.Logger:
     """The logger of one of our modules."""
     return logging.getLogger(name)
@@ -27,7 +30,7 @@ def set_up_logs(log_format: LogFormat = "text", level: int = logging.INFO) -> No
     root.handlers[:] = [handler]
     root.setLevel(level)
     # They log each request, or each event of each object: noise for our users, and URLs that are not ours to print.
-    for noisy in ("httpx", "httpcore", "uvicorn.access", "uvicorn.error", "kopf.objects", "kubernetes", "aiohttp.access"):
+    for noisy in _NOISY:
         logging.getLogger(noisy).setLevel(logging.WARNING)
 
 

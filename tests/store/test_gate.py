@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from fixtures.engine import World, until
+from memory_operator.errors import NeedsConsent
 
 INSERT = "insert into memory_embedding_dim_change_consent (target_dim) values ($1)"
 
@@ -78,12 +80,8 @@ async def test_a_marker_for_another_dimension_does_not_open_the_gate_and_is_kept
         world.cluster.apply("memory", mock(128))
         await world.until_phase(ref, "Held")
         assert "marker=256" in world.cluster.condition(ref, "DimensionSettled").message
-        assert (
-            await world.value(
-                "select count(*) from memory_embedding_dim_change_consent where consumed_at is null and withdrawn_at is null"
-            )
-            == 1
-        )
+        valid = "consumed_at is null and withdrawn_at is null"
+        assert await world.value(f"select count(*) from memory_embedding_dim_change_consent where {valid}") == 1
 
 
 async def test_a_revert_settles_and_withdraws_the_marker_that_matched(world: World) -> None:
@@ -205,15 +203,16 @@ async def test_a_long_reader_delays_the_change_and_is_named(world: World) -> Non
 
 
 async def test_an_unconsented_change_ends_the_operator_where_exit_is_asked_for(world: World) -> None:
-    from dataclasses import replace
-
-    from memory_operator.errors import NeedsConsent
-
     async with world.operator(), world.worker():
         await filled(world)
     world.cluster.apply("memory", mock(128))
     world.settings = replace(world.settings, on_unconsented_change="Exit")
     with pytest.raises(NeedsConsent, match="requires one-shot consent"):
-        async with world.operator() as operator:
-            await until(operator.held_message)
-            await until(lambda: False, seconds=2)
+        await end_of_operator(world)
+
+
+async def end_of_operator(world: World) -> None:
+    """Run an operator for as long as it runs by itself, at most two seconds after it saw the held change."""
+    async with world.operator() as operator:
+        await until(operator.held_message)
+        await until(lambda: False, seconds=2)

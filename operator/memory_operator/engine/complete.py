@@ -48,7 +48,7 @@ async def _complete(store: Store, job: Job) -> None:
             if await _finds_as_much(conn, row, space):
                 await switch(conn, row, space, WORKER)
             else:
-                log.warning("%s is full but lacks what its embedder refuses; activate it by hand", space.embedding_version)
+                log.warning("%s lacks what its embedder refuses; activate it by hand", space.embedding_version)
         await registry.announce(conn)
     metrics.SPACES_COMPLETED.inc()
     log.info("space %s is ready", space.embedding_version, extra={"provider": str(space.ref)})

@@ -239,6 +239,8 @@ class Reconciler:
             findings.say(ConditionType.DIMENSION_SETTLED, False, reason, text)
             findings.phase = Phase.HELD
             findings.held_message = text
+            async with self._store.connection() as conn:
+                await providers.explain_held(conn, provider.ref, text)
             return
         try:
             discarded = await reshape.reshape(self._store, change, view.applied, marker_id)

@@ -6,7 +6,7 @@ import asyncio
 from collections import defaultdict
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 
 from memory_operator import metrics
 from memory_operator.contract.resource import ProviderObject, ProviderRef
@@ -163,12 +163,14 @@ def transitions(before: list[Condition], now: list[Condition]) -> list[ProviderE
     ]
     told = {condition.reason for condition in changed if condition.type != ConditionType.READY}
     return [
-        ProviderEvent(
-            "Normal" if c.status == "True" or c.reason in _CALM else "Warning", str(c.reason), c.message or str(c.reason)
-        )
+        ProviderEvent(_kind(c), str(c.reason), c.message or str(c.reason))
         for c in changed
         if (c.type != ConditionType.READY or c.reason not in told) and c.status != "Unknown"
     ]
+
+
+def _kind(condition: Condition) -> Literal["Normal", "Warning"]:
+    return "Normal" if condition.status == "True" or condition.reason in _CALM else "Warning"
 
 
 def compose(

@@ -211,6 +211,15 @@ async def hold(conn: Conn, change: PendingChange) -> None:
     )
 
 
+async def explain_held(conn: Conn, ref: ProviderRef, message: str) -> None:
+    """Say why a held change that has its consent still waits."""
+    await conn.execute(
+        "update memory_pending_changes set message = $3, marker = 'waiting' where namespace = $1 and name = $2",
+        *ref,
+        message,
+    )
+
+
 async def settle(conn: Conn, ref: ProviderRef) -> int | None:
     """Remove the held change of a Provider; the dimension that it waited for, or None when nothing was held."""
     to_dim = await conn.fetchval(
