@@ -10,6 +10,7 @@ import pytest
 from fixtures.memories import Memories
 from memory_operator.engine.recall import Answer
 from memory_operator.store.search import Filters
+from memory_operator.store.words import SMALL_CHUNKS
 
 
 def texts(answer: Answer) -> list[str]:
@@ -116,6 +117,25 @@ async def test_an_old_rare_word_is_found_among_thousands_of_newer_common_ones(me
     assert "quokka" in texts(await memories.query("common quokka nowhere", k=1))[0]
 
 
+async def test_a_small_project_is_found_beside_a_big_one_with_the_same_words(memories: Memories) -> None:
+    for number in range(3):
+        await memories.add(f"shared words number {number}", project="small")
+    await memories.add("shared words and a quokka", project="big")
+    await _copies(memories, "shared words of the big project", SMALL_CHUNKS, project="big")
+    for query in ("shared words", "shared nowhere", "words of nothing shared"):
+        assert len((await memories.query(query, project="small")).results) == 3
+        assert (await memories.query(query, project="big", k=1)).diagnostics["channels"]["fulltext"]["hits"] == 40
+    assert (await memories.query("quokka", project="small")).results == ()
+    assert "quokka" in texts(await memories.query("shared quokka nowhere", project="big", k=1))[0]
+
+
+async def test_two_common_words_together_are_found_before_the_newest_with_one(memories: Memories) -> None:
+    await memories.add("apple and banana, long ago")
+    await _copies(memories, "apple alone", 1_000)
+    await _copies(memories, "banana alone", 1_000)
+    assert texts(await memories.query("apple banana unicorn", k=1)) == ["apple and banana, long ago"]
+
+
 async def test_a_memory_of_many_chunks_is_one_result_and_hides_no_other(memories: Memories) -> None:
     for number in range(5):
         await memories.add(f"needle number {number}")
@@ -151,9 +171,9 @@ async def test_filters_narrow_what_is_found(stocked: Memories) -> None:
     assert await found(type="none") == set()
 
 
-async def _copies(memories: Memories, text: str, count: int) -> None:
+async def _copies(memories: Memories, text: str, count: int, project: str = "default") -> None:
     """Many memories of one text, made by the database."""
-    await memories.add(text)
+    await memories.add(text, project=project)
     await memories.world.fetch(
         "with last as (select * from memory_entries order by id desc limit 1), e as (insert into memory_entries"
         " (canonical_id, version_no, project_id, created_by, input)"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Generic, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +36,7 @@ _SLACK_SECONDS = 0.1
 _SIZE_SECONDS = 30.0
 _SIZES_KEPT = 10_000
 
+K = TypeVar("K", bound=Hashable)
 SemanticStatus = Literal["ok", "filling", "no_active_space", "embedder_unavailable", "disabled"]
 ChannelStatus = Literal["ok", "timeout", "unavailable", "skipped"]
 
@@ -103,7 +104,8 @@ class Channels:
     def __init__(self, store: Store, connector: Connector) -> None:
         self._store = store
         self._connector = connector
-        self._small: dict[tuple[int, int], tuple[float, bool]] = {}
+        self._small_words: _Sizes[int] = _Sizes()
+        self._small_vectors: _Sizes[tuple[int, int]] = _Sizes()
 
     async def fulltext(self, asking: Asking) -> Channel:
         """The memories with the query's words."""
@@ -112,8 +114,15 @@ class Channels:
 
         async def read() -> list[Hit]:
             async with search.bounded(self._store) as conn:
+                small = await self._small_words.get(asking.project_id, lambda: words.is_small(conn, asking.project_id))
                 return await words.fulltext(
-                    conn, asking.project_id, query, asking.limit, asking.filters, seconds=_STATEMENT_SECONDS
+                    conn,
+                    asking.project_id,
+                    query,
+                    asking.limit,
+                    asking.filters,
+                    small=small,
+                    seconds=_STATEMENT_SECONDS,
                 )
 
         await _within_limit(channel, read)
@@ -147,7 +156,9 @@ class Channels:
 
         async def read() -> list[Hit]:
             async with search.bounded(self._store) as conn:
-                exact = await self._is_small(conn, space.id, asking.project_id)
+                exact = await self._small_vectors.get(
+                    (space.id, asking.project_id), lambda: search.is_small(conn, space.id, asking.project_id)
+                )
                 return await search.nearest(
                     conn,
                     space,
@@ -188,15 +199,22 @@ class Channels:
             return found
         return None
 
-    async def _is_small(self, conn: object, space_id: int, project_id: int) -> bool:
-        """Whether a project is scanned exactly; remembered for a while, since either way of reading is right."""
-        known = self._small.get((space_id, project_id))
+
+class _Sizes(Generic[K]):
+    """Which projects are small, remembered for a while: either way of reading gives the same, at another speed."""
+
+    def __init__(self) -> None:
+        self._known: dict[K, tuple[float, bool]] = {}
+
+    async def get(self, key: K, look: Callable[[], Awaitable[bool]]) -> bool:
+        """What is known of a project, looked up where nothing is."""
+        known = self._known.get(key)
         if known is not None and known[0] > _now():
             return known[1]
-        small = await search.is_small(conn, space_id, project_id)
-        if len(self._small) >= _SIZES_KEPT:
-            self._small.clear()
-        self._small[(space_id, project_id)] = (_now() + _SIZE_SECONDS, small)
+        small = await look()
+        if len(self._known) >= _SIZES_KEPT:
+            self._known.clear()
+        self._known[key] = (_now() + _SIZE_SECONDS, small)
         return small
 
 

@@ -70,7 +70,7 @@ class Result:
 class Answer:
     """What a query finds, and how well it could look."""
 
-    results: Sequence[Result]
+    results: tuple[Result, ...]
     diagnostics: Mapping[str, Any]
     """`semantic_status`, `reason`, `embedding_version`, `coverage` (while filling), `channels` (hits, ms and status
     by channel), `timings_ms`."""
@@ -118,7 +118,7 @@ class Recall:
         )[:k]
         results = await self._read(fused, {"fulltext": words.hits, "semantic": meaning.hits}, owner.key, text)
         watch.lap("read")
-        return Answer(results, _diagnostics(words, meaning, watch))
+        return Answer(tuple(results), _diagnostics(words, meaning, watch))
 
     async def _search(self, asking: Asking, resolved: Resolved) -> tuple[Channel, Semantic]:
         tasks = (

@@ -25,11 +25,14 @@ ENOUGH_MATCHES = 2_000
 MAX_WORDS = 10
 """Words that are looked for one by one: the longest, which are the rarest."""
 
-RARE_MATCHES = 200
+RARE_MATCHES = 128
 """A word with more matches than this in a project is common."""
 
+SMALL_CHUNKS = 10_000
+"""Projects with fewer live chunks are narrowed down to in the index."""
+
 _MAX_PAIRED = 5
-_NEWEST_MATCHES = 600
+_NEWEST_MATCHES = 240
 _SCALE = 100_000.0
 _COMMON_WEIGHT = math.log(1 + _SCALE / (4 * RARE_MATCHES))
 
@@ -40,6 +43,16 @@ class _Question:
     project_id: int
     limit: int
     filters: Filters
+    narrow: bool
+
+    @property
+    def lexeme(self) -> str | None:
+        """As a tsquery; None where the project is so big that narrowing costs more than it saves."""
+        return f"'{project_lexeme(self.project_id)}'" if self.narrow else None
+
+    def narrowed(self, query: str) -> str:
+        """A tsquery that is asked of this project."""
+        return f"{self.lexeme} & ({query})" if self.narrow else query
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,23 +67,33 @@ class _Rare:
 def project_lexeme(project_id: int) -> str:
     """What every chunk of a project is indexed under beside its words.
 
-    With it the index itself narrows a search to the project; without it, it would hand over the matches of all
-    projects, one by one. No text can produce it: lexemes of words have no blanks.
+    With it the index itself narrows a search to a small project, instead of handing over the matches of all
+    projects to be looked at one by one. No text can produce it: lexemes of words have no blanks.
     """
     return f"project {project_id}"
 
 
+async def is_small(conn: Conn, project_id: int) -> bool:
+    """Whether a project has fewer than SMALL_CHUNKS live chunks, found without counting further."""
+    return not await conn.fetchval(
+        "select exists (select from memory_chunks where project_id = $1 and live offset $2)",
+        project_id,
+        SMALL_CHUNKS - 1,
+    )
+
+
 async def fulltext(
-    conn: Conn, project_id: int, query: Asked, limit: int, filters: Filters, *, seconds: float
+    conn: Conn, project_id: int, query: Asked, limit: int, filters: Filters, *, small: bool, seconds: float
 ) -> list[Hit]:
     """The memories of a project that have the words of a query; at most `limit`, best first.
 
+    `small` says whether the project is (`is_small`); either is answered, but one faster.
     `conn` comes from `search.bounded`; each statement takes at most `seconds`. Raises TookTooLong.
 
     Scores: above 0.5 when all words are there, by how near they are to each other; otherwise half of the share
     that a memory has of the words that the project knows, rare ones weighing more.
     """
-    question = _Question(conn, project_id, limit, filters)
+    question = _Question(conn, project_id, limit, filters, small)
     words = await _words(conn, query, seconds)
     if not words:
         return []
@@ -106,7 +129,7 @@ async def _all_words(question: _Question, query: Asked) -> list[Hit]:
         "select * from (select distinct on (entry_id) entry_id, id,"
         f"   0.5 + 0.5 * ts_rank_cd(tsv, {wanted}, 32) as score from ("
         f"     select c.id, c.entry_id, c.tsv from memory_chunks c {only.join}"
-        "     where c.live and c.project_id = $1 and c.tsv @@ $5::text::tsquery"
+        "     where c.live and c.project_id = $1 and ($5::text is null or c.tsv @@ $5::text::tsquery)"
         f"     and c.tsv @@ {wanted} {only.condition}"
         f"     order by c.id desc limit {ENOUGH_MATCHES}) matching"
         "   order by entry_id, score desc, id) best order by score desc, entry_id desc limit $4",
@@ -114,14 +137,10 @@ async def _all_words(question: _Question, query: Asked) -> list[Hit]:
         query.written,
         query.parts,
         question.limit,
-        _in_project(question.project_id),
+        question.lexeme,
         *only.values,
     )
     return [Hit(row["entry_id"], row["id"], row["score"], "all") for row in rows]
-
-
-def _in_project(project_id: int) -> str:
-    return f"'{project_lexeme(project_id)}'"
 
 
 async def _words(conn: Conn, query: Asked, seconds: float) -> list[str]:
@@ -161,7 +180,7 @@ async def _rare_words(question: _Question, words: Sequence[str]) -> _Rare:
         question.project_id,
         list(words),
         question.limit,
-        *(f"{_in_project(question.project_id)} & {word}" for word in words),
+        *(question.narrowed(word) for word in words),
         *only.values,
     )
     total = sum(row["score"] for row in rows if row["id"] is None)
@@ -186,7 +205,7 @@ async def _newest(question: _Question, queries: Sequence[str], rare: _Rare) -> l
         f" from ({matches}) c order by c.entry_id, words desc, c.id",
         question.project_id,
         rare.common,
-        *(f"{_in_project(question.project_id)} & ({query})" for query in queries),
+        *(question.narrowed(query) for query in queries),
         *only.values,
     )
     weight = 0.5 * _COMMON_WEIGHT / rare.total
