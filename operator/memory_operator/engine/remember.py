@@ -23,6 +23,7 @@ from memory_operator.store.activity import Actor
 from memory_operator.store.keys import KeyRing, Tenant
 from memory_operator.store.memories import Erased, NewVersion, Version
 from memory_operator.store.pool import Conn, Store
+from memory_operator.store.search import SpaceVanished
 from memory_operator.store.spaces import Space
 
 ADD_DEADLINE_SECONDS = 8.0
@@ -171,12 +172,14 @@ class Remember:
     async def show(self, tenant: str, memory_id: UUID) -> ShownMemory:
         """The current version of a memory. Raises NotFound."""
         owner = await self._owner(tenant, memory_id)
-        async with self._store.transaction() as conn:
-            # Held, so that the space that is asked about cannot vanish meanwhile.
-            await registry.hold_for_write(conn)
+        async with self._store.connection() as conn:
             version = _living(await memories.current(conn, owner.id, memory_id), memory_id)
             active = await spaces.active(conn)
-            chunks, embedded = await memories.embedded(conn, version.id, active.id if active else None)
+            try:
+                chunks, embedded = await memories.embedded(conn, version.id, active.id if active else None)
+            except SpaceVanished:  # discarded this very moment, and its vectors with it
+                active = None
+                chunks, embedded = await memories.embedded(conn, version.id, None)
         found_by = active.embedding_version if active and embedded == chunks else None
         return ShownMemory(_opened(version, owner.key), found_by, "embedded" if found_by else "pending", chunks)
 
@@ -213,11 +216,11 @@ class Remember:
         return Vectors(feeding, wanted, made)
 
     async def _lent(self, space: Space, old: Version) -> set[bytes]:
-        async with self._store.transaction() as conn:
-            await registry.hold_for_write(conn)
-            if await spaces.get(conn, space.id) is None:
-                return set()
-            return await memories.hashes_with_vector(conn, space, old.id)
+        try:
+            async with self._store.connection() as conn:
+                return await memories.hashes_with_vector(conn, space, old.id)
+        except SpaceVanished:
+            return set()
 
     async def _transact(self, work: Callable[[Conn], Awaitable[T]]) -> T:
         """Run a transaction, again when another session's lock was in the way. Raises LockBusy in the end."""

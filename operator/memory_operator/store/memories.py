@@ -14,6 +14,7 @@ from uuid import UUID
 
 from memory_operator.store import registry, vectors, words
 from memory_operator.store.pool import Conn
+from memory_operator.store.search import told_when_gone
 from memory_operator.store.spaces import Space
 
 
@@ -194,12 +195,13 @@ async def insert_chunks(
 
 
 async def hashes_with_vector(conn: Conn, space: Space, entry_id: int) -> set[bytes]:
-    """Content hashes of a version's chunks that have a vector in a space."""
-    rows = await conn.fetch(
-        f"select c.content_hash from memory_chunks c join {vectors.table(space.id)} v on v.chunk_id = c.id"
-        " where c.entry_id = $1",
-        entry_id,
-    )
+    """Content hashes of a version's chunks that have a vector in a space. Raises SpaceVanished."""
+    async with told_when_gone():
+        rows = await conn.fetch(
+            f"select c.content_hash from memory_chunks c join {vectors.table(space.id)} v on v.chunk_id = c.id"
+            " where c.entry_id = $1",
+            entry_id,
+        )
     return {row["content_hash"] for row in rows}
 
 
@@ -250,15 +252,16 @@ async def retire_chunks(conn: Conn, entry_id: int) -> dict[int, int]:
 
 
 async def embedded(conn: Conn, entry_id: int, space_id: int | None) -> tuple[int, int]:
-    """Chunks of a version, and how many of them have a vector in a space."""
+    """Chunks of a version, and how many of them have a vector in a space. Raises SpaceVanished."""
     chunks = int(await conn.fetchval("select count(*) from memory_chunks where entry_id = $1", entry_id))
     if space_id is None:
         return chunks, 0
-    there = await conn.fetchval(
-        f"select count(*) from memory_chunks c join {vectors.table(space_id)} v on v.chunk_id = c.id"
-        " where c.entry_id = $1",
-        entry_id,
-    )
+    async with told_when_gone():
+        there = await conn.fetchval(
+            f"select count(*) from memory_chunks c join {vectors.table(space_id)} v on v.chunk_id = c.id"
+            " where c.entry_id = $1",
+            entry_id,
+        )
     return chunks, int(there)
 
 

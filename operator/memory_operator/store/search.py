@@ -93,7 +93,7 @@ async def is_small(conn: Conn, space_id: int, project_id: int) -> bool:
 
     Raises SpaceVanished.
     """
-    async with _told_when_gone():
+    async with told_when_gone():
         return not await conn.fetchval(
             f"select exists (select from {vectors.table(space_id)} where project_id = $1 offset $2)",
             project_id,
@@ -120,7 +120,7 @@ async def nearest(
     """
     vector = (HalfVector if space.column_type == "halfvec" else Vector)(query)
     search = _Nearest(conn, space, project_id, vector, filters)
-    async with _told_when_gone():
+    async with told_when_gone():
         await (_scan_exactly(conn, seconds) if exact else _scan_index(conn, limit, seconds))
         hits, many, rows = [], limit, []
         while True:
@@ -209,7 +209,8 @@ def _similarity(distance: float, kind: str) -> float:
 
 
 @asynccontextmanager
-async def _told_when_gone() -> AsyncIterator[None]:
+async def told_when_gone() -> AsyncIterator[None]:
+    """Around statements on a vector table that nobody holds. Raises SpaceVanished."""
     try:
         yield
     except asyncpg.UndefinedTableError as error:
