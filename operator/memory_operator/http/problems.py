@@ -35,7 +35,7 @@ _FAULTS_SHOWN = 10
 _PLACE_CHARS = 100
 
 
-class Problem(Exception):  # noqa: N818 - the RFC's own word
+class Problem(Exception):
     """An answer that is a problem document."""
 
     def __init__(

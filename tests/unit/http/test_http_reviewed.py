@@ -4,48 +4,21 @@ from __future__ import annotations
 
 import pytest
 
-from memory_operator.engine.access import Access, Caller
+from fixtures.reviews import ApiServer
+from memory_operator.engine.access import Access
 from memory_operator.errors import SourceUnavailable
-from memory_operator.http.auth import CONSENT, READ_MEMORIES, Authenticator
+from memory_operator.http.auth import CONSENT, READ_MEMORIES
 from memory_operator.http.problems import Problem
-from memory_operator.http.reviewed import DENIED_SECONDS, GRANTED_SECONDS, KEPT, kubernetes_auth
+from memory_operator.http.reviewed import DENIED_SECONDS, GRANTED_SECONDS, KEPT
 
 from .conftest import request
-
-
-class ApiServer:
-    """Answers reviews, and counts them."""
-
-    def __init__(self) -> None:
-        self.users: dict[str, Caller] = {}
-        self.allowed: set[tuple[str, str, str, str, str | None]] = set()
-        self.tokens_asked: list[str] = []
-        self.access_asked: list[Access] = []
-        self.down = False
-        self.now = 1000.0
-
-    async def token(self, token: str) -> Caller | None:
-        self.tokens_asked.append(token)
-        if self.down:
-            raise SourceUnavailable("the API server is down")
-        return self.users.get(token)
-
-    async def access(self, caller: Caller, access: Access) -> bool:
-        self.access_asked.append(access)
-        if self.down:
-            raise SourceUnavailable("the API server is down")
-        asked = (caller.username, access.verb, access.resource, access.subresource, access.namespace)
-        return access.group == "omnia.altairalabs.ai" and asked in self.allowed
-
-    def auth(self) -> Authenticator:
-        return kubernetes_auth(self.token, self.access, lambda: self.now)
 
 
 @pytest.fixture
 def server() -> ApiServer:
     server = ApiServer()
-    server.users["agent-token"] = Caller("system:serviceaccount:agents:crawler", ("system:serviceaccounts",))
-    server.users["human-token"] = Caller("jane@example.com")
+    server.user("agent-token", "system:serviceaccount:agents:crawler")
+    server.user("human-token", "jane@example.com")
     return server
 
 
@@ -63,7 +36,7 @@ async def test_anybody_else_is_a_tenant_of_their_own_without_a_namespace(server:
 async def test_a_right_is_asked_for_in_the_words_of_rbac(server: ApiServer) -> None:
     auth = server.auth()
     identity = await auth.identify(request(authorization="Bearer agent-token"))
-    server.allowed.add((identity.name, "create", "providers", "consent", "memory"))
+    server.allow(identity.name, CONSENT, "memory")
     assert await auth.may(identity, CONSENT, "memory")
     assert not await auth.may(identity, CONSENT, None)
     assert not await auth.may(identity, READ_MEMORIES, "memory")
@@ -80,7 +53,7 @@ async def test_what_was_granted_is_kept_for_a_minute_and_what_was_denied_for_ten
         except Problem:
             pass
 
-    server.allowed.add(("jane@example.com", "create", "providers", "consent", "memory"))
+    server.allow("jane@example.com", CONSENT, "memory")
     for _ in range(3):
         await ask("human-token", "memory")
         await ask("human-token", "elsewhere")
@@ -99,7 +72,7 @@ async def test_what_was_granted_is_kept_for_a_minute_and_what_was_denied_for_ten
 
 async def test_one_caller_never_gets_what_was_granted_to_another(server: ApiServer) -> None:
     auth = server.auth()
-    server.allowed.add(("jane@example.com", "create", "providers", "consent", "memory"))
+    server.allow("jane@example.com", CONSENT, "memory")
     jane = await auth.identify(request(authorization="Bearer human-token"))
     agent = await auth.identify(request(authorization="Bearer agent-token"))
     assert await auth.may(jane, CONSENT, "memory")

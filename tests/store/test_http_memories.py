@@ -1,0 +1,152 @@
+"""Memories over HTTP."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from fixtures.api import Api, refused
+from fixtures.engine import World
+
+MOCK = {"type": "mock", "pricing": {"inputCostPer1K": "0.00002"}, "embedding": {"dimensions": 64}}
+
+
+async def test_a_memory_comes_back_as_it_was_given(api: Api) -> None:
+    given = {
+        "text": "The gate opens once. 😀",
+        "project": "ops",
+        "summary": "About the gate",
+        "type": "decision",
+        "tags": ["gate", "consent"],
+        "source": "review",
+        "importance": 1,
+        "confidence": 0.25,
+        "metadata": {"ticket": 7, "big": 10**60, "nested": [[{"a": None}], True, 0.5], "": "empty name"},
+    }
+    added = await api.post("/memory/add", given)
+    assert added.status_code == 201, added.text
+    shown = (await api.get(f"/memory/{added.json()['id']}")).json()
+    assert {name: shown[name] for name in given} == given
+    assert (shown["version_no"], shown["current"], shown["tombstone"], shown["created_by"]) == (1, True, False, "local")
+    [found] = (await api.post("/memory/query", {"query": "gate", "project": "ops"})).json()["results"]
+    assert found["metadata"] == given["metadata"]
+    assert found["text"] == given["text"]
+
+
+async def test_metadata_as_deep_as_it_may_be_comes_back(api: Api) -> None:
+    deep: Any = 1
+    for _ in range(190):
+        deep = [deep]
+    added = (await api.post("/memory/add", {"text": "deep thoughts", "metadata": {"deep": deep}})).json()
+    assert (await api.get(f"/memory/{added['id']}")).json()["metadata"] == {"deep": deep}
+    [found] = (await api.post("/memory/query", {"query": "thoughts"})).json()["results"]
+    assert found["metadata"] == {"deep": deep}
+
+
+async def test_a_write_tells_its_space_its_tokens_and_its_exact_cost(world: World, api: Api) -> None:
+    async with world.operator(), world.worker():
+        await world.until_phase(world.cluster.apply("memory", MOCK), "Ready")
+        stored = (await api.post("/memory/add", {"text": "One small thing."})).json()
+        assert (stored["embedding_status"], stored["embedding_version"]) == ("embedded", "mock-64-1")
+        assert stored["chunks"] == 1
+        assert stored["tokens"] > 0
+        assert stored["cost"].startswith("0.0000")
+        assert float(stored["cost"]) == pytest.approx(stored["tokens"] * 0.00002 / 1000)
+        diagnostics = (await api.post("/memory/query", {"query": "small"})).json()["diagnostics"]
+        assert (diagnostics["semantic_status"], diagnostics["coverage"]) == ("ok", None)
+        assert set(diagnostics["channels"]) == {"fulltext", "semantic"}
+
+
+async def test_a_change_keeps_what_it_does_not_name_and_null_takes_away(api: Api) -> None:
+    given = {"text": "First.", "summary": "s", "type": "t", "tags": ["a"], "importance": 0.5}
+    memory = (await api.post("/memory/add", given)).json()["id"]
+    changed = (await api.patch(f"/memory/{memory}", {"text": "Second.", "summary": None})).json()
+    assert (changed["id"], changed["version_no"]) == (memory, 2)
+    shown = (await api.get(f"/memory/{memory}")).json()
+    assert (shown["text"], shown["summary"], shown["type"], shown["tags"]) == ("Second.", None, "t", ["a"])
+    assert shown["importance"] == 0.5
+    for nothing in ({}, {"text": None}, {"tags": None}, {"project": "x"}, {"text": ""}):
+        refused(await api.patch(f"/memory/{memory}", nothing), 400)
+    refused(await api.patch(f"/memory/{uuid4()}", {"text": "x"}), 404)
+    assert (await api.get(f"/memory/{memory}")).json()["version_no"] == 2
+
+
+async def test_what_is_forgotten_is_found_no_more_and_has_a_history(api: Api) -> None:
+    memory = (await api.post("/memory/add", {"text": "Forget the staging password."})).json()["id"]
+    answer = await api.delete(f"/memory/{memory}")
+    assert (answer.status_code, answer.content) == (204, b"")
+    refused(await api.get(f"/memory/{memory}"), 404)
+    refused(await api.delete(f"/memory/{memory}"), 404)
+    refused(await api.patch(f"/memory/{memory}", {"text": "x"}), 404)
+    assert (await api.post("/memory/query", {"query": "staging"})).json()["results"] == []
+    tombstone, first = (await api.get(f"/memory/{memory}/history")).json()["versions"]
+    assert (tombstone["tombstone"], tombstone["current"], tombstone["text"]) == (True, True, None)
+    assert (first["tombstone"], first["current"], first["text"]) == (False, False, "Forget the staging password.")
+
+
+async def test_a_purge_erases_everywhere_and_confirms_what(world: World, api: Api) -> None:
+    async with world.operator(), world.worker():
+        await world.until_phase(world.cluster.apply("memory", MOCK), "Ready")
+        memory = (await api.post("/memory/add", {"text": "A secret."})).json()["id"]
+        await api.patch(f"/memory/{memory}", {"text": "Another secret."})
+        answer = await api.delete(f"/memory/{memory}", params={"purge": "true"})
+        assert answer.status_code == 200
+        assert answer.json() == {
+            "status": "purged",
+            "id": memory,
+            "erased": {"versions": 2, "chunks": 2, "vectors": {"mock-64-1": 1}},
+        }
+        versions = (await api.get(f"/memory/{memory}/history")).json()["versions"]
+        assert [(v["text"], v["purged"]) for v in versions] == [(None, False), (None, True), (None, True)]
+        assert await world.value("select count(*) from memory_chunks") == 0
+        assert await world.value("select count(*) from memory_vectors_1") == 0
+        [entry] = [e for e in (await api.get("/activity")).json()["activities"] if e["kind"] == "memory_purged"]
+        assert "secret" not in str(entry)
+
+
+async def test_a_long_history_comes_page_by_page(api: Api) -> None:
+    memory = (await api.post("/memory/add", {"text": "version 1"})).json()["id"]
+    for number in range(2, 6):
+        await api.patch(f"/memory/{memory}", {"text": f"version {number}"})
+    pages, before = [], None
+    while True:
+        query = {"limit": 2} if before is None else {"limit": 2, "before_version": before}
+        page = (await api.get(f"/memory/{memory}/history", params=query)).json()
+        pages.append([version["version_no"] for version in page["versions"]])
+        before = page["next_before_version"]
+        if before is None:
+            break
+    assert pages == [[5, 4], [3, 2], [1]]
+
+
+async def test_filters_and_k_narrow_what_is_found(api: Api) -> None:
+    for number in range(3):
+        await api.post("/memory/add", {"text": f"gate {number}", "tags": [f"t{number}"], "type": "note", "source": "s"})
+    ask: dict[str, Any] = {"query": "gate"}
+    assert len((await api.post("/memory/query", ask)).json()["results"]) == 3
+    assert len((await api.post("/memory/query", {**ask, "k": 1})).json()["results"]) == 1
+    for filters, count in (
+        ({"tags": ["t1"]}, 1),
+        ({"type": "note", "source": "s"}, 3),
+        ({"type": "other"}, 0),
+        ({"created_after": "2000-01-01T00:00:00Z"}, 3),
+        ({"created_before": "2000-01-01T00:00:00+02:00"}, 0),
+        (None, 3),
+    ):
+        assert len((await api.post("/memory/query", {**ask, "filters": filters})).json()["results"]) == count, filters
+
+
+async def test_an_unknown_project_has_no_results_and_is_no_error(api: Api) -> None:
+    answer = await api.post("/memory/query", {"query": "anything", "project": "nowhere"})
+    assert (answer.status_code, answer.json()["results"]) == (200, [])
+
+
+async def test_a_store_that_is_gone_is_told_as_such(world: World, api: Api) -> None:
+    await world.store.__aexit__(None, None, None)
+    problem = refused(await api.get("/v1/embeddings/spaces"), 503, "unavailable")
+    assert "database" in problem["detail"]
+    answer = await api.get("/readyz")
+    assert (answer.status_code, "database" in answer.text) == (503, True)
+    assert (await api.get("/livez")).status_code == 200
