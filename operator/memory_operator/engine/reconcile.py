@@ -117,11 +117,22 @@ class Reconciler:
         config = space_config(call, spec, dimension, PREPROCESSING_VERSION)
         change_kind = spec.embedding.dimension_change if spec.embedding else None
         desired = Desired(config, "Shadow" if change_kind == "Shadow" else "InPlace")
-        view = await read_view(self._store, provider, config)
+        view = await self._view(provider, config)
         plan = decide(desired, view.applied_now, view.beside_now, view.existing, view.consent)
         if not isinstance(plan, Hold):
             await self._no_longer_held(provider, plan)
         await self._carry_out(provider, config, view, plan, findings)
+
+    async def _view(self, provider: ProviderObject, config: SpaceConfig) -> View:
+        """What is stored; a Provider that came back gets its space back first, whatever it says now."""
+        view = await read_view(self._store, provider, config)
+        if view.applied is None or view.applied.state != "orphaned":
+            return view
+        async with self._store.transaction() as conn:
+            await registry.hold_for_switch(conn)
+            await reshape.reattach(conn, view.applied, OPERATOR)
+            await registry.announce(conn)
+        return await read_view(self._store, provider, config)
 
     async def _carry_out(
         self, provider: ProviderObject, config: SpaceConfig, view: View, plan: Plan, findings: Findings
@@ -172,7 +183,7 @@ class Reconciler:
             findings.trouble(error)
 
     async def _keep(self, change: Change, view: View, plan: Keep, findings: Findings) -> None:
-        """The applied space is the right one: attach it again, drop what was begun beside it, copy what may change.
+        """The applied space is the right one: drop what was begun beside it, copy what may change.
 
         Only the copying waits for the embedder: a key that does not work never replaces one that does.
         """
@@ -185,12 +196,10 @@ class Reconciler:
             owner.uid,
             owner.generation,
         )
-        if moved or view.beside or applied.state == "orphaned":
+        if moved or view.beside:
             async with self._store.transaction() as conn:
                 await registry.hold_for_switch(conn)
                 await spaces.reown(conn, applied.id, owner)
-                if applied.state == "orphaned":
-                    await reshape.reattach(conn, applied, change.actor)
                 if view.beside:
                     await reshape.retire(conn, view.beside.id)
                     await providers.repoint(conn, owner.ref, applied=applied.id, beside=None)

@@ -20,6 +20,9 @@ Conn: TypeAlias = Any
 ACQUIRE_SECONDS = 10.0
 STATEMENT_SECONDS = 60.0
 LOCK_TIMEOUT_MS = 5_000
+_CUSTOM_PLANS = "set plan_cache_mode = force_custom_plan"
+"""A generic plan of a filtered vector search finds nothing in small projects. Not a parameter of the connection's
+start, since poolers in session mode refuse those that they do not know."""
 
 _UNREACHABLE = (
     OSError,
@@ -105,8 +108,8 @@ class Store:
 async def open_store(dsn: str, *, application: str, max_size: int = 8) -> Store:
     """Open a pool on a migrated database. Raises StoreUnavailable, ConfigurationError (transaction pooling)."""
     async with told_plainly():
-        async with _single(dsn, application) as conn:
-            await refuse_transaction_pooling(conn)
+        async with _single(dsn, application) as conn, _single(dsn, application) as other:
+            await refuse_transaction_pooling(conn, other)
             schema = await vector_schema(conn)
         if schema is None:
             raise ConfigurationError(
@@ -116,18 +119,25 @@ async def open_store(dsn: str, *, application: str, max_size: int = 8) -> Store:
         async def prepare(conn: Conn) -> None:
             await register_vector(conn, schema=schema)
             await conn.set_type_codec("jsonb", schema="pg_catalog", encoder=json.dumps, decoder=json.loads)
+            await conn.execute(_CUSTOM_PLANS)
 
         pool = await asyncpg.create_pool(
             dsn,
             min_size=1,
             max_size=max_size,
             init=prepare,
+            reset=_reset,
             timeout=ACQUIRE_SECONDS,
             command_timeout=STATEMENT_SECONDS,
             max_inactive_connection_lifetime=300,
-            server_settings={"application_name": application, "plan_cache_mode": "force_custom_plan"},
+            server_settings={"application_name": application},
         )
     return Store(pool, dsn)
+
+
+async def _reset(conn: Conn) -> None:
+    """What a connection forgets when it goes back to the pool, and what it keeps."""
+    await conn.execute(f"{conn.get_reset_query()}; {_CUSTOM_PLANS}")
 
 
 @asynccontextmanager
@@ -139,10 +149,16 @@ async def _single(dsn: str, application: str) -> AsyncIterator[Conn]:
         await conn.close(timeout=5)
 
 
-async def refuse_transaction_pooling(conn: Conn) -> None:
-    """LISTEN and session locks need a session of their own: two statements must reach one server process."""
-    first = await conn.fetchval("select pg_backend_pid()")
-    if first != conn.get_server_pid():
+async def refuse_transaction_pooling(conn: Conn, other: Conn) -> None:
+    """LISTEN and session locks need a session of their own: what one sets must still be set when another is busy.
+
+    A pooler in transaction mode lends the server's process to whoever has a transaction, and forgets whose it was.
+    """
+    await conn.execute("set statement_timeout = '59999ms'")
+    async with other.transaction():
+        await other.execute("select 1")
+        kept = await conn.fetchval("show statement_timeout")
+    if kept != "59999ms":
         raise ConfigurationError(
             "the database URL leads to a pooler in transaction mode",
             hint="use the server's own address, or a pooler in session mode",
