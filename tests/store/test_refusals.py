@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -214,3 +215,15 @@ async def test_a_provider_elsewhere_is_told_so_and_never_called(world: World, ve
         ref = world.cluster.apply("memory", openai(vendor), namespace="elsewhere")
         await until(lambda: reason(world, ref, "Ready") == "NamespaceNotServed")
         assert vendor.count == 0
+
+
+async def test_in_a_pod_the_operator_repeats_the_warnings_of_the_webhook(world: World, vendor: StubVendor) -> None:
+    world.cluster.secrets[("default", "key")] = {"api-key": KEY}
+    world.settings = replace(world.settings, in_pod=True)
+    async with world.operator(), world.worker():
+        ref = world.cluster.apply("memory", openai(vendor))
+        await world.until_phase(ref, "Ready")
+        warned = [event.message for _, event in world.cluster.events if event.reason == "SpecWarning"]
+        assert len(warned) == 1
+        assert warned[0].startswith("spec.baseURL")
+        assert "loopback" in warned[0]

@@ -37,7 +37,7 @@ class Operator:
         self._source = source
         self._settings = settings
         self._queue = ReconcileQueue()
-        self._report = Reporter(store, source)
+        self._report = Reporter(store, source, in_pod=settings.in_pod)
         self._reconciler = Reconciler(store, source, connector, self._report)
         self._absences = Absences(store, source)
         self._list_now = asyncio.Event()

@@ -19,6 +19,7 @@ from memory_operator.contract.status import (
     Reason,
     set_condition,
 )
+from memory_operator.contract.warnings import warnings_for
 from memory_operator.engine.sources import ProviderEvent, ProviderSource
 from memory_operator.engine.verdicts import Findings, Verdict
 from memory_operator.logs import get_logger
@@ -61,9 +62,10 @@ class Stored:
 class Reporter:
     """Publishes statuses for one operator process, and remembers what it published."""
 
-    def __init__(self, store: Store, source: ProviderSource) -> None:
+    def __init__(self, store: Store, source: ProviderSource, *, in_pod: bool = False) -> None:
         self._store = store
         self._source = source
+        self._in_pod = in_pod
         self._last: dict[ProviderRef, ProviderStatus] = {}
         self._findings: dict[ProviderRef, tuple[ProviderObject, Findings]] = {}
         self._logged: dict[ProviderRef, int] = {}
@@ -130,6 +132,8 @@ class Reporter:
         self, provider: ProviderObject, findings: Findings, before: ProviderStatus | None, status: ProviderStatus
     ) -> None:
         events = transitions(_conditions(before), status.conditions)
+        if self._in_pod and (before is None or before.observed_generation != provider.generation):
+            events += repeated_warnings(provider)
         await self._source.publish(provider.ref, provider.uid, status, events)
         self._last[provider.ref] = status
 
@@ -167,6 +171,17 @@ def transitions(before: list[Condition], now: list[Condition]) -> list[ProviderE
         for c in changed
         if (c.type != ConditionType.READY or c.reason not in told) and c.status != "Unknown"
     ]
+
+
+def repeated_warnings(provider: ProviderObject) -> list[ProviderEvent]:
+    """What the webhook warns of in a new Provider, as Events: in a cluster the webhook may be absent."""
+    if provider.spec is None:
+        return []
+    manifest = {
+        "metadata": {"namespace": provider.ref.namespace, "name": provider.ref.name},
+        "spec": provider.spec.model_dump(mode="json", by_alias=True, exclude_none=True),
+    }
+    return [ProviderEvent("Warning", "SpecWarning", text) for text in warnings_for(None, manifest)]
 
 
 def _kind(condition: Condition) -> Literal["Normal", "Warning"]:
