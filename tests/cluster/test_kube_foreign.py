@@ -47,23 +47,22 @@ def held(vectors: int) -> ProviderStatus:
 
 
 async def test_phase_and_the_other_controllers_conditions_are_left_alone_and_figures_are_an_annotation(
-    foreign_crd: Namespace,
+    foreign: Namespace,
 ) -> None:
-    namespace = foreign_crd
-    namespace.provider()
+    foreign.provider()
     patch = json.dumps({"status": THEIRS})
-    namespace.kubectl("patch", "provider", "memory-embeddings", "--subresource=status", "--type=merge", "-p", patch)
-    ref = ProviderRef(namespace.name, "memory-embeddings")
-    async with open_api(namespace.kubeconfig_of("memory-operator")) as api:
-        source = KubeSource(api, [namespace.name])
+    foreign.kubectl("patch", "provider", "memory-embeddings", "--subresource=status", "--type=merge", "-p", patch)
+    ref = ProviderRef(foreign.name, "memory-embeddings")
+    async with open_api(foreign.kubeconfig_of("memory-operator")) as api:
+        source = KubeSource(api, [foreign.name])
         provider = await source.get(ref)
         assert provider is not None
         await source.publish(ref, provider.uid, held(5), [ProviderEvent("Warning", "ConsentRequired", "held")])
-        first = namespace.get("provider", "memory-embeddings")
+        first = foreign.get("provider", "memory-embeddings")
         await source.publish(ref, provider.uid, held(5), [])
-        again = namespace.get("provider", "memory-embeddings")
+        again = foreign.get("provider", "memory-embeddings")
         await source.publish(ref, provider.uid, held(6), [])
-        later = namespace.get("provider", "memory-embeddings")
+        later = foreign.get("provider", "memory-embeddings")
     assert first["status"]["phase"] == "Ready"
     assert first["status"]["observedGeneration"] == 1
     assert first["status"]["conditions"][0] == THEIRS["conditions"][0]
@@ -73,19 +72,18 @@ async def test_phase_and_the_other_controllers_conditions_are_left_alone_and_fig
     assert again == first, "nothing differs, so nothing is written"
     assert json.loads(later["metadata"]["annotations"][STATUS_ANNOTATION])["vectors"] == 6
     assert later["metadata"]["generation"] == 1
-    assert [each["reason"] for each in namespace.items("events")] == ["ConsentRequired"]
+    assert [each["reason"] for each in foreign.items("events")] == ["ConsentRequired"]
 
 
-async def test_fields_that_the_crd_does_not_know_are_read_from_annotations(foreign_crd: Namespace) -> None:
-    namespace = foreign_crd
-    manifest = provider_manifest("memory-embeddings", namespace.name)
+async def test_fields_that_the_crd_does_not_know_are_read_from_annotations(foreign: Namespace) -> None:
+    manifest = provider_manifest("memory-embeddings", foreign.name)
     manifest["metadata"]["annotations"] = {
         "memory-operator/dimensionChange": "Shadow",
         "memory-operator/limits": '{"concurrency": 3}',
     }
-    namespace.apply(manifest)
-    async with open_api(namespace.kubeconfig_of("memory-operator")) as api:
-        provider = await KubeSource(api, [namespace.name]).get(ProviderRef(namespace.name, "memory-embeddings"))
+    foreign.apply(manifest)
+    async with open_api(foreign.kubeconfig_of("memory-operator")) as api:
+        provider = await KubeSource(api, [foreign.name]).get(ProviderRef(foreign.name, "memory-embeddings"))
     assert provider is not None
     assert provider.problems == ()
     assert provider.spec is not None
@@ -95,35 +93,31 @@ async def test_fields_that_the_crd_does_not_know_are_read_from_annotations(forei
     assert provider.spec.embedding.limits.concurrency == 3
 
 
-async def test_a_crd_that_is_replaced_by_ours_is_noticed_by_a_new_source(foreign_crd: Namespace) -> None:
-    namespace = foreign_crd
-    namespace.provider()
-    ref = ProviderRef(namespace.name, "memory-embeddings")
-    async with open_api(namespace.kubeconfig_of("memory-operator")) as api:
-        provider = await KubeSource(api, [namespace.name]).get(ref)
+async def test_a_crd_that_is_replaced_by_ours_is_noticed_by_a_new_source(foreign: Namespace) -> None:
+    foreign.provider()
+    ref = ProviderRef(foreign.name, "memory-embeddings")
+    async with open_api(foreign.kubeconfig_of("memory-operator")) as api:
+        provider = await KubeSource(api, [foreign.name]).get(ref)
         assert provider is not None
-        await KubeSource(api, [namespace.name]).publish(ref, provider.uid, held(5), [])
-        namespace.install_crd("ours")
-        await KubeSource(api, [namespace.name]).publish(ref, provider.uid, held(5), [])
-    assert namespace.get("provider", "memory-embeddings")["status"]["embedding"]["vectors"] == 5
+        await KubeSource(api, [foreign.name]).publish(ref, provider.uid, held(5), [])
+        foreign.install_crd("ours")
+        await KubeSource(api, [foreign.name]).publish(ref, provider.uid, held(5), [])
+    assert foreign.get("provider", "memory-embeddings")["status"]["embedding"]["vectors"] == 5
 
 
 async def test_a_crd_that_is_replaced_by_the_groups_own_is_noticed_after_one_refused_write(
-    namespace: Namespace,
+    served: Namespace,
 ) -> None:
-    namespace.provider()
-    namespace.apply_file("rbac-foreign.yaml")
-    ref = ProviderRef(namespace.name, "memory-embeddings")
-    async with open_api(namespace.kubeconfig_of("memory-operator")) as api:
-        source = KubeSource(api, [namespace.name])
+    served.provider()
+    served.control_plane.apply_rbac(served.name, foreign=True)
+    ref = ProviderRef(served.name, "memory-embeddings")
+    async with open_api(served.kubeconfig_of("memory-operator")) as api:
+        source = KubeSource(api, [served.name])
         provider = await source.get(ref)
         assert provider is not None
         await source.publish(ref, provider.uid, held(5), [])
-        namespace.install_crd("foreign")
-        try:
-            await source.publish(ref, provider.uid, held(6), [])
-            await source.publish(ref, provider.uid, held(7), [])
-            live = namespace.get("provider", "memory-embeddings")
-        finally:
-            namespace.install_crd("ours")
+        served.install_crd("foreign")
+        await source.publish(ref, provider.uid, held(6), [])
+        await source.publish(ref, provider.uid, held(7), [])
+    live = served.get("provider", "memory-embeddings")
     assert json.loads(live["metadata"]["annotations"][STATUS_ANNOTATION])["vectors"] == 7

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
+from cluster.harness import ControlPlane
 from fixtures.kube import Namespace
 from memory_operator.engine.access import Access
 from memory_operator.errors import SourceUnavailable
@@ -30,48 +29,48 @@ subjects: [{kind: ServiceAccount, name: owner, namespace: SERVED}]
 """
 
 
-async def test_a_token_of_a_service_account_is_its_user_and_another_one_is_nobody(namespace: Namespace) -> None:
-    async with open_api(namespace.kubeconfig_of("memory-api")) as api:
-        caller = await token_reviewer(api)(namespace.token_of("memory-worker"))
+async def test_a_token_of_a_service_account_is_its_user_and_another_one_is_nobody(served: Namespace) -> None:
+    async with open_api(served.kubeconfig_of("memory-api")) as api:
+        caller = await token_reviewer(api)(served.token_of("memory-worker"))
         assert caller is not None
-        assert caller.username == f"system:serviceaccount:{namespace.name}:memory-worker"
-        assert f"system:serviceaccounts:{namespace.name}" in caller.groups
+        assert caller.username == f"system:serviceaccount:{served.name}:memory-worker"
+        assert f"system:serviceaccounts:{served.name}" in caller.groups
         assert caller.uid
         assert await token_reviewer(api)("made-up") is None
 
 
-async def test_consent_is_a_permission_of_its_own_in_one_namespace(namespace: Namespace) -> None:
-    namespace.apply(CONSENT_ROLE)
-    async with open_api(namespace.kubeconfig_of("memory-api")) as api:
+async def test_consent_is_a_permission_of_its_own_in_one_namespace(served: Namespace) -> None:
+    served.apply(CONSENT_ROLE)
+    async with open_api(served.kubeconfig_of("memory-api")) as api:
         review, may = token_reviewer(api), access_reviewer(api)
-        owner = await review(namespace.token_of("owner"))
-        worker = await review(namespace.token_of("memory-worker"))
+        owner = await review(served.token_of("owner"))
+        worker = await review(served.token_of("memory-worker"))
         assert owner is not None
         assert worker is not None
-        consent = Access("create", "providers", "consent", namespace.name)
+        consent = Access("create", "providers", "consent", served.name)
         assert await may(owner, consent)
         assert not await may(worker, consent)
         assert not await may(owner, Access("create", "providers", "consent"))
-        assert not await may(owner, Access("create", "providers", "activate", namespace.name))
-        assert not await may(owner, Access("create", "providers", "", namespace.name))
+        assert not await may(owner, Access("create", "providers", "activate", served.name))
+        assert not await may(owner, Access("create", "providers", "", served.name))
         assert not await may(owner, Access("create", "providers", "consent", "default"))
 
 
-async def test_who_may_not_ask_for_reviews_learns_what_is_missing(namespace: Namespace) -> None:
-    async with open_api(namespace.kubeconfig_of("memory-worker")) as api:
+async def test_who_may_not_ask_for_reviews_learns_what_is_missing(served: Namespace) -> None:
+    async with open_api(served.kubeconfig_of("memory-worker")) as api:
         with pytest.raises(SourceUnavailable, match=r"create on tokenreviews of authentication\.k8s\.io in all namesp"):
             await token_reviewer(api)("any")
 
 
-async def test_an_api_server_that_is_down_neither_denies_nor_allows(namespace: Namespace, control_plane: Any) -> None:
-    async with open_api(namespace.kubeconfig_of("memory-api")) as api:
-        caller = await token_reviewer(api)(namespace.token_of("memory-worker"))
+async def test_an_api_server_that_is_down_or_frozen_neither_denies_nor_allows(
+    served: Namespace, control_plane: ControlPlane
+) -> None:
+    async with open_api(served.kubeconfig_of("memory-api")) as api:
+        caller = await token_reviewer(api)(served.token_of("memory-worker"))
         assert caller is not None
-        control_plane.stop_api_server()
-        try:
-            with pytest.raises(SourceUnavailable):
-                await token_reviewer(api)("any")
-            with pytest.raises(SourceUnavailable):
-                await access_reviewer(api)(caller, Access("get", "memories"))
-        finally:
-            control_plane.start_api_server()
+        for fault in (control_plane.paused, control_plane.down):
+            with fault():
+                with pytest.raises(SourceUnavailable):
+                    await token_reviewer(api)("any")
+                with pytest.raises(SourceUnavailable):
+                    await access_reviewer(api)(caller, Access("get", "memories"))

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from cluster.harness import ControlPlane
 from fixtures.kube import Namespace, until
 from memory_operator.contract.resource import ProviderRef
 from memory_operator.kube.run import run_kopf
@@ -54,130 +55,120 @@ async def watching(kubeconfig: Path, namespaces: Sequence[str]) -> AsyncIterator
     assert recorder.threads <= {threading.get_ident()}, "the operator is called on its own loop only"
 
 
-async def test_what_a_person_changes_is_told_and_what_we_write_ourselves_is_not(namespace: Namespace) -> None:
-    ref = ProviderRef(namespace.name, "memory-embeddings")
-    namespace.provider()
-    async with watching(namespace.kubeconfig_of("memory-operator"), [namespace.name]) as heard:
+async def test_what_a_person_changes_is_told_and_what_we_write_ourselves_is_not(served: Namespace) -> None:
+    ref = ProviderRef(served.name, "memory-embeddings")
+    served.provider()
+    async with watching(served.kubeconfig_of("memory-operator"), [served.name]) as heard:
         await until(lambda: heard.enqueued == [ref], "a Provider that was there before is told")
-        namespace.kubectl(
+        served.kubectl(
             "patch", "provider", ref.name, "--subresource=status", "--type=merge", "-p", '{"status":{"phase":"Ready"}}'
         )
-        namespace.kubectl("annotate", "provider", ref.name, "memory-operator/embedding-status={}")
-        namespace.kubectl("label", "provider", ref.name, "team=a")
-        namespace.provider(model="other")
+        served.kubectl("annotate", "provider", ref.name, "memory-operator/embedding-status={}")
+        served.kubectl("label", "provider", ref.name, "team=a")
+        served.provider(model="other")
         await until(lambda: len(heard.enqueued) >= 2, "an edit is told")
-        namespace.kubectl("annotate", "provider", ref.name, "memory-operator/dimensionChange=Shadow")
+        served.kubectl("annotate", "provider", ref.name, "memory-operator/dimensionChange=Shadow")
         await until(lambda: len(heard.enqueued) >= 3, "a field in an annotation is told")
-        live = namespace.get("provider", ref.name)
+        live = served.get("provider", ref.name)
         assert live["metadata"].get("finalizers") is None
         assert not any("kopf" in key for key in live["metadata"]["annotations"])
-        namespace.kubectl("delete", "provider", ref.name, "--timeout=10s")
+        served.kubectl("delete", "provider", ref.name, "--timeout=10s")
         await until(lambda: heard.listings == 1, "a deletion asks for a listing")
-        namespace.provider(name="second")
+        served.provider(name="second")
         await until(lambda: heard.enqueued[-1].name == "second", "a new one is told")
-    assert heard.enqueued == [ref, ref, ref, ProviderRef(namespace.name, "second")]
+    assert heard.enqueued == [ref, ref, ref, ProviderRef(served.name, "second")]
     assert heard.listings == 1
 
 
-async def test_providers_elsewhere_are_told_where_rbac_allows_to_see_them(namespace: Namespace) -> None:
-    other = namespace.another()
-    namespace.apply_file("rbac-everywhere.yaml")
-    async with watching(namespace.kubeconfig_of("memory-operator"), [namespace.name]) as heard:
-        other.provider()
-        await until(lambda: ProviderRef(other.name, "memory-embeddings") in heard.enqueued, "one elsewhere is told")
+async def test_providers_elsewhere_are_told_where_rbac_allows_to_see_them(
+    served: Namespace, elsewhere: Namespace
+) -> None:
+    served.control_plane.apply_rbac(served.name, everywhere=True)
+    async with watching(served.kubeconfig_of("memory-operator"), [served.name]) as heard:
+        elsewhere.provider()
+        await until(lambda: ProviderRef(elsewhere.name, "memory-embeddings") in heard.enqueued, "one elsewhere is told")
 
 
-async def test_without_that_permission_the_served_namespaces_are_watched(namespace: Namespace) -> None:
-    other = namespace.another()
-    async with watching(namespace.kubeconfig_of("memory-operator"), [namespace.name]) as heard:
-        other.provider()
-        namespace.provider()
+async def test_without_that_permission_the_served_namespaces_are_watched(
+    served: Namespace, elsewhere: Namespace
+) -> None:
+    async with watching(served.kubeconfig_of("memory-operator"), [served.name]) as heard:
+        elsewhere.provider()
+        served.provider()
         await until(lambda: heard.enqueued, "the one in the served namespace is told")
-    assert {ref.namespace for ref in heard.enqueued} == {namespace.name}
+    assert {ref.namespace for ref in heard.enqueued} == {served.name}
 
 
-async def test_it_waits_for_the_crd_and_says_so_once(namespace: Namespace, caplog: pytest.LogCaptureFixture) -> None:
-    namespace.kubectl("delete", "crd", "providers.omnia.altairalabs.ai")
-    try:
-        async with watching(namespace.kubeconfig_of("memory-operator"), [namespace.name]) as heard:
-            await until(lambda: "is not installed" in caplog.text, "the missing CRD is named")
-            await asyncio.to_thread(namespace.install_crd, "ours")
-            namespace.provider()
-            await until(lambda: heard.enqueued, "a Provider is told")
-            assert caplog.text.count("is not installed") == 1
-    finally:
-        namespace.install_crd("ours")
+async def test_it_waits_for_the_crd_and_says_so_once(served: Namespace, caplog: pytest.LogCaptureFixture) -> None:
+    served.kubectl("delete", "crd", "providers.omnia.altairalabs.ai")
+    async with watching(served.kubeconfig_of("memory-operator"), [served.name]) as heard:
+        await until(lambda: "is not installed" in caplog.text, "the missing CRD is named")
+        await asyncio.to_thread(served.install_crd, "ours")
+        served.provider()
+        await until(lambda: heard.enqueued, "a Provider is told")
+        assert caplog.text.count("is not installed") == 1
 
 
 async def test_it_survives_that_the_crd_is_removed_and_comes_back(
-    namespace: Namespace, caplog: pytest.LogCaptureFixture
+    served: Namespace, caplog: pytest.LogCaptureFixture
 ) -> None:
-    namespace.provider()
-    async with watching(namespace.kubeconfig_of("memory-operator"), [namespace.name]) as heard:
+    served.provider()
+    async with watching(served.kubeconfig_of("memory-operator"), [served.name]) as heard:
         await until(lambda: heard.enqueued, "it watches")
-        try:
-            namespace.kubectl("delete", "crd", "providers.omnia.altairalabs.ai")
-            await until(lambda: "is not installed" in caplog.text, "the missing CRD is named")
-        finally:
-            await asyncio.to_thread(namespace.install_crd, "ours")
-        namespace.provider(name="second")
+        served.kubectl("delete", "crd", "providers.omnia.altairalabs.ai")
+        await until(lambda: "is not installed" in caplog.text, "the missing CRD is named")
+        await asyncio.to_thread(served.install_crd, "ours")
+        served.provider(name="second")
         await until(lambda: heard.enqueued[-1].name == "second", "a Provider is told")
     assert "Traceback" not in caplog.text
 
 
 async def test_it_survives_a_restart_of_the_api_server_and_does_not_flood_the_log(
-    namespace: Namespace, control_plane: Any, caplog: pytest.LogCaptureFixture
+    served: Namespace, control_plane: ControlPlane, caplog: pytest.LogCaptureFixture
 ) -> None:
-    namespace.provider()
-    async with watching(namespace.kubeconfig_of("memory-operator"), [namespace.name]) as heard:
+    served.provider()
+    async with watching(served.kubeconfig_of("memory-operator"), [served.name]) as heard:
         await until(lambda: heard.enqueued, "it watches")
-        control_plane.stop_api_server()
-        try:
-            await asyncio.sleep(3)  # the outage itself: nothing to wait for
-        finally:
-            await asyncio.to_thread(control_plane.start_api_server)
-        await asyncio.to_thread(namespace.provider, model="other")
+        await asyncio.to_thread(control_plane.kill)
+        await asyncio.to_thread(served.provider, model="other")
         await until(lambda: len(heard.enqueued) >= 2, "an edit after the outage is told")
     assert len(caplog.records) < 10
 
 
 async def test_it_waits_for_an_api_server_that_is_not_there_yet(
-    namespace: Namespace, control_plane: Any, caplog: pytest.LogCaptureFixture
+    served: Namespace, control_plane: ControlPlane, caplog: pytest.LogCaptureFixture
 ) -> None:
-    namespace.provider()
-    kubeconfig = namespace.kubeconfig_of("memory-operator")
-    control_plane.stop_api_server()
-    try:
-        async with watching(kubeconfig, [namespace.name]) as heard:
+    served.provider()
+    kubeconfig = served.kubeconfig_of("memory-operator")
+    with control_plane.down():
+        async with watching(kubeconfig, [served.name]) as heard:
             await until(lambda: "cannot be reached" in caplog.text, "the outage is named")
             await asyncio.to_thread(control_plane.start_api_server)
             await until(lambda: heard.enqueued, "a Provider is told")
-    finally:
-        await asyncio.to_thread(control_plane.start_api_server)
 
 
 async def test_a_renewed_token_file_ends_a_wait_for_a_login(
-    namespace: Namespace, caplog: pytest.LogCaptureFixture
+    served: Namespace, caplog: pytest.LogCaptureFixture
 ) -> None:
-    namespace.provider()
-    kubeconfig = namespace.kubeconfig_of("memory-operator")
+    served.provider()
+    kubeconfig = served.kubeconfig_of("memory-operator")
     token = kubeconfig.with_name("memory-operator.token")
     token.write_text("stale")
-    async with watching(kubeconfig, [namespace.name]) as heard:
+    async with watching(kubeconfig, [served.name]) as heard:
         await until(lambda: "401" in caplog.text, "the refused token is named")
-        token.write_text(namespace.token_of("memory-operator"))
+        token.write_text(served.token_of("memory-operator"))
         await until(lambda: heard.enqueued, "a Provider is told")
     assert "stale" not in caplog.text
 
 
-async def test_tasks_and_signal_handlers_of_ours_are_ours(namespace: Namespace) -> None:
-    namespace.provider()
+async def test_tasks_and_signal_handlers_of_ours_are_ours(served: Namespace) -> None:
+    served.provider()
     heard_signal, loop = asyncio.Event(), asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGUSR1, heard_signal.set)
     loop.add_signal_handler(signal.SIGTERM, heard_signal.set)
     before = asyncio.create_task(asyncio.sleep(3600), name="before")
     try:
-        async with watching(namespace.kubeconfig_of("memory-operator"), [namespace.name]) as heard:
+        async with watching(served.kubeconfig_of("memory-operator"), [served.name]) as heard:
             await until(lambda: heard.enqueued, "it watches")
             during = asyncio.create_task(asyncio.sleep(3600), name="during")
             os.kill(os.getpid(), signal.SIGTERM)
@@ -195,13 +186,13 @@ async def test_tasks_and_signal_handlers_of_ours_are_ours(namespace: Namespace) 
                 await task
 
 
-def test_it_runs_on_a_loop_of_another_thread_and_stops_at_once(namespace: Namespace) -> None:
-    namespace.provider()
-    kubeconfig = namespace.kubeconfig_of("memory-operator")
+def test_it_runs_on_a_loop_of_another_thread_and_stops_at_once(served: Namespace) -> None:
+    served.provider()
+    kubeconfig = served.kubeconfig_of("memory-operator")
     outcome: dict[str, Any] = {}
 
     async def work() -> None:
-        async with watching(kubeconfig, [namespace.name]) as heard:
+        async with watching(kubeconfig, [served.name]) as heard:
             await until(lambda: heard.enqueued, "a Provider is told")
             outcome["heard"] = heard.enqueued
             started = time.monotonic()
@@ -210,6 +201,6 @@ def test_it_runs_on_a_loop_of_another_thread_and_stops_at_once(namespace: Namesp
     thread = threading.Thread(target=lambda: asyncio.run(work()), name="another")
     thread.start()
     thread.join(60)
-    assert outcome["heard"] == [ProviderRef(namespace.name, "memory-embeddings")]
+    assert outcome["heard"] == [ProviderRef(served.name, "memory-embeddings")]
     assert outcome["stopped after"] < 5
     assert "kopf" not in {each.name for each in threading.enumerate()}
