@@ -31,8 +31,8 @@ RARE_MATCHES = 128
 SMALL_CHUNKS = 10_000
 """Projects with fewer live chunks are narrowed down to in the index."""
 
-_MAX_PAIRED = 5
-_NEWEST_MATCHES = 240
+_MAX_PAIRED = 4
+_NEWEST_MATCHES = 160
 _SCALE = 100_000.0
 _COMMON_WEIGHT = math.log(1 + _SCALE / (4 * RARE_MATCHES))
 
