@@ -1,3 +1,11 @@
 """Fixtures for all tests."""
 
-pytest_plugins = ["fixtures.postgres", "fixtures.engine", "fixtures.memories", "fixtures.dev", "fixtures.api"]
+pytest_plugins = [
+    "fixtures.postgres",
+    "fixtures.engine",
+    "fixtures.memories",
+    "fixtures.dev",
+    "fixtures.api",
+    "fixtures.control_plane",
+    "fixtures.kube",
+]

@@ -1,0 +1,31 @@
+"""Builds kube-apiserver, etcd and kubectl for the cluster tests, where they are not there yet.
+
+    python tests/cluster/build.py
+
+The tests do the same on first use. Exits 1, with the cause and the ways out, when it cannot.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+
+def main() -> int:
+    """Find or build the programs, print where they are."""
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    from cluster.harness.errors import ProgramsMissingError
+    from cluster.harness.programs import find_programs
+
+    try:
+        programs = find_programs(os.environ, lambda line: print(line, flush=True))
+    except ProgramsMissingError as error:
+        print(f"build.py: {error}", file=sys.stderr)
+        return 1
+    print(programs.kube_apiserver, programs.etcd, programs.kubectl, sep="\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

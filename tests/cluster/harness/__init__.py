@@ -1,0 +1,26 @@
+"""A real Kubernetes API server for tests: etcd and kube-apiserver on loopback ports, without a container engine.
+
+programs.py       finds kube-apiserver, etcd and kubectl, or builds them once into a cache
+guard.py          ends a program when the tests end, however they end
+process.py        one guarded program: start, stop, freeze, its log
+api.py            one HTTPS request to the API server
+kubeconfig.py     kubeconfig files
+servers.py        the two servers: start, faults, stop
+control_plane.py  what a test does with them
+"""
+
+from cluster.harness.api import Reply
+from cluster.harness.control_plane import ControlPlane
+from cluster.harness.errors import ControlPlaneError, ProgramsMissingError
+from cluster.harness.programs import Programs, cache_folder, find_programs, version
+
+__all__ = [
+    "ControlPlane",
+    "ControlPlaneError",
+    "Programs",
+    "ProgramsMissingError",
+    "Reply",
+    "cache_folder",
+    "find_programs",
+    "version",
+]
