@@ -55,7 +55,9 @@ OnUnconsented = Annotated[
     typer.Option(envvar="MEMORY_ON_UNCONSENTED_CHANGE", help="Keep serving (Hold), or exit 1 with the message (Exit)."),
 ]
 ProbeHost = Annotated[str, typer.Option(envvar="MEMORY_PROBE_HOST", help="Address of /livez, /readyz, /metrics.")]
-ProbePort = Annotated[int, typer.Option(envvar="MEMORY_PROBE_PORT", help="Port of /livez, /readyz, /metrics.")]
+ProbePort = Annotated[
+    int, typer.Option(envvar="MEMORY_PROBE_PORT", min=1, max=65535, help="Port of /livez, /readyz, /metrics.")
+]
 CredentialEnvVars = Annotated[
     str,
     typer.Option(
@@ -142,7 +144,7 @@ def api(
     kubeconfig: Kubeconfig = None,
     namespaces: Namespaces = "",
     host: Annotated[str, typer.Option(envvar="MEMORY_HOST", help="Address to listen on.")] = AnyAddress,
-    port: Annotated[int, typer.Option(envvar="MEMORY_PORT", help="Port to listen on.")] = 8080,
+    port: Annotated[int, typer.Option(envvar="MEMORY_PORT", min=1, max=65535, help="Port to listen on.")] = 8080,
     auth_mode: Annotated[AuthMode, typer.Option(envvar="MEMORY_AUTH_MODE", help="Who may call.")] = "kubernetes",
     tokens_file: Annotated[
         Path | None, typer.Option(envvar="MEMORY_TOKENS_FILE", help="Tokens of auth mode tokens.")
@@ -173,7 +175,7 @@ def api(
 
 @app.command()
 def dev(
-    port: Annotated[int, typer.Option(help="Port of the API, on loopback.")] = 8080,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the API, on loopback.")] = 8080,
     data: Annotated[Path, typer.Option(help="Folder that keeps everything.")] = Path(".memory"),
     providers: Annotated[
         Path | None, typer.Option(help="Folder of manifests; DATA/providers when left out.", show_default=False)

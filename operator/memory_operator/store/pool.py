@@ -47,15 +47,18 @@ async def told_plainly() -> AsyncIterator[None]:
         yield
     except _BUSY as error:
         raise LockBusy(f"another session holds a lock that is needed ({type(error).__name__})") from error
+    except asyncpg.ClientConfigurationError as error:
+        raise ConfigurationError(
+            "the database URL cannot be used", hint="it has the form postgresql://user:password@host:5432/database"
+        ) from error
     except _UNREACHABLE as error:
         raise StoreUnavailable(
             f"the database cannot be used at the moment ({type(error).__name__})",
             hint="look at the database server; this goes on by itself when it is back",
         ) from error
-    except asyncpg.InvalidPasswordError as error:
-        raise StoreUnavailable(
-            "the database refuses the password", hint="check the password in the database URL"
-        ) from error
+    except (asyncpg.InvalidAuthorizationSpecificationError, asyncpg.InvalidCatalogNameError) as error:
+        what = "has no such database" if isinstance(error, asyncpg.InvalidCatalogNameError) else "refuses the login"
+        raise StoreUnavailable(f"the database server {what}", hint="check the database URL") from error
 
 
 class Store:
