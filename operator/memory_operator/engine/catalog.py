@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Literal
 
@@ -18,7 +18,7 @@ from memory_operator.store.jobs import Job
 from memory_operator.store.pool import Conn, Store
 from memory_operator.store.providers import PendingChange
 from memory_operator.store.registry import Registry
-from memory_operator.store.spaces import Space
+from memory_operator.store.spaces import Figures, Space
 
 SemanticStatus = Literal["ok", "filling", "no_active_space", "embedder_unavailable", "disabled"]
 
@@ -34,17 +34,12 @@ class SpaceView:
     """One space with its figures."""
 
     space: Space
-    active: bool
-    vectors: int
-    chunks: int
-    quarantined: int
-    pending: int
-    trouble: str | None
+    figures: Figures
 
     @property
     def coverage(self) -> float:
         """Share of the live chunks that have a vector."""
-        return coverage(self.vectors, self.chunks, self.quarantined)
+        return coverage(self.figures.vectors, self.figures.chunks, self.figures.quarantined)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +66,10 @@ class Overview:
     @property
     def semantic_status(self) -> SemanticStatus:
         """What a query would say of the semantic channel now."""
-        active = next((view for view in self.views if view.active), None)
+        active = next((view for view in self.views if view.figures.active), None)
         if active is None:
             return "disabled" if self.registry.inactive_reason == "disabled" else "no_active_space"
-        if active.trouble:
+        if active.figures.trouble:
             return "embedder_unavailable"
         return "ok" if active.space.state == "ready" else "filling"
 
@@ -127,6 +122,18 @@ class Catalog:
                 await providers.pending_changes(conn),
             )
 
+    async def namespace_of(self, embedding_version: str) -> str | None:
+        """Namespace of the Provider of a space; None where there is no such space."""
+        async with self._store.connection() as conn:
+            space = await spaces.by_version(conn, embedding_version)
+        return space.ref.namespace if space else None
+
+    async def namespace_of_active(self) -> str | None:
+        """Namespace of the Provider whose space queries read; None where they read none."""
+        async with self._store.connection() as conn:
+            space = await spaces.active(conn)
+        return space.ref.namespace if space else None
+
     async def namespaces(self) -> set[str]:
         """Namespaces of all Providers that are known, and of those that a space was made for."""
         async with self._store.connection() as conn:
@@ -165,7 +172,7 @@ class Catalog:
             if row is not None and row.beside_space_id == view.space.id:
                 await switch.switch(conn, row, view.space, by)
             await switch.activate(conn, view.space, by)
-            return await _wanted(conn, view.space.embedding_version, None)
+            return replace(view, figures=replace(view.figures, active=True))
 
     async def deactivate(self, by: Actor) -> None:
         """Let queries answer from full-text alone; every vector stays."""
@@ -200,7 +207,16 @@ class Catalog:
         async with self._store.connection() as conn:
             candidates = [space for space in await spaces.prunable(conn) if space.ref.namespace in namespaces]
             counted = await registry.counted(conn)
-            found = [await _measured(conn, space, counted) for space in candidates]
+            found = [
+                Pruned(
+                    space.embedding_version,
+                    str(space.ref),
+                    space.state,
+                    counted.get(space.id, 0),
+                    await vectors.size(conn, space.id),
+                )
+                for space in candidates
+            ]
         if dry_run:
             return found
         gone = []
@@ -231,24 +247,7 @@ class Catalog:
 
 
 async def _views(conn: Conn) -> list[SpaceView]:
-    found = await spaces.all_spaces(conn)
-    now = await registry.read(conn)
-    counted = await registry.counted(conn)
-    quarantined = await spaces.quarantined(conn)
-    pending = await spaces.pending(conn, [space.id for space in found])
-    troubles = await jobs.troubles(conn)
-    return [
-        SpaceView(
-            space,
-            space.id == now.active_space_id,
-            counted.get(space.id, 0),
-            counted.get(registry.CHUNKS, 0),
-            quarantined.get(space.id, 0),
-            pending.get(space.id, 0),
-            troubles[space.id][1] if space.id in troubles else None,
-        )
-        for space in found
-    ]
+    return [SpaceView(space, figures) for space, figures in await spaces.all_with_figures(conn)]
 
 
 async def _wanted(conn: Conn, embedding_version: str | None, provider: str | None) -> SpaceView:
@@ -270,7 +269,7 @@ async def _wanted(conn: Conn, embedding_version: str | None, provider: str | Non
 
 def _of_provider(applied: SpaceView | None, beside: SpaceView | None) -> SpaceView | None:
     """The newer of a Provider's two spaces once it can answer, or when the other answers already."""
-    if beside and (applied is None or applied.active or beside.coverage >= ENOUGH_COVERAGE):
+    if beside and (applied is None or applied.figures.active or beside.coverage >= ENOUGH_COVERAGE):
         return beside
     return applied
 
@@ -293,16 +292,16 @@ def _refuse_unfed(space: Space) -> None:
 
 def _not_covered(view: SpaceView) -> Conflict:
     return Conflict(
-        f"only {view.vectors} of {view.chunks} chunks have a vector in {view.space.embedding_version}"
+        f"only {view.figures.vectors} of {view.figures.chunks} chunks have a vector in {view.space.embedding_version}"
         f" (coverage {view.coverage:.4f}, needed {ENOUGH_COVERAGE})",
         code="coverage_below_threshold",
         hint='wait until the fill is done, or give "force": true',
         extra={
             "coverage": view.coverage,
             "threshold": ENOUGH_COVERAGE,
-            "vectors": view.vectors,
-            "chunks": view.chunks,
-            "quarantined": view.quarantined,
+            "vectors": view.figures.vectors,
+            "chunks": view.figures.chunks,
+            "quarantined": view.figures.quarantined,
         },
     )
 
@@ -323,13 +322,3 @@ async def _catch_up(conn: Conn, view: SpaceView) -> None:
     if view.space.state in ("filling", "ready") and view.coverage < 1:
         await spaces.set_state(conn, view.space.id, "filling")
         await jobs.start(conn, view.space.id)
-
-
-async def _measured(conn: Conn, space: Space, counted: Mapping[int, int]) -> Pruned:
-    return Pruned(
-        space.embedding_version,
-        str(space.ref),
-        space.state,
-        counted.get(space.id, 0),
-        await vectors.size(conn, space.id),
-    )

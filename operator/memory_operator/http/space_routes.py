@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request, Response
@@ -50,11 +51,13 @@ async def activate(
     request: Request, identity: Known, body: Annotated[ActivateBody, Depends(read(ActivateBody))]
 ) -> Response:
     """Let queries read another space; refused with the figures while it covers less than 0.99, unless forced."""
-    namespace = await _namespace(request, body.embedding_version, body.provider)
+    catalog = services_of(request).catalog
+    if body.provider is not None:
+        namespace: str | None = body.provider.partition("/")[0]
+    else:
+        namespace = await catalog.namespace_of(body.embedding_version or "")
     await demand(request, identity, ACTIVATE, namespace)
-    view = await services_of(request).catalog.activate(
-        body.embedding_version, body.provider, body.force, actor(request, identity)
-    )
+    view = await catalog.activate(body.embedding_version, body.provider, body.force, actor(request, identity))
     return reply(ActivatedAnswer(embedding_version=view.space.embedding_version, space=space_answer(view)))
 
 
@@ -65,10 +68,9 @@ async def deactivate(
     request: Request, identity: Known, body: Annotated[NoBody, Depends(read(NoBody, may_be_empty=True))]
 ) -> Response:
     """Let queries answer from full-text alone; every vector stays."""
-    views = await services_of(request).catalog.spaces()
-    active = next((view.space.ref.namespace for view in views if view.active), None)
-    await demand(request, identity, ACTIVATE, active)
-    await services_of(request).catalog.deactivate(actor(request, identity))
+    catalog = services_of(request).catalog
+    await demand(request, identity, ACTIVATE, await catalog.namespace_of_active())
+    await catalog.deactivate(actor(request, identity))
     return reply(DeactivatedAnswer())
 
 
@@ -81,10 +83,9 @@ async def create_enabled(
     request: Request, identity: Known, body: Annotated[CreateEnabledBody, Depends(read(CreateEnabledBody))]
 ) -> Response:
     """Let new memories be embedded for a space, or not, until its Provider says otherwise."""
-    await demand(request, identity, ACTIVATE, await _namespace(request, body.embedding_version, None))
-    view = await services_of(request).catalog.set_create_enabled(
-        body.embedding_version, body.enabled, actor(request, identity)
-    )
+    catalog = services_of(request).catalog
+    await demand(request, identity, ACTIVATE, await catalog.namespace_of(body.embedding_version))
+    view = await catalog.set_create_enabled(body.embedding_version, body.enabled, actor(request, identity))
     return reply(
         CreateEnabledAnswer(
             status="enabled" if view.space.create_enabled else "disabled",
@@ -127,33 +128,18 @@ def space_answer(view: SpaceView) -> SpaceAnswer:
             "column_type": space.column_type,
             "distance": space.distance,
             "state": space.state,
-            "active": view.active,
-            "vectors": view.vectors,
-            "chunks": view.chunks,
+            **asdict(view.figures),
             "coverage": view.coverage,
-            "quarantined": view.quarantined,
-            "pending": view.pending,
             "create_enabled": space.create_enabled,
-            "trouble": view.trouble,
             "created_at": space.created_at,
         }
     )
 
 
-async def _namespace(request: Request, embedding_version: str | None, provider: str | None) -> str | None:
-    """Namespace of the Provider that a request names, or that a space belongs to; None where there is no such space."""
-    if provider is not None:
-        return provider.partition("/")[0]
-    for view in await services_of(request).catalog.spaces():
-        if view.space.embedding_version == embedding_version:
-            return view.space.ref.namespace
-    return None
-
-
 def _status(overview: Overview, visible: frozenset[str]) -> StatusAnswer:
     views = [view for view in overview.views if view.space.ref.namespace in visible]
     shown = {view.space.embedding_version for view in views}
-    active = next((view for view in views if view.active), None)
+    active = next((view for view in views if view.figures.active), None)
     return StatusAnswer(
         semantic_status=overview.semantic_status,
         chunks=overview.chunks,

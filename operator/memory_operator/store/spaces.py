@@ -45,6 +45,21 @@ class Owner:
     generation: int
 
 
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What is counted of a space, at one moment."""
+
+    active: bool
+    vectors: int
+    chunks: int
+    """Live chunks in the store."""
+    quarantined: int
+    pending: int
+    """Chunks that wait for a vector outside a fill."""
+    trouble: str | None
+    """Why its embedder gives no vectors at the moment."""
+
+
 _COLUMNS = (
     "s.id, s.identity, s.space_key, s.embedding_version, s.provider_namespace, s.provider_name, s.provider_uid,"
     " s.provider_generation, s.config, s.column_type, s.dimensions, s.distance, s.state, s.create_enabled,"
@@ -83,10 +98,32 @@ async def by_identity(conn: Conn, identity: str) -> Space | None:
     return _space(row) if row else None
 
 
+async def by_version(conn: Conn, embedding_version: str) -> Space | None:
+    """The space of a name."""
+    row = await conn.fetchrow(
+        f"select {_COLUMNS} from memory_embedding_spaces s where s.embedding_version = $1", embedding_version
+    )
+    return _space(row) if row else None
+
+
 async def all_spaces(conn: Conn) -> list[Space]:
     """Every space, oldest first."""
     rows = await conn.fetch(f"select {_COLUMNS} from memory_embedding_spaces s order by s.id")
     return [_space(row) for row in rows]
+
+
+async def all_with_figures(conn: Conn) -> list[tuple[Space, Figures]]:
+    """Every space with what is counted of it, oldest first, in one statement, so that the figures fit each other."""
+    counted = "coalesce((select sum(n) from memory_embedding_counters c where c.scope = {}), 0)::bigint"
+    rows = await conn.fetch(
+        f"select {_COLUMNS}, s.id is not distinct from r.active_space_id as active, s.trouble,"
+        f" {counted.format('s.id')} as vectors, {counted.format(registry.CHUNKS)} as chunks,"
+        " (select count(*) from memory_embedding_quarantine q where q.space_id = s.id) as quarantined,"
+        " (select count(*) from memory_embedding_pending w where w.space_id = s.id) as pending"
+        " from memory_embedding_spaces s cross join memory_registry r order by s.id"
+    )
+    names = Figures.__dataclass_fields__
+    return [(_space(row), Figures(**{name: row[name] for name in names})) for row in rows]
 
 
 async def active(conn: Conn) -> Space | None:
