@@ -123,7 +123,8 @@ def test_each_rule_refuses_with_a_message_that_says_what_is_wrong(
 TAKEN: list[dict[str, Any]] = [
     {"type": "local", "role": "embedding"},
     {"type": "mock", "role": "embedding", "embedding": {"dimensions": 4096}},
-    {"type": "claude", "model": "m", "role": "llm", "defaults": {"temperature": "0.7", "maxTokens": 5}},
+    {"type": "claude", "model": "m", "role": "llm", "defaults": {"temperature": ".7", "maxTokens": 5}},
+    {"type": "gemini", "model": "m", "role": "llm", "baseURL": "https://gateway.svc/v1?api-version=1"},
     {"type": "elevenlabs", "model": "m", "role": "tts", "tts": {"voice": {"id": [1, {"any": "thing"}]}}},
     {"type": "openai", "model": "m", "role": "stt", "stt": {"language": "en"}, "capabilities": ["a", "b"]},
     {

@@ -61,6 +61,7 @@ def provider_crd() -> dict[str, Any]:
                 "plural": PLURAL,
                 "singular": KIND.lower(),
                 "shortNames": ["prov"],
+                "categories": ["omnia"],
             },
             "scope": "Namespaced",
             "versions": [

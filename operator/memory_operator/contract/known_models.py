@@ -25,6 +25,7 @@ _DIMENSIONS = {
     "embed-v4.0": 1536,
 }
 _LOCAL_DIMENSION = 256
+_LOCAL_MODEL = "wordllama"
 _SHORTER: dict[str, Collection[int]] = {
     "text-embedding-3-small": range(1, 1537),
     "text-embedding-3-large": range(1, 3073),
@@ -44,6 +45,8 @@ _BASE_URLS = {
 }
 _SECRET_KEYS = {
     "openai": ("OPENAI_API_KEY", "OPENAI_TOKEN"),
+    "openai_compatible": ("OPENAI_API_KEY", "OPENAI_TOKEN"),
+    "cohere": ("COHERE_API_KEY", "CO_API_KEY"),
     "gemini": ("GEMINI_API_KEY", "GOOGLE_API_KEY"),
     "voyageai": ("VOYAGE_API_KEY",),
 }
@@ -56,6 +59,8 @@ def known_dimension(provider_type: str, model: str) -> int | None:
     """Length of a model's vectors; None where only a call can tell. Ollama's `:tag` does not matter."""
     if provider_type == "local":
         return _LOCAL_DIMENSION
+    if provider_type == "mock":
+        return None  # it takes any model's name, and its vectors have one length for all of them
     return _DIMENSIONS.get(_bare(provider_type, model))
 
 
@@ -71,6 +76,11 @@ def can_make(provider_type: str, model: str, dimensions: int) -> bool | None:
 
 def _bare(provider_type: str, model: str) -> str:
     return model.partition(":")[0] if provider_type == "ollama" else model
+
+
+def default_model(provider_type: str) -> str:
+    """The model of a type when the Provider names none; "" where there is none."""
+    return _LOCAL_MODEL if provider_type == "local" else ""
 
 
 def default_base_url(provider_type: str) -> str | None:

@@ -102,15 +102,18 @@ def _port_is_one(text: str) -> bool:
         return False
 
 
-_BASE_URL_RULES: list[JsonValue] = [
-    _rule(f"!self.matches({_cel_text(USERINFO_PATTERN)})", _BASE_URL_USERINFO),
-    _rule("!self.contains('?') && !self.contains('#')", _BASE_URL_QUERY),
-    _rule(
-        f"self.matches({_cel_text(USERINFO_PATTERN)}) || self.contains('?') || self.contains('#')"
-        f" || self.matches({_cel_text(BASE_URL_PATTERN)})",
-        _BASE_URL_FORM,
-    ),
-]
+def _base_url_rules(url: str, unless: str = "", **more: str) -> list[JsonValue]:
+    """The checks of a base URL in CEL. `url` is the expression for it, `unless` what excuses it."""
+    userinfo, form = (_cel_text(pattern) for pattern in (USERINFO_PATTERN, BASE_URL_PATTERN))
+    query = f"{url}.contains('?') || {url}.contains('#')"
+    return [
+        _rule(f"{unless}!{url}.matches({userinfo})", _BASE_URL_USERINFO, **more),
+        _rule(f"{unless}!({query})", _BASE_URL_QUERY, **more),
+        # What the two above refuse passes here: one mistake, one message.
+        _rule(f"{unless}{url}.matches({userinfo}) || {query} || {url}.matches({form})", _BASE_URL_FORM, **more),
+    ]
+
+
 _DURATION_RULES: list[JsonValue] = [
     _rule("duration(self) > duration('0s')", "a duration must be longer than nothing, such as 30s or 1m30s")
 ]
@@ -122,9 +125,13 @@ Duration = Annotated[
 ]
 DecimalText = Annotated[str, Field(pattern=DECIMAL_PATTERN, max_length=32), AfterValidator(_decimal)]
 BaseUrl = Annotated[
-    str, Field(max_length=2048, json_schema_extra={_CEL_VALIDATIONS: _BASE_URL_RULES}), AfterValidator(_base_url)
+    str,
+    Field(max_length=2048, json_schema_extra={_CEL_VALIDATIONS: _base_url_rules("self")}),
+    AfterValidator(_base_url),
 ]
 Name = Annotated[str, Field(min_length=1, max_length=253)]
+Text = Annotated[str, Field(max_length=64)]
+"""Text that other controllers make something of: kept as it is."""
 HeaderValue = Annotated[str, Field(max_length=4096)]
 
 
@@ -240,15 +247,13 @@ class Auth(SpecModel):
 class Defaults(SpecModel):
     """Defaults of calls."""
 
-    temperature: DecimalText | None = Field(default=None, description="Of language models.")
-    top_p: DecimalText | None = Field(default=None, description="Of language models.")
+    temperature: Text | None = Field(default=None, description="Of language models.")
+    top_p: Text | None = Field(default=None, description="Of language models.")
     max_tokens: int | None = Field(default=None, description="Of language models.")
     context_window: int | None = Field(default=None, description="Of language models.")
-    truncation_strategy: Annotated[str, Field(max_length=64)] | None = Field(
-        default=None, description="Of language models."
-    )
+    truncation_strategy: Text | None = Field(default=None, description="Of language models.")
     request_timeout: Duration | None = Field(default=None, description="Limit of one call, such as 30s.")
-    stream_idle_timeout: Duration | None = Field(default=None, description="Of language models.")
+    stream_idle_timeout: Text | None = Field(default=None, description="Of language models.")
 
 
 class Pricing(SpecModel):
@@ -276,6 +281,7 @@ class Open(SpecModel):
     model_config = ConfigDict(extra="allow")
 
 
+_EMBEDS = "has(self.role) && self.role == 'embedding'"
 _FITS_TOGETHER: list[JsonValue] = [
     _rule(
         "self.type in ['mock', 'local'] || has(self.model)",
@@ -284,7 +290,7 @@ _FITS_TOGETHER: list[JsonValue] = [
         reason="FieldValueRequired",
     ),
     _rule(
-        "!has(self.embedding) || (has(self.role) && self.role == 'embedding')",
+        f"!has(self.embedding) || ({_EMBEDS})",
         "embedding may only be given with role embedding",
         fieldPath=".embedding",
         reason="FieldValueForbidden",
@@ -295,6 +301,10 @@ _FITS_TOGETHER: list[JsonValue] = [
         "baseURL is required for type openai_compatible",
         fieldPath=".baseURL",
         reason="FieldValueRequired",
+    ),
+    # A rule of the whole spec, since the base URLs of other roles are not ours to judge.
+    *_base_url_rules(
+        "self.baseURL", f"!has(self.baseURL) || !({_EMBEDS}) || ", fieldPath=".baseURL", reason="FieldValueInvalid"
     ),
 ]
 
@@ -307,9 +317,11 @@ class ProviderSpec(SpecModel):
     type: ProviderType = Field(description="Whose API it is.")
     role: Role = Field(default="llm", description="What it is for; embedding is what memory-operator looks after.")
     model: Annotated[str, Field(min_length=1, max_length=256)] | None = Field(
-        default=None, description="Name of the model at the vendor."
+        default=None, description="Name of the model at the vendor; wordllama when left out with type local."
     )
-    base_url: BaseUrl | None = Field(default=None, alias="baseURL", description="Where the API is.")
+    base_url: Annotated[str, Field(max_length=2048), AfterValidator(_base_url)] | None = Field(
+        default=None, alias="baseURL", description="Where the API is, without user, password, query and fragment."
+    )
     headers: Annotated[dict[str, HeaderValue], Field(max_length=64)] | None = Field(
         default=None, description="Headers sent with every call."
     )
@@ -319,7 +331,7 @@ class ProviderSpec(SpecModel):
     auth: Auth | None = Field(default=None, description="How to authenticate to the platform.")
     defaults: Defaults | None = Field(default=None, description="Defaults of calls.")
     pricing: Pricing | None = Field(default=None, description="What tokens cost.")
-    capabilities: Annotated[list[Annotated[str, Field(max_length=64)]], Field(max_length=64)] | None = Field(
+    capabilities: Annotated[list[Text], Field(max_length=64)] | None = Field(
         default=None, description="What a language model can do."
     )
     tts: Open | None = Field(default=None, description="Text to speech.")

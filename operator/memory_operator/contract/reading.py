@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
-from memory_operator.contract.known_models import default_base_url, known_dimension
+from memory_operator.contract.known_models import default_base_url, default_model, known_dimension
 from memory_operator.contract.resource import STATUS_ANNOTATION, with_annotations
 from memory_operator.contract.status import Phase
 
@@ -71,7 +71,7 @@ def read_spec(manifest: Mapping[str, Any]) -> Reading:
     return Reading(
         role=_text(spec.get("role")),
         type=_text(spec.get("type")),
-        model=_text(spec.get("model")),
+        model=_text(spec.get("model")) or default_model(_text(spec.get("type"))),
         base_url=_text(spec.get("baseURL")).rstrip("/") or None,
         platform=json.dumps(platform, sort_keys=True, default=str) if platform else None,
         platform_type=_text(platform.get("type")),

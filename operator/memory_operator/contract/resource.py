@@ -4,14 +4,23 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast, get_args
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
-from memory_operator.contract.provider import EmbeddingSpec, ProviderSpec
+from memory_operator.contract.provider import (
+    DECIMAL_PATTERN,
+    DURATION_PATTERN,
+    EmbeddingSpec,
+    ProviderSpec,
+    ProviderType,
+    Role,
+)
 
 ANNOTATION_PREFIX = "memory-operator/"
 STATUS_ANNOTATION = f"{ANNOTATION_PREFIX}embedding-status"
@@ -61,23 +70,28 @@ def parse_provider(manifest: Mapping[str, Any]) -> ProviderObject:
 
 
 def parse_spec(spec: Any, annotations: Mapping[str, str]) -> tuple[ProviderSpec | None, tuple[str, ...]]:
-    """The spec, or why it cannot be read."""
+    """The spec, or why it cannot be read. Of another role only type and role are kept where the rest cannot be read:
+    what is right there is for its own controller to say.
+    """
     if not isinstance(spec, Mapping):
         return None, ("spec: is missing",)
     merged, problems = with_annotations(dict(spec), annotations)
-    if problems:
-        return None, problems
     try:
-        return ProviderSpec.model_validate(merged), ()
+        if not problems:
+            return ProviderSpec.model_validate(merged, by_alias=True, by_name=False), ()
     except ValidationError as error:
-        return None, tuple(_problem(detail) for detail in error.errors())
+        problems = tuple(_problem(detail) for detail in error.errors())
+    role, provider_type = spec.get("role") or "llm", spec.get("type")
+    if role in _OTHER_ROLES and isinstance(provider_type, str) and not spec.get("embedding"):
+        return ProviderSpec.model_construct(role=cast(Role, role), type=cast(ProviderType, provider_type)), ()
+    return None, problems
 
 
 def with_annotations(spec: dict[str, Any], annotations: Mapping[str, str]) -> tuple[dict[str, Any], tuple[str, ...]]:
     """The spec with `memory-operator/<field>` annotations in place of what its embedding leaves out, and what is wrong
     with those annotations.
     """
-    known = {info.alias or name for name, info in EmbeddingSpec.model_fields.items()}
+    known = _names(EmbeddingSpec)
     ours = {
         key.removeprefix(ANNOTATION_PREFIX): value
         for key, value in annotations.items()
@@ -95,6 +109,7 @@ def with_annotations(spec: dict[str, Any], annotations: Mapping[str, str]) -> tu
     return spec, tuple(problems)
 
 
+_OTHER_ROLES = tuple(role for role in get_args(Role) if role != "embedding")
 _TEXT_FIELDS = {"distance", "columnType", "dimensionChange", "activation", "queryPrefix", "documentPrefix"}
 
 
@@ -107,16 +122,54 @@ def _value(name: str, text: str) -> Any:
         return text
 
 
-def _problem(detail: Any) -> str:
+def _problem(detail: ErrorDetails) -> str:
     path = ".".join(["spec", *(str(part) for part in detail["loc"])])
-    if detail["type"] == "extra_forbidden":
-        return f"{path}: unknown field{_guess(str(detail['loc'][-1]), _siblings(detail['loc']))}"
-    return f"{path}: {str(detail['msg']).removeprefix('Value error, ')}"
+    given, context = detail["input"], detail.get("ctx", {})
+    match detail["type"]:
+        case "extra_forbidden":
+            return f"{path}: unknown field{_guess(str(detail['loc'][-1]), _siblings(detail['loc']))}"
+        case "missing":
+            return f"{path}: is required"
+        case "literal_error":
+            words = set(re.findall(r"'([^']*)'", context["expected"]))
+            return f"{path}: is none of {', '.join(sorted(words))}{_guess(str(given)[:64], words)}"
+        case "string_type" if isinstance(given, int | float):
+            return f"{path}: is no text; put it in quotes"
+        case "string_pattern_mismatch":
+            return f"{path}: {_FORMS.get(context['pattern'], 'is not in the form that is needed')}"
+        case "dict_type" | "model_type":
+            return f"{path}: has to be a map"
+        case _:
+            text = detail["msg"].removeprefix("Value error, ")
+            if not detail["loc"] and text.partition(" ")[0] in _names(ProviderSpec):  # a rule of the whole spec
+                path += "." + text.partition(" ")[0]
+            return f"{path}: {text}"
 
 
-def _siblings(location: tuple[Any, ...]) -> set[str]:
-    model: Any = ProviderSpec if len(location) == 1 else EmbeddingSpec if location[0] == "embedding" else None
-    return {info.alias or name for name, info in model.model_fields.items()} if model else set()
+_FORMS = {
+    DECIMAL_PATTERN: "is no decimal number such as 0.00002",
+    DURATION_PATTERN: "is not a duration such as 30s or 1m30s",
+}
+
+
+def _siblings(location: tuple[int | str, ...]) -> set[str]:
+    """Names that the last part of a location could have had."""
+    model: type[BaseModel] = ProviderSpec
+    for part in location[:-1]:
+        inner = [info.annotation for name, info in model.model_fields.items() if (info.alias or name) == part]
+        models = [each for kind in inner for each in (kind, *get_args(kind)) if _is_model(each)]
+        if not models:
+            return set()
+        model = models[0]
+    return _names(model)
+
+
+def _names(model: type[BaseModel]) -> set[str]:
+    return {info.alias or name for name, info in model.model_fields.items()}
+
+
+def _is_model(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, BaseModel)
 
 
 def _guess(name: str, known: set[str]) -> str:

@@ -74,11 +74,12 @@ def warnings_for(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> list[
     """
     after = read_spec(new)
     before = read_spec(old) if old is not None else None
-    if before == after:
-        return []
     if after.role != "embedding":
         return _leaving(before)
-    found = [*_problems(new), *_unsupported(after), *_above_limit(after), *_contradiction(after)]
+    problems = _problems(new)
+    if before == after and (old is None or problems == _problems(old)):
+        return []
+    found = [*problems, *_unsupported(after), *_above_limit(after), *_contradiction(after)]
     found += [*_no_credential(after), *_loopback(after)]
     if old is not None and before is not None and before.role == "embedding":
         edit = Edit(before, after, read_figures(old))

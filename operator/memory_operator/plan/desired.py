@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from memory_operator.contract.known_models import column_limit, default_base_url, known_dimension
+from memory_operator.contract.known_models import column_limit, default_base_url, default_model, known_dimension
 from memory_operator.contract.provider import Credential, EmbeddingSpec, ProviderSpec, duration_seconds
 from memory_operator.errors import InvalidInput
 from memory_operator.plan.space import (
@@ -28,7 +28,7 @@ def call_config(namespace: str, spec: ProviderSpec) -> CallConfig:
         type=str(spec.type),
         base_url=base_url.rstrip("/") if base_url else None,
         platform=_platform(spec),
-        model=spec.model or "",
+        model=spec.model or default_model(spec.type),
         requested_dimensions=embedding.dimensions,
         document_prefix=embedding.document_prefix or "",
         query_prefix=embedding.query_prefix or "",

@@ -100,6 +100,7 @@ def test_names_are_those_that_people_type() -> None:
     names = provider_crd()["spec"]["names"]
     assert names["shortNames"] == ["prov"]
     assert names["singular"] == "provider"
+    assert names["categories"] == ["omnia"]
     assert provider_crd()["spec"]["scope"] == "Namespaced"
 
 

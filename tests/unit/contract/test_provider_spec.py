@@ -37,10 +37,24 @@ def test_the_first_manifest_of_the_documentation_is_read() -> None:
     [
         ({"modle": "x"}, "spec.modle: unknown field; did you mean model?"),
         ({"embedding": {"dimension": 1}}, "spec.embedding.dimension: unknown field; did you mean dimensions?"),
-        ({"model": None}, "model is required unless type is mock or local"),
-        ({"role": "llm"}, "embedding may only be given with role embedding"),
-        ({"platform": {"type": "azure"}}, "platform and auth are given together or not at all"),
-        ({"type": "openai_compatible"}, "baseURL is required for type openai_compatible"),
+        ({"embedding": {"limits": {"requestPerMinute": 1}}}, "unknown field; did you mean requestsPerMinute?"),
+        (
+            {"credential": {"secretRef": {"nme": "x"}}},
+            "spec.credential.secretRef.nme: unknown field; did you mean name?",
+        ),
+        ({"base_url": "http://x"}, "spec.base_url: unknown field"),
+        ({"embedding": {"create_enabled": True}}, "create_enabled: unknown field; did you mean createEnabled?"),
+        ({"role": "embeding"}, "spec.role: is none of embedding, "),
+        ({"type": "olama"}, "; did you mean ollama?"),
+        ({"type": None}, "spec.type: is none of"),
+        ({"headers": ["x"]}, "spec.headers: has to be a map"),
+        ({"pricing": {"inputCostPer1K": 0.01}}, "spec.pricing.inputCostPer1K: is no text; put it in quotes"),
+        ({"pricing": {"inputCostPer1K": "1e-3"}}, "spec.pricing.inputCostPer1K: is no decimal number such as"),
+        ({"defaults": {"requestTimeout": "90"}}, "spec.defaults.requestTimeout: is not a duration such as"),
+        ({"model": None}, "spec.model: model is required unless type is mock or local"),
+        ({"role": "llm"}, "spec.embedding: embedding may only be given with role embedding"),
+        ({"platform": {"type": "azure"}}, "spec.platform: platform and auth are given together or not at all"),
+        ({"type": "openai_compatible"}, "spec.baseURL: baseURL is required for type openai_compatible"),
         ({"credential": {"envVar": "A", "filePath": "/b"}}, "at most one of secretRef, envVar and filePath"),
         ({"embedding": {"dimensions": 4097}}, "spec.embedding.dimensions: "),
         ({"embedding": {"dimensions": "768"}}, "spec.embedding.dimensions: "),
@@ -54,6 +68,26 @@ def test_what_does_not_fit_is_a_problem_that_names_the_field(change: dict[str, A
 @pytest.mark.parametrize("spec", [None, [], "text", {"type": {}}, {"role": 5}, {}])
 def test_garbage_is_a_problem_and_raises_nothing(spec: Any) -> None:
     assert problem(spec)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"type": "claude", "model": "m", "baseURL": "https://gateway/v1?api-version=1"},
+        {"type": "openai", "model": "m", "role": "tts", "unheard": 1},
+        {"type": "tomorrow", "model": "m", "role": "llm"},
+        {"type": "claude"},
+    ],
+)
+def test_what_is_not_ours_to_judge_is_read_as_far_as_its_role_and_is_no_problem(spec: dict[str, Any]) -> None:
+    found = provider(spec, {"memory-operator/unheard": "x"})
+    assert found.problems == ()
+    assert found.spec is not None
+    assert (found.spec.role, found.spec.type) == (spec.get("role", "llm"), spec["type"])
+
+
+def test_what_a_manifest_leaves_null_is_left_out() -> None:
+    assert provider({**SEED, "baseURL": None, "credential": None}).spec == provider(SEED).spec
 
 
 @pytest.mark.parametrize(

@@ -282,6 +282,19 @@ def test_an_edit_that_is_not_ours_says_nothing_again() -> None:
     assert warnings_for(old, new) == []
 
 
+def test_an_annotation_with_a_typo_is_named_when_it_is_added_to_an_object_that_was_right() -> None:
+    old = manifest(embedding={"dimensions": 1536})
+    new = manifest(annotations={"memory-operator/dimensionChang": "Shadow"}, embedding={"dimensions": 1536})
+    assert len(warnings_for(old, new)) == 1
+    assert warnings_for(new, new) == []
+    assert warnings_for(new, old) == []
+
+
+def test_naming_the_model_that_a_local_provider_has_anyway_changes_nothing() -> None:
+    local = {"role": "embedding", "type": "local"}
+    assert warnings_for(manifest(local), manifest(local, model="wordllama")) == []
+
+
 def test_an_annotation_with_a_typo_is_named() -> None:
     new = manifest(annotations={"memory-operator/dimensionChang": "Shadow"}, embedding={"dimensions": 1536})
     assert warnings_for(None, new) == [
