@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from memory_operator.embedders.checks import check
 from memory_operator.embedders.types import Embedder, EmbedderType, Embeddings, Parts, with_prefix
 from memory_operator.embedders.wire import answer_within
-from memory_operator.errors import ConfigurationError, RequestRejected
+from memory_operator.errors import BadReply, ConfigurationError, RequestRejected
 from memory_operator.plan.space import Mode
 
 MODEL = "wordllama"
@@ -37,9 +37,10 @@ class LocalEmbedder:
             )
         length = config.requested_dimensions or DIMENSIONS[0]
         if length not in DIMENSIONS:
-            raise ConfigurationError(
+            raise BadReply(
                 f"The model {MODEL} makes vectors of 256, 128 or 64 dimensions, not of {length}",
                 hint="Set spec.embedding.dimensions to one of them.",
+                actual_dimensions=DIMENSIONS[0],
             )
         self._config = config
         self._length = length

@@ -12,7 +12,7 @@ import asyncpg
 
 from memory_operator.errors import ConfigurationError, LockBusy
 from memory_operator.logs import get_logger
-from memory_operator.store.pool import ACQUIRE_SECONDS, Conn, told_plainly, vector_schema
+from memory_operator.store.pool import ACQUIRE_SECONDS, Conn, check_url, told_plainly, vector_schema
 
 log = get_logger(__name__)
 
@@ -62,6 +62,7 @@ async def migrate(dsn: str) -> list[str]:
 
     Raises StoreUnavailable, ConfigurationError (too old a server, missing permission, too new a schema).
     """
+    check_url(dsn)
     async with told_plainly():
         conn = await asyncpg.connect(
             dsn, timeout=ACQUIRE_SECONDS, server_settings={"application_name": "memory-migrate"}

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Any, TypeAlias
+from urllib.parse import urlsplit
 
 import asyncpg
 from pgvector.asyncpg import register_vector
@@ -19,6 +20,7 @@ Conn: TypeAlias = Any
 
 ACQUIRE_SECONDS = 10.0
 STATEMENT_SECONDS = 60.0
+_URL_FORM = "it has the form postgresql://user:password@host:5432/database"
 LOCK_TIMEOUT_MS = 5_000
 _CUSTOM_PLANS = "set plan_cache_mode = force_custom_plan"
 """A generic plan of a filtered vector search finds nothing in small projects. Not a parameter of the connection's
@@ -48,9 +50,7 @@ async def told_plainly() -> AsyncIterator[None]:
     except _BUSY as error:
         raise LockBusy(f"another session holds a lock that is needed ({type(error).__name__})") from error
     except asyncpg.ClientConfigurationError as error:
-        raise ConfigurationError(
-            "the database URL cannot be used", hint="it has the form postgresql://user:password@host:5432/database"
-        ) from error
+        raise ConfigurationError("the database URL cannot be used", hint=_URL_FORM) from error
     except _UNREACHABLE as error:
         raise StoreUnavailable(
             f"the database cannot be used at the moment ({type(error).__name__})",
@@ -111,6 +111,7 @@ class Store:
 async def open_store(dsn: str, *, application: str, max_size: int = 8) -> Store:
     """Open a pool on a migrated database. Raises StoreUnavailable, ConfigurationError (transaction pooling)."""
     async with told_plainly():
+        check_url(dsn)
         async with _single(dsn, application) as conn, _single(dsn, application) as other:
             await refuse_transaction_pooling(conn, other)
             schema = await vector_schema(conn)
@@ -136,6 +137,16 @@ async def open_store(dsn: str, *, application: str, max_size: int = 8) -> Store:
             server_settings={"application_name": application},
         )
     return Store(pool, dsn)
+
+
+def check_url(dsn: str) -> None:
+    """Raise ConfigurationError for a database URL that cannot be read, without showing it: it holds a password."""
+    try:
+        readable = urlsplit(dsn).scheme in ("postgresql", "postgres") and urlsplit(dsn).port != 0
+    except ValueError:
+        readable = False
+    if not readable:
+        raise ConfigurationError("the database URL cannot be read", hint=_URL_FORM)
 
 
 async def _reset(conn: Conn) -> None:
