@@ -77,7 +77,7 @@ async def test_the_local_model_refuses_a_text_that_has_no_vector(local, text):
 async def test_the_local_type_has_one_model_and_three_lengths(local):
     with pytest.raises(ConfigurationError, match="wordllama"):
         local(model="bge-m3")
-    with pytest.raises(ConfigurationError, match="256, 128 or 64 dimensions, not of 512"):
+    with pytest.raises(BadReply, match="256, 128 or 64 dimensions, not of 512"):
         local(requested_dimensions=512)
     with pytest.raises(BadReply) as refused:
         await embed(local(), CATS, 128)
