@@ -67,45 +67,43 @@ def until(holds: Callable[[], bool], what: str) -> None:
 
 
 def test_a_token_of_a_service_account_is_reviewed_as_that_service_account(
-    control_plane: ControlPlane, bare_namespace: str
+    control_plane: ControlPlane, namespace: str
 ) -> None:
-    control_plane.kubectl("create", "serviceaccount", "agent", "-n", bare_namespace)
-    token = control_plane.service_account_token(bare_namespace, "agent")
+    control_plane.kubectl("create", "serviceaccount", "agent", "-n", namespace)
+    token = control_plane.service_account_token(namespace, "agent")
     review = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "spec": {"token": token}}
     status = control_plane.request("POST", "/apis/authentication.k8s.io/v1/tokenreviews", review).body["status"]
     assert status["authenticated"] is True
-    assert status["user"]["username"] == f"system:serviceaccount:{bare_namespace}:agent"
-    kubeconfig = control_plane.service_account_kubeconfig(bare_namespace, "agent")
+    assert status["user"]["username"] == f"system:serviceaccount:{namespace}:agent"
+    kubeconfig = control_plane.service_account_kubeconfig(namespace, "agent")
     denied = control_plane.kubectl("get", "secrets", check=False, kubeconfig=kubeconfig)
     assert "Forbidden" in denied.stderr
-    assert f'in the namespace "{bare_namespace}"' in denied.stderr
+    assert f'in the namespace "{namespace}"' in denied.stderr
     assert kubeconfig.stat().st_mode & 0o077 == 0
 
 
-def test_a_crd_with_a_rule_is_enforced(control_plane: ControlPlane, bare_namespace: str) -> None:
+def test_a_crd_with_a_rule_is_enforced(control_plane: ControlPlane, namespace: str) -> None:
     control_plane.install_crd(CRD)
-    control_plane.kubectl("apply", "-f", "-", input=cup(bare_namespace, full=2))
-    spilt = control_plane.kubectl("apply", "-f", "-", input=cup(bare_namespace, full=4), check=False)
+    control_plane.kubectl("apply", "-f", "-", input=cup(namespace, full=2))
+    spilt = control_plane.kubectl("apply", "-f", "-", input=cup(namespace, full=4), check=False)
     assert spilt.returncode != 0
     assert "it would spill" in spilt.stderr
 
 
-def test_a_crd_is_replaced_in_place_and_its_objects_stay(control_plane: ControlPlane, bare_namespace: str) -> None:
+def test_a_crd_is_replaced_in_place_and_its_objects_stay(control_plane: ControlPlane, namespace: str) -> None:
     control_plane.install_crd(CRD)
-    control_plane.kubectl("apply", "-f", "-", input=cup(bare_namespace, full=2))
+    control_plane.kubectl("apply", "-f", "-", input=cup(namespace, full=2))
     control_plane.install_crd(CRD.replace("full: {type: integer}", "full: {type: integer}, colour: {type: string}"))
-    control_plane.kubectl(
-        "patch", "cup", "cup", "-n", bare_namespace, "--type=merge", "-p", '{"spec": {"colour": "blue"}}'
-    )
-    stored = json.loads(control_plane.kubectl("get", "cup", "cup", "-n", bare_namespace, "-o", "json").stdout)
+    control_plane.kubectl("patch", "cup", "cup", "-n", namespace, "--type=merge", "-p", '{"spec": {"colour": "blue"}}')
+    stored = json.loads(control_plane.kubectl("get", "cup", "cup", "-n", namespace, "-o", "json").stdout)
     assert stored["spec"] == {"size": 3, "full": 2, "colour": "blue"}
     control_plane.install_crd(CRD)
 
 
-def test_the_least_rbac_holds_as_soon_as_it_is_applied(control_plane: ControlPlane, bare_namespace: str) -> None:
-    control_plane.apply_rbac(bare_namespace, everywhere=True, foreign=True)
-    path = f"/api/v1/namespaces/{bare_namespace}/secrets"
-    token = control_plane.service_account_token(bare_namespace, "memory-worker")
+def test_the_least_rbac_holds_as_soon_as_it_is_applied(control_plane: ControlPlane, namespace: str) -> None:
+    control_plane.apply_rbac(namespace, everywhere=True, foreign=True)
+    path = f"/api/v1/namespaces/{namespace}/secrets"
+    token = control_plane.service_account_token(namespace, "memory-worker")
     assert control_plane.request("GET", f"{path}/absent", token=token).status == 404
     assert control_plane.request("GET", path, token=token).status == 403
 
@@ -149,17 +147,17 @@ def test_an_object_that_does_not_go_with_its_namespace_is_named(control_plane: C
 
 @pytest.mark.usefixtures("foreign_provider_crd")
 def test_the_groups_own_crd_has_no_room_for_our_fields_and_our_phases(
-    control_plane: ControlPlane, bare_namespace: str
+    control_plane: ControlPlane, namespace: str
 ) -> None:
     embedding = {"dimensions": 768, "dimensionChange": "Shadow"}
-    manifest = provider(bare_namespace, type="ollama", role="embedding", model="nomic-embed-text", embedding=embedding)
+    manifest = provider(namespace, type="ollama", role="embedding", model="nomic-embed-text", embedding=embedding)
     control_plane.kubectl("apply", "--validate=false", "-f", "-", input=manifest)
-    stored = json.loads(control_plane.kubectl("get", "prov", "-n", bare_namespace, "-o", "json").stdout)["items"][0]
+    stored = json.loads(control_plane.kubectl("get", "prov", "-n", namespace, "-o", "json").stdout)["items"][0]
     assert stored["spec"]["embedding"] == {"dimensions": 768}
-    patch = ("patch", "prov", "memory-embeddings", "-n", bare_namespace, "--subresource=status", "--type=merge", "-p")
+    patch = ("patch", "prov", "memory-embeddings", "-n", namespace, "--subresource=status", "--type=merge", "-p")
     assert "Unsupported value" in control_plane.kubectl(*patch, '{"status": {"phase": "Held"}}', check=False).stderr
     control_plane.kubectl(*patch, '{"status": {"phase": "Ready", "embedding": {"vectors": 5}}}')
-    stored = json.loads(control_plane.kubectl("get", "prov", "-n", bare_namespace, "-o", "json").stdout)["items"][0]
+    stored = json.loads(control_plane.kubectl("get", "prov", "-n", namespace, "-o", "json").stdout)["items"][0]
     assert stored["status"] == {"phase": "Ready"}
 
 
@@ -204,17 +202,15 @@ def test_the_groups_own_crd_has_the_groups_rules(
 # Faults -------------------------------------------------------------------------------------------------------
 
 
-def test_a_restart_keeps_objects_tokens_and_address(control_plane: ControlPlane, bare_namespace: str) -> None:
-    control_plane.kubectl("create", "configmap", "kept", "--from-literal=a=b", "-n", bare_namespace)
-    control_plane.kubectl("create", "serviceaccount", "agent", "-n", bare_namespace)
-    token = control_plane.service_account_token(bare_namespace, "agent")
+def test_a_restart_keeps_objects_tokens_and_address(control_plane: ControlPlane, namespace: str) -> None:
+    control_plane.kubectl("create", "configmap", "kept", "--from-literal=a=b", "-n", namespace)
+    control_plane.kubectl("create", "serviceaccount", "agent", "-n", namespace)
+    token = control_plane.service_account_token(namespace, "agent")
     url = control_plane.url
     control_plane.restart()
     assert control_plane.url == url
-    assert (
-        control_plane.kubectl("get", "configmap", "kept", "-n", bare_namespace, "-o=jsonpath={.data.a}").stdout == "b"
-    )
-    assert control_plane.request("GET", f"/api/v1/namespaces/{bare_namespace}/pods", token=token).status == 403
+    assert control_plane.kubectl("get", "configmap", "kept", "-n", namespace, "-o=jsonpath={.data.a}").stdout == "b"
+    assert control_plane.request("GET", f"/api/v1/namespaces/{namespace}/pods", token=token).status == 403
 
 
 def test_it_is_refused_when_down_and_ready_again_after(control_plane: ControlPlane) -> None:
