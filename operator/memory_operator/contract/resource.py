@@ -82,7 +82,7 @@ def parse_spec(spec: Any, annotations: Mapping[str, str]) -> tuple[ProviderSpec 
     except ValidationError as error:
         problems = tuple(_problem(detail) for detail in error.errors())
     role, provider_type = spec.get("role") or "llm", spec.get("type")
-    if role in _OTHER_ROLES and isinstance(provider_type, str) and not spec.get("embedding"):
+    if role in _OTHER_ROLES and isinstance(provider_type, str) and spec.get("embedding") is None:
         return ProviderSpec.model_construct(role=cast(Role, role), type=cast(ProviderType, provider_type)), ()
     return None, problems
 

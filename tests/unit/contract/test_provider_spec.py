@@ -52,6 +52,7 @@ def test_the_first_manifest_of_the_documentation_is_read() -> None:
         ({"pricing": {"inputCostPer1K": "1e-3"}}, "spec.pricing.inputCostPer1K: is no decimal number such as"),
         ({"defaults": {"requestTimeout": "90"}}, "spec.defaults.requestTimeout: is not a duration such as"),
         ({"model": None}, "spec.model: model is required unless type is mock or local"),
+        ({"role": "llm", "embedding": {}}, "spec.embedding: embedding may only"),
         ({"role": "llm"}, "spec.embedding: embedding may only be given with role embedding"),
         ({"platform": {"type": "azure"}}, "spec.platform: platform and auth are given together or not at all"),
         ({"type": "openai_compatible"}, "spec.baseURL: baseURL is required for type openai_compatible"),
