@@ -150,3 +150,17 @@ async def test_a_store_that_is_gone_is_told_as_such(world: World, api: Api) -> N
     answer = await api.get("/readyz")
     assert (answer.status_code, "database" in answer.text) == (503, True)
     assert (await api.get("/livez")).status_code == 200
+
+
+async def test_metrics_know_routes_and_neither_ids_nor_texts(api: Api) -> None:
+    memory = (await api.post("/memory/add", {"text": "hunter2", "project": "hunter3"})).json()["id"]
+    await api.get(f"/memory/{memory}")
+    await api.post("/memory/query", {"query": "hunter2", "project": "hunter3"})
+    await api.get("/hunter4")
+    await api.http.request("HUNTER5", "/")
+    metrics = (await api.get("/metrics")).text
+    assert 'route="/memory/{memory_id}"' in metrics
+    assert 'route="/memory/add"' in metrics
+    assert 'route="unmatched"' in metrics
+    assert memory not in metrics
+    assert "hunter" not in metrics.lower()

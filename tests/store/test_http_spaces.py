@@ -269,7 +269,7 @@ async def test_prune_waits_for_a_reader_and_never_makes_anybody_wait_behind_it(w
             for _ in range(5):
                 started = asyncio.get_running_loop().time()
                 assert (await api.post("/memory/add", {"text": "Meanwhile."})).status_code == 201
-                assert asyncio.get_running_loop().time() - started < 2
+                assert asyncio.get_running_loop().time() - started < 5
             assert not pruning.done()
         assert [space["embedding_version"] for space in (await pruning).json()["spaces"]] == ["a-64-1", "c-64-3"]
 
