@@ -23,7 +23,7 @@ from memory_operator.contract.warnings import warnings_for
 from memory_operator.engine.sources import ProviderEvent, ProviderSource
 from memory_operator.engine.verdicts import Findings, Verdict
 from memory_operator.logs import get_logger
-from memory_operator.plan.coverage import coverage
+from memory_operator.plan.coverage import coverage, shown
 from memory_operator.store import jobs, providers, registry, spaces
 from memory_operator.store.jobs import Job
 from memory_operator.store.pool import Store
@@ -286,7 +286,7 @@ def _embedding(provider: ProviderObject, findings: Findings, stored: Stored) -> 
         desired_dimensions=findings.desired_dimensions,
         vectors=stored.counted.get(target.id, 0) if target else 0,
         chunks=stored.counted.get(registry.CHUNKS, 0),
-        coverage=round(stored.covered(target), 4) if target else 0.0,
+        coverage=shown(stored.covered(target)) if target else 0.0,
         quarantined=stored.quarantined.get(target.id, 0) if target else 0,
         active=applied is not None and applied.id == stored.registry.active_space_id,
         eta_seconds=_eta(stored.jobs.get(target.id)) if target else None,
