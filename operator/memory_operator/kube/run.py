@@ -32,6 +32,7 @@ _LAST_PAUSE_SECONDS = 5.0
 _HEALTHY_SECONDS = 60.0
 """A run of kopf that lasted so long ended for a new reason: the pauses start small again."""
 _STOP_SECONDS = 10.0
+_GOODBYE_SECONDS = 0.25
 _REMIND_SECONDS = 300.0
 
 
@@ -179,15 +180,19 @@ class KopfThread:
         self._flag, self._loop = asyncio.Event(), asyncio.get_running_loop()
         if self._stopping.is_set():
             return
-        await kopf.operator(
-            registry=handlers(self._triggers, login_with(self._kubeconfig, self._pod)),
-            settings=settings(),
-            # Its own way to find one fails for a user id without a name, which is what a container has.
-            identity=cast("Any", "memory-operator"),
-            clusterwide=self._namespaces is None,
-            namespaces=self._namespaces or (),
-            stop_flag=self._flag,
-        )
+        try:
+            await kopf.operator(
+                registry=handlers(self._triggers, login_with(self._kubeconfig, self._pod)),
+                settings=settings(),
+                # Its own way to find one fails for a user id without a name, which is what a container has.
+                identity=cast("Any", "memory-operator"),
+                clusterwide=self._namespaces is None,
+                namespaces=self._namespaces or (),
+                stop_flag=self._flag,
+            )
+        finally:
+            # Streams that kopf closed are still saying goodbye in TLS, and aiohttp has no call that waits for them.
+            await asyncio.sleep(_GOODBYE_SECONDS)
 
 
 def _is_of_the_server(error: Exception) -> bool:
