@@ -292,3 +292,18 @@ async def test_an_activation_and_its_undoing_are_in_the_history_page_by_page(wor
         if before is None:
             break
     assert pages == everything
+
+
+async def test_a_provider_that_no_space_could_be_made_for_is_listed_with_the_reason(world: World, api: Api) -> None:
+    async with world.operator(), world.worker():
+        openai = {"type": "openai", "model": "m", "credential": {"secretRef": {"name": "key"}}}
+        world.cluster.apply("memory", {**openai, "embedding": {"dimensions": 64}})
+
+        async def told() -> list[dict[str, Any]]:
+            waiting: list[dict[str, Any]] = (await api.get(SPACES)).json()["without_space"]
+            return [each for each in waiting if each["reason"] == "SecretMissing"]
+
+        [waiting] = await until(told)
+        assert waiting["provider"] == "default/memory"
+        assert waiting["phase"] == "Error"
+        assert "default/key" in waiting["message"]

@@ -111,10 +111,19 @@ class Space(Answer):
     trouble: str | None = None
 
 
+class Waiting(Answer):
+    """A Provider that no space could be made for yet."""
+
+    provider: str
+    reason: str
+    message: str
+
+
 class Spaces(Answer):
     """GET /v1/embeddings/spaces."""
 
     spaces: list[Space]
+    without_space: list[Waiting] = Field(default_factory=list)
 
 
 class Activated(Answer):

@@ -12,7 +12,7 @@ from memory_operator.client.api import Api
 from memory_operator.client.completion import complete_space
 from memory_operator.client.exits import LEGEND
 from memory_operator.client.failures import CommandError, MisuseError, RefusedError
-from memory_operator.client.overview import show_spaces
+from memory_operator.client.overview import show_spaces, show_waiting
 from memory_operator.client.screen import number, share, size
 from memory_operator.client.session import Session, command
 
@@ -34,13 +34,15 @@ SpaceName = Annotated[
 
 @command(app, "list")
 def list_spaces(session: Session) -> None:
-    """List the spaces; * marks the active one, ! one whose embedder is in trouble."""
+    """List the spaces; * marks the active one, ! one in trouble, and Providers without a space."""
     with session.api() as api:
         document = api.get(SPACES)
     if session.screen.as_json:
         session.screen.document(document)
     else:
-        show_spaces(session, read(Spaces, document).spaces)
+        found = read(Spaces, document)
+        show_spaces(session, found.spaces)
+        show_waiting(session, found.without_space)
 
 
 @command(app, "activate")

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from memory_operator.client.answers import Activities, Activity, Fill, Overview, Space, read
+from memory_operator.client.answers import Activities, Activity, Fill, Overview, Space, Waiting, read
 from memory_operator.client.consent import show_held
 from memory_operator.client.exits import ExitCode
 from memory_operator.client.failures import MisunderstoodError
@@ -100,6 +100,12 @@ def semantic_sentence(overview: Overview) -> str:
             return "off (memory embeddings activate NAME turns it on)"
         case other:
             return other
+
+
+def show_waiting(session: Session, waiting: list[Waiting]) -> None:
+    """The Providers that no space could be made for yet, and why."""
+    for each in waiting:
+        session.screen.remark(f"! {each.provider} has no space: {each.reason}: {each.message}", "red")
 
 
 def show_spaces(session: Session, spaces: list[Space]) -> None:

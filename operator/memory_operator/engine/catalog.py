@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Literal
 
+from memory_operator.contract.resource import ProviderRef
+from memory_operator.contract.status import ConditionType, ProviderStatus
 from memory_operator.engine import switch
 from memory_operator.errors import Conflict, LockBusy, NotFound
 from memory_operator.plan.coverage import coverage
@@ -16,7 +18,7 @@ from memory_operator.store import activity, counts, jobs, providers, registry, s
 from memory_operator.store.activity import Actor
 from memory_operator.store.jobs import Job
 from memory_operator.store.pool import Conn, Store
-from memory_operator.store.providers import PendingChange
+from memory_operator.store.providers import PendingChange, ProviderRow
 from memory_operator.store.registry import Registry
 from memory_operator.store.spaces import Figures, Space
 
@@ -40,6 +42,16 @@ class SpaceView:
     def coverage(self) -> float:
         """Share of the live chunks that have a vector."""
         return coverage(self.figures.vectors, self.figures.chunks, self.figures.quarantined)
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A Provider that no space could be made for yet, and what its Ready condition says."""
+
+    ref: ProviderRef
+    phase: str
+    reason: str
+    message: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +118,12 @@ class Catalog:
         """All spaces, oldest first, from maintained counters."""
         async with self._store.connection() as conn:
             return await _views(conn)
+
+    async def without_space(self) -> list[Waiting]:
+        """Providers that exist and have no space, the oldest first: a Secret may be missing, or a vendor down."""
+        async with self._store.connection() as conn:
+            rows = await providers.all_rows(conn)
+        return [_waiting(row) for row in rows if row.applied_space_id is None and row.absent_since is None]
 
     async def overview(self) -> Overview:
         """Spaces, fills and held changes."""
@@ -322,3 +340,11 @@ async def _catch_up(conn: Conn, view: SpaceView) -> None:
     if view.space.state in ("filling", "ready") and view.coverage < 1:
         await spaces.set_state(conn, view.space.id, "filling")
         await jobs.start(conn, view.space.id)
+
+
+def _waiting(row: ProviderRow) -> Waiting:
+    if row.status is None:
+        return Waiting(row.ref, "Pending", "Pending", "the operator has not looked at it yet")
+    status = ProviderStatus.model_validate(row.status)
+    ready = next((each for each in status.conditions if each.type == ConditionType.READY), None)
+    return Waiting(row.ref, status.phase, ready.reason if ready else "Pending", ready.message if ready else "")

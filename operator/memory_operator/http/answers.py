@@ -161,10 +161,20 @@ class SpaceAnswer(Answer):
     created_at: datetime
 
 
+class WaitingAnswer(Answer):
+    """A Provider that no space could be made for yet."""
+
+    provider: str
+    phase: str
+    reason: str
+    message: str
+
+
 class SpacesAnswer(Answer):
     """The spaces, oldest first."""
 
     spaces: list[SpaceAnswer]
+    without_space: list[WaitingAnswer] = Field(description="Providers that no space could be made for yet.")
 
 
 class JobAnswer(Answer):

@@ -19,6 +19,7 @@ from memory_operator.http.answers import (
     SpaceAnswer,
     SpacesAnswer,
     StatusAnswer,
+    WaitingAnswer,
 )
 from memory_operator.http.auth import ACTIVATE, JOBS
 from memory_operator.http.bodies import ActivateBody, CreateEnabledBody, NoBody, PruneBody, read
@@ -33,8 +34,17 @@ router = APIRouter(prefix="/v1", tags=["embeddings"])
 async def spaces(request: Request, identity: Known) -> Response:
     """Every space with its figures."""
     visible = await readable(request, identity)
-    views = await services_of(request).catalog.spaces()
-    return reply(SpacesAnswer(spaces=[space_answer(view) for view in views if view.space.ref.namespace in visible]))
+    catalog = services_of(request).catalog
+    return reply(
+        SpacesAnswer(
+            spaces=[space_answer(view) for view in await catalog.spaces() if view.space.ref.namespace in visible],
+            without_space=[
+                WaitingAnswer(provider=str(each.ref), phase=each.phase, reason=each.reason, message=each.message)
+                for each in await catalog.without_space()
+                if each.ref.namespace in visible
+            ],
+        )
+    )
 
 
 @router.get("/embeddings/status", responses=answered(StatusAnswer))
