@@ -23,7 +23,7 @@ from memory_operator.store.spaces import Space
 EmbeddingStatus = Literal["embedded", "pending"]
 
 
-class Overtaken(Exception):  # noqa: N818 - not an error: the amendment is made again on the newer version
+class Overtaken(Exception):
     """Another version was stored while this one was being prepared."""
 
 

@@ -150,9 +150,7 @@ class KeyRing:
         """The texts of stored chunks, in their order. Raises Undecryptable."""
         keys = await self._keys(store, {chunk.tenant for chunk in chunks})
         return [
-            keys[chunk.tenant].open(
-                chunk.text, Place(chunk.canonical_id, chunk.version_no, "chunk", chunk.ordinal)
-            )
+            keys[chunk.tenant].open(chunk.text, Place(chunk.canonical_id, chunk.version_no, "chunk", chunk.ordinal))
             for chunk in chunks
         ]
 
