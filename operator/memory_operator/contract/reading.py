@@ -16,6 +16,8 @@ from memory_operator.contract.known_models import default_base_url, default_mode
 from memory_operator.contract.resource import STATUS_ANNOTATION, with_annotations
 from memory_operator.contract.status import Phase
 
+_PLATFORM = ("type", "region", "project", "endpoint")
+
 
 @dataclass(frozen=True, slots=True)
 class Reading:
@@ -26,8 +28,8 @@ class Reading:
     model: str
     base_url: str | None
     """As it stands in the spec, without trailing slash."""
-    platform: str | None
-    """The platform as JSON."""
+    platform: tuple[str, ...]
+    """Type, region, project and endpoint of the platform; empty when there is none."""
     platform_type: str
     declared: int | None
     """spec.embedding.dimensions."""
@@ -73,7 +75,7 @@ def read_spec(manifest: Mapping[str, Any]) -> Reading:
         type=_text(spec.get("type")),
         model=_text(spec.get("model")) or default_model(_text(spec.get("type"))),
         base_url=_text(spec.get("baseURL")).rstrip("/") or None,
-        platform=json.dumps(platform, sort_keys=True, default=str) if platform else None,
+        platform=tuple(_text(platform.get(part)) for part in _PLATFORM) if platform else (),
         platform_type=_text(platform.get("type")),
         declared=_count(embedding.get("dimensions")),
         column_type="halfvec" if embedding.get("columnType") == "halfvec" else "vector",

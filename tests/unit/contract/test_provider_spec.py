@@ -151,3 +151,9 @@ def test_an_annotation_with_a_typo_is_a_problem_and_the_figures_are_none() -> No
     assert found.problems == (
         "metadata.annotations[memory-operator/dimensionChang]: unknown field; did you mean dimensionChange?",
     )
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "9" * 10_000, "{", "\ud800"])
+def test_an_annotation_that_is_no_json_is_a_problem_of_its_field(text: str) -> None:
+    found = provider(SEED, {"memory-operator/limits": text})
+    assert found.problems == ("spec.embedding.limits: has to be a map",)

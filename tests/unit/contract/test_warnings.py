@@ -260,6 +260,11 @@ def test_a_type_or_platform_without_an_embedding_api_is_named() -> None:
     assert warnings_for(None, bedrock)[0].startswith("spec.platform.type: bedrock is not supported")
 
 
+def test_keys_that_only_yaml_can_have_stop_no_warning() -> None:
+    azure = {"platform": {"type": "azure", "endpoint": "https://a", None: 1, 5: {}}, "auth": {"type": "accessKey"}}
+    assert "spec.platform: embeds all chunks again" in warnings_for(manifest(), manifest(**azure))[-1]
+
+
 def test_leaving_the_role_counts_as_deletion_and_says_so() -> None:
     assert warnings_for(manifest(), manifest(role="llm")) == [
         "spec.role: no longer embedding, which counts as deletion; the vectors stay until they are pruned"
