@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
-from bench import gate, query, webhook
+from bench import fill, gate, query, webhook
 from fixtures.postgres import open_folder
 from memory_operator.dev.postgres import EmbeddedPostgres
 from memory_operator.logs import set_up_logs
@@ -26,6 +26,7 @@ Bench = Callable[[str, bool], Awaitable[list[Figure]]]
 
 BENCHES: dict[str, Bench] = {
     "gate": gate.run,
+    "fill": fill.run,
     "query": lambda dsn, large: query.run(dsn),
     "webhook": lambda dsn, large: asyncio.to_thread(webhook.run),
 }
