@@ -18,6 +18,7 @@ import pytest
 from cluster.harness import ControlPlane
 from fixtures.kube import Namespace, until
 from memory_operator.contract.resource import ProviderRef
+from memory_operator.kube.client import Pod, namespace_of
 from memory_operator.kube.run import run_kopf
 
 STOP_SECONDS = 10.0
@@ -41,10 +42,12 @@ class Recorder:
 
 
 @asynccontextmanager
-async def watching(kubeconfig: Path, namespaces: Sequence[str]) -> AsyncIterator[Recorder]:
+async def watching(
+    kubeconfig: Path | None, namespaces: Sequence[str], pod: Pod | None = None
+) -> AsyncIterator[Recorder]:
     """A running watch, which must end soon after it is told to."""
     recorder, stop = Recorder(), asyncio.Event()
-    task = asyncio.create_task(run_kopf(recorder, kubeconfig, namespaces, stop), name="watch")
+    task = asyncio.create_task(run_kopf(recorder, kubeconfig, namespaces, stop, pod=pod), name="watch")
     try:
         yield recorder
         assert not task.done(), task.result()
@@ -159,6 +162,22 @@ async def test_a_renewed_token_file_ends_a_wait_for_a_login(
         token.write_text(served.token_of("memory-operator"))
         await until(lambda: heard.enqueued, "a Provider is told")
     assert "stale" not in caplog.text
+
+
+async def test_in_a_pod_it_is_the_pods_service_account(
+    served: Namespace, control_plane: ControlPlane, tmp_path: Path
+) -> None:
+    served.provider()
+    for name, text in {
+        "token": served.token_of("memory-operator"),
+        "ca.crt": control_plane.address.certificate.read_text(),
+        "namespace": served.name,
+    }.items():
+        (tmp_path / name).write_text(text)
+    port = str(control_plane.address.port)
+    pod = Pod(tmp_path, {"KUBERNETES_SERVICE_HOST": "127.0.0.1", "KUBERNETES_SERVICE_PORT": port})
+    async with watching(None, [namespace_of(None, pod=pod)], pod) as heard:
+        await until(lambda: heard.enqueued, "a Provider is told")
 
 
 async def test_tasks_and_signal_handlers_of_ours_are_ours(served: Namespace) -> None:
