@@ -141,6 +141,9 @@ async def test_create_disabled_leaves_new_memories_to_a_fill(world: World) -> No
         async with world.store.connection() as conn:
             assert await spaces.feeding(conn) == []
         assert world.phase(ref) == "Ready"
+        await world.stored(4)
+        world.cluster.apply("memory", mock(createEnabled=True))
+        await until(lambda: world.value("select count(*) = 24 from memory_vectors_1"))
 
 
 async def test_a_deleted_held_provider_withdraws_its_markers(world: World) -> None:

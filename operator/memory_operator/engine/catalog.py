@@ -211,7 +211,7 @@ class Catalog:
             view = await _wanted(conn, embedding_version, None)
             await spaces.set_create_enabled(conn, view.space.id, enabled)
             if enabled and not view.space.create_enabled:
-                await _catch_up(conn, view)
+                await switch.catch_up(conn, view.space)
             await activity.record(conn, by, "create-enabled", embedding_version, enabled=enabled)
             await registry.announce(conn)
             return await _wanted(conn, embedding_version, None)
@@ -333,13 +333,6 @@ def _progress(job: Job, embedding_version: str) -> Progress:
     left = max(0, job.total - job.done)
     eta = round(left / rate) if rate and job.state == "running" else None
     return Progress(job, embedding_version, rate, eta)
-
-
-async def _catch_up(conn: Conn, view: SpaceView) -> None:
-    """Fill what a space missed while nothing was embedded for it. The registry is held for the switch."""
-    if view.space.state in ("filling", "ready") and view.coverage < 1:
-        await spaces.set_state(conn, view.space.id, "filling")
-        await jobs.start(conn, view.space.id)
 
 
 def _waiting(row: ProviderRow) -> Waiting:

@@ -17,6 +17,7 @@ from memory_operator.engine.embed import PROBE_SECONDS
 from memory_operator.engine.report import Reporter
 from memory_operator.engine.reshape import Change, SupersededError
 from memory_operator.engine.sources import ProviderSource
+from memory_operator.engine.switch import catch_up
 from memory_operator.engine.verdicts import Findings
 from memory_operator.engine.view import View, read_view
 from memory_operator.errors import BadReply, LockBusy, MemoryOperatorError, NeedsConsent
@@ -225,8 +226,13 @@ class Reconciler:
                 await self._refresh(view.applied.id, followed)
 
     async def _refresh(self, space_id: int, config: SpaceConfig) -> None:
+        """Let a space use what may change without making another one; `createEnabled: true` again fills the gap."""
         async with self._store.transaction() as conn:
+            await registry.hold_for_switch(conn)
+            before = await spaces.get(conn, space_id)
             await spaces.refresh_config(conn, space_id, config)
+            if before and config.create_enabled and not before.create_enabled:
+                await catch_up(conn, before)
             await jobs.wake(conn)
 
     async def _reshape(

@@ -39,6 +39,13 @@ async def activate_if_first(conn: Conn, space: Space, actor: Actor) -> None:
         await activate(conn, space, actor)
 
 
+async def catch_up(conn: Conn, space: Space) -> None:
+    """Fill what a space missed while nothing was embedded for it. The registry is held for the switch."""
+    if space.state in ("filling", "ready"):
+        await spaces.set_state(conn, space.id, "filling")
+        await jobs.start(conn, space.id)
+
+
 async def switch(conn: Conn, row: providers.ProviderRow, beside: Space, actor: Actor) -> None:
     """Let a Provider have the space that was filled beside its applied one, which is kept until it is pruned.
 

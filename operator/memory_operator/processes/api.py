@@ -36,6 +36,8 @@ def make_services(base: Base) -> Services:
 
 async def run_api_process(options: Options, stop: asyncio.Event) -> None:
     """Serve until `stop` is set. Raises ConfigurationError."""
+    if options.auth_mode == "none":
+        no_auth(options.host)  # refuses what is not loopback before anything else is looked at
     ready: list[Services] = []
 
     async def not_ready() -> str | None:
