@@ -114,7 +114,8 @@ class ControlPlane(Servers):
     def install_crd(self, manifest: str) -> None:
         """Install a CRD, or replace the one of that name, and wait until its schema is served and published.
 
-        Objects stay when a CRD replaces another. The same one again costs one request.
+        Objects stay when a CRD replaces another. The same one again costs one request. What is waited for is the
+        fields: a change of rules alone takes effect a moment later.
         """
         crd = yaml.safe_load(manifest)
         name, group, version = crd["metadata"]["name"], crd["spec"]["group"], crd["spec"]["versions"][0]
