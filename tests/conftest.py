@@ -8,4 +8,5 @@ pytest_plugins = [
     "fixtures.api",
     "fixtures.control_plane",
     "fixtures.kube",
+    "fixtures.processes",
 ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -13,7 +12,7 @@ import pytest
 
 from cluster.harness import ControlPlane
 from fixtures.certificates import self_signed
-from fixtures.webhook import REVIEW_PATH, WebhookProcess, wait_until, write_pair
+from fixtures.webhook import WebhookProcess, registration, wait_until, write_pair
 
 CONFIGURATIONS = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations"
 AT_ONCE_SECONDS = 2.0
@@ -38,9 +37,7 @@ def apply(control_plane: ControlPlane, provider_crd: None, namespace: str, webho
         done = control_plane.kubectl("apply", *flags, "-f", "-", input=manifest)
         return done.stderr, time.monotonic() - started
 
-    ca = base64.b64encode(webhook.certificate.read_bytes()).decode()
-    url = f"https://127.0.0.1:{webhook.port}{REVIEW_PATH}"
-    created = control_plane.request("POST", CONFIGURATIONS, _configuration(namespace, url, ca))
+    created = control_plane.request("POST", CONFIGURATIONS, registration(namespace, webhook))
     assert created.ok, created.body
     try:
         # It takes a moment from the configuration to its effect.
@@ -62,32 +59,6 @@ def _provider(namespace: str, dimensions: int) -> dict[str, Any]:
             "credential": {"secretRef": {"name": "openai"}},
             "embedding": {"dimensions": dimensions},
         },
-    }
-
-
-def _configuration(namespace: str, url: str, ca: str) -> dict[str, Any]:
-    """For one namespace, so that no other test's writes are reviewed."""
-    rule = {
-        "apiGroups": ["omnia.altairalabs.ai"],
-        "apiVersions": ["v1alpha1"],
-        "operations": ["CREATE", "UPDATE"],
-        "resources": ["providers"],
-    }
-    webhook = {
-        "name": "providers.memory-operator.altairalabs.ai",
-        "admissionReviewVersions": ["v1"],
-        "sideEffects": "None",
-        "failurePolicy": "Ignore",
-        "timeoutSeconds": 3,
-        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": namespace}},
-        "clientConfig": {"url": url, "caBundle": ca},
-        "rules": [rule],
-    }
-    return {
-        "apiVersion": "admissionregistration.k8s.io/v1",
-        "kind": "ValidatingWebhookConfiguration",
-        "metadata": {"name": namespace},
-        "webhooks": [webhook],
     }
 
 

@@ -7,6 +7,7 @@ import random
 from collections.abc import Awaitable, Callable
 
 from memory_operator.contract.resource import ProviderRef
+from memory_operator.errors import Retryable
 from memory_operator.logs import get_logger
 
 log = get_logger(__name__)
@@ -70,11 +71,18 @@ class ReconcileQueue:
         """One reconcile. An unknown exception stays unknown, is logged whole, and is tried again."""
         try:
             again = await handle(ref)
+        except Retryable as error:
+            log.warning("reconcile of %s is tried again: %s", ref, error, extra={"provider": str(ref)})
+            again = self._pause(ref)
         except Exception:
-            failures = self._failures[ref] = self._failures.get(ref, 0) + 1
             log.exception("reconcile of %s failed", ref, extra={"provider": str(ref)})
-            again = min(LAST_RETRY_SECONDS, FIRST_RETRY_SECONDS * 2 ** min(failures - 1, 10))
+            again = self._pause(ref)
         else:
             self._failures.pop(ref, None)
         if again is not None:
             self.later(ref, again * random.uniform(0.8, 1.2))
+
+    def _pause(self, ref: ProviderRef) -> float:
+        """Seconds until the next try, doubling with each failure in a row."""
+        failures = self._failures[ref] = self._failures.get(ref, 0) + 1
+        return min(LAST_RETRY_SECONDS, FIRST_RETRY_SECONDS * 2.0 ** min(failures - 1, 10))

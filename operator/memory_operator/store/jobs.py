@@ -16,8 +16,8 @@ CHANNEL = "memory_work"
 
 RANGE_IDS = 2_000
 LEASE_SECONDS = 30
-_CIPHER_BYTES = 28
-"""Nonce and tag that encryption adds to a text."""
+_CIPHER_BYTES = 29
+"""Format, nonce and tag that encryption adds to a text."""
 
 
 @dataclass(frozen=True, slots=True)
