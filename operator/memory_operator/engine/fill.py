@@ -35,12 +35,16 @@ class Filler:
         self._connector = connector
         self._keys = keys
         self._name = name
+        self._left_behind: list[Lease] = []
         self.presence = secrets.randbits(31)
         """Key of the lock by which this worker shows that it is alive."""
 
     async def walk_one_range(self) -> bool:
         """Claim a range and walk it to its end; False when there is none to claim."""
         async with self._store.connection() as conn:
+            while self._left_behind:
+                await jobs.release(conn, self._left_behind[-1])
+                self._left_behind.pop()
             lease = await jobs.claim(conn, self._name, self.presence)
         if lease is None:
             return False
@@ -50,7 +54,8 @@ class Filler:
         except LeaseLost as lost:
             log.info("%s", lost)
         except StoreUnavailable:
-            raise  # the lease runs out by itself
+            self._left_behind.append(lease)  # to be given back as soon as the database is there again
+            raise
         except MemoryOperatorError as trouble:
             await self._postpone(lease, trouble)
         except BaseException:

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import asyncpg
 from pgvector.asyncpg import register_vector
 
-from memory_operator.errors import ConfigurationError, LockBusy, StoreUnavailable
+from memory_operator.errors import ConfigurationError, LockBusy, Retryable, StoreUnavailable
 
 Conn: TypeAlias = Any
 """A connection in use (`asyncpg` ships no types)."""
@@ -42,6 +42,10 @@ _UNREACHABLE = (
 _BUSY = (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
 
 
+class TableGone(Retryable):
+    """A space's table was dropped: another look shows what is there now."""
+
+
 @asynccontextmanager
 async def told_plainly() -> AsyncIterator[None]:
     """Turn the driver's errors into ours: StoreUnavailable or LockBusy. All others pass unchanged."""
@@ -49,6 +53,8 @@ async def told_plainly() -> AsyncIterator[None]:
         yield
     except _BUSY as error:
         raise LockBusy(f"another session holds a lock that is needed ({type(error).__name__})") from error
+    except asyncpg.UndefinedTableError as error:
+        raise TableGone("a space was discarded while it was being worked on") from error
     except asyncpg.ClientConfigurationError as error:
         raise ConfigurationError("the database URL cannot be used", hint=_URL_FORM) from error
     except _UNREACHABLE as error:
