@@ -32,6 +32,8 @@ def set_up_logs(log_format: LogFormat = "text", level: int = logging.INFO) -> No
     # They log each request, or each event of each object: noise for our users, and URLs that are not ours to print.
     for noisy in _NOISY:
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    # Its pool logs a traceback at each try to reach a database that is away; we say so ourselves, in one line.
+    logging.getLogger("asyncpg").setLevel(logging.ERROR)
 
 
 class TextFormatter(logging.Formatter):
