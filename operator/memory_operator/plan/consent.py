@@ -58,12 +58,11 @@ def look_for_consent(
         key=lambda m: (m.created_at, m.id),
         reverse=True,
     )
-    for marker in ours:
-        if marker.target_dim == target_dim and marker.state(now) == "valid":
-            if marker.provider is None and held_there > 1:
-                return Consent(None, "ambiguous")
+    valid = [marker for marker in ours if marker.target_dim == target_dim and marker.state(now) == "valid"]
+    for marker in valid:
+        if marker.provider is not None or held_there <= 1:
             return Consent(marker, "")
-    return Consent(None, _word(ours, target_dim, now))
+    return Consent(None, "ambiguous" if valid else _word(ours, target_dim, now))
 
 
 def _word(newest_first: Sequence[Marker], target_dim: int, now: datetime) -> str:
