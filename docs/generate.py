@@ -13,7 +13,18 @@ from pydantic import BaseModel
 
 from memory_operator.cli import app
 from memory_operator.contract.crd import render_crd
-from memory_operator.contract.provider import EmbeddingSpec, ProviderSpec
+from memory_operator.contract.provider import (
+    Auth,
+    Budget,
+    Credential,
+    Defaults,
+    EmbeddingSpec,
+    Limits,
+    Platform,
+    Pricing,
+    ProviderSpec,
+)
+from memory_webhook.settings import options, variable
 
 ROOT = Path(__file__).parent.parent
 INTRO = """# Settings
@@ -30,6 +41,25 @@ Fields of the group's own CRD are accepted as they are. Those under `spec.embedd
 Where the group's own CRD is installed, which does not know them, each can be given as an annotation
 `memory-operator/<field>` (objects as JSON).
 """
+CLIENT = """## `memory`
+
+| option | variable | what |
+|---|---|---|
+| `--server` | `MEMORY_API` | Where the API is; http://127.0.0.1:8080 when left out. |
+| `--token-file` | `MEMORY_TOKEN` | The bearer token: in a file, or in the variable itself. |
+
+`memory COMMAND --help` shows the options of each command.
+"""
+PARTS: dict[str, type[BaseModel]] = {
+    "spec.embedding": EmbeddingSpec,
+    "spec.embedding.limits": Limits,
+    "spec.embedding.budget": Budget,
+    "spec.credential": Credential,
+    "spec.platform": Platform,
+    "spec.auth": Auth,
+    "spec.defaults": Defaults,
+    "spec.pricing": Pricing,
+}
 
 
 def generated() -> dict[Path, str]:
@@ -51,10 +81,23 @@ def settings() -> Iterator[str]:
         yield f"## `memory-operator {name}`\n"
         yield f"{(sub.help or '').strip()}\n"
         yield from _options(sub, click.Context(sub, parent=context))
+    yield from _webhook()
+    yield CLIENT
     yield PROVIDER_INTRO
     yield from _fields(ProviderSpec, "spec")
-    yield "### `spec.embedding`\n"
-    yield from _fields(EmbeddingSpec, "spec.embedding")
+    for path, model in PARTS.items():
+        yield f"### `{path}`\n"
+        yield from _fields(model, path)
+
+
+def _webhook() -> Iterator[str]:
+    yield "## `memory-webhook`\n"
+    yield "| option | variable | what |\n|---|---|---|"
+    for action in options({})._actions:
+        if action.option_strings[-1] != "--help":
+            flag = action.option_strings[-1]
+            yield f"| `{flag}` | `{variable(flag)}` | {action.help} |"
+    yield ""
 
 
 def _options(command: Any, context: click.Context) -> Iterator[str]:

@@ -33,6 +33,16 @@ class Settings:
 
 def read_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
     """The settings that flags and environment give. Exits 2 with the usage where they cannot be read."""
+    return Settings(**vars(options(environment).parse_args(arguments)))
+
+
+def variable(flag: str) -> str:
+    """The environment variable of a flag."""
+    return PREFIX + flag.removeprefix("--").replace("-", "_").upper()
+
+
+def options(environment: Mapping[str, str]) -> argparse.ArgumentParser:
+    """The parser of all flags, with defaults from the environment."""
     parser = argparse.ArgumentParser(
         prog="memory-webhook",
         description="Warns at kubectl apply time of what an edit of an embedding Provider costs or discards. Advisory: "
@@ -41,7 +51,7 @@ def read_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> S
     )
 
     def option(flag: str, kind: Callable[[str], Any], text: str, default: str | None = None) -> None:
-        given = environment.get(PREFIX + flag.removeprefix("--").replace("-", "_").upper()) or default
+        given = environment.get(variable(flag)) or default
         text += " (required)" if default is None else f" ({default})"
         # A default that is text goes through `kind` too, so the environment is checked like a flag.
         parser.add_argument(flag, type=kind, default=given, required=given is None, metavar="X", help=text)
@@ -56,7 +66,7 @@ def read_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> S
     option("--drain-seconds", _seconds, "how long requests are still taken after SIGTERM", "1")
     option("--log-format", _word("text", "json"), "text or json", "text")
     option("--log-level", _word("debug", "info", "warning", "error"), "debug, info, warning or error", "info")
-    return Settings(**vars(parser.parse_args(arguments)))
+    return parser
 
 
 def _port(text: str) -> int:
