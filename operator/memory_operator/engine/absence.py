@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from datetime import datetime
 
 from memory_operator.contract.resource import ProviderRef
 from memory_operator.engine.reconcile import OPERATOR, release_held
@@ -21,21 +22,30 @@ class Absences:
         self._store = store
         self._source = source
 
-    async def notice(self, present: Collection[ProviderRef]) -> list[ProviderRef]:
-        """Compare a complete listing with what is recorded; the Providers that are newly absent."""
+    async def moment(self) -> datetime:
+        """The time by the database's clock, to be taken before a listing begins."""
+        async with self._store.connection() as conn:
+            return await providers.clock(conn)
+
+    async def notice(self, present: Collection[ProviderRef], before: datetime) -> tuple[list[ProviderRef], bool]:
+        """Compare a complete listing with what is recorded: the newly absent, and whether to list again.
+
+        What was seen since `before`, when the listing began, may have been made after it, and is left for another.
+        """
         async with self._store.connection() as conn:
             rows = await providers.all_rows(conn)
-        gone = [
+        missing = [
             row.ref
             for row in rows
             if row.absent_since is None and row.ref not in present and self._source.serves(row.ref.namespace)
         ]
-        return [ref for ref in gone if await self._orphan(ref)]
+        gone = [ref for ref in missing if await self._orphan(ref, before)]
+        return gone, len(gone) < len(missing)
 
-    async def _orphan(self, ref: ProviderRef) -> bool:
+    async def _orphan(self, ref: ProviderRef, before: datetime) -> bool:
         async with self._store.transaction() as conn:
             held = await registry.hold_for_switch(conn)
-            if not await providers.mark_absent(conn, ref):
+            if not await providers.mark_absent(conn, ref, before):
                 return False
             await release_held(conn, ref)
             for space in await spaces.owned(conn, ref):

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from memory_operator import metrics
-from memory_operator.engine.switch import switch
+from memory_operator.engine.switch import finds_as_much, switch
 from memory_operator.logs import get_logger
 from memory_operator.store import activity, index, jobs, providers, registry, spaces
 from memory_operator.store.activity import Actor
 from memory_operator.store.index import Wanted
 from memory_operator.store.jobs import Job
 from memory_operator.store.pool import Conn, Store
-from memory_operator.store.providers import ProviderRow
 from memory_operator.store.spaces import Space
 
 log = get_logger(__name__)
@@ -45,20 +44,13 @@ async def _complete(store: Store, job: Job) -> None:
         await activity.record(conn, WORKER, "filled", space.embedding_version, vectors=job.done)
         row = await providers.by_space(conn, space.id)
         if row and row.beside_space_id == space.id and row.activation == "Automatic":
-            if await _finds_as_much(conn, row, space):
+            if finds_as_much(row, space, await registry.counted(conn)):
                 await switch(conn, row, space, WORKER)
             else:
                 log.warning("%s lacks what its embedder refuses; activate it by hand", space.embedding_version)
         await registry.announce(conn)
     metrics.SPACES_COMPLETED.inc()
     log.info("space %s is ready", space.embedding_version, extra={"provider": str(space.ref)})
-
-
-async def _finds_as_much(conn: Conn, row: ProviderRow, space: Space) -> bool:
-    """Whether a switch by itself loses no more than a hundredth of the vectors, or one: the rest is in quarantine."""
-    counted = await registry.counted(conn)
-    before = counted.get(row.applied_space_id, 0) if row.applied_space_id else 0
-    return before - counted.get(space.id, 0) <= max(1, before // 100)
 
 
 async def tend_indexes(store: Store) -> None:

@@ -104,11 +104,15 @@ class Operator:
 
     async def _list(self) -> list[ProviderObject]:
         """A full listing, oldest first; what is absent from it is noted."""
+        began = await self._absences.moment()
         listed = sorted(await self._source.list(), key=lambda provider: (provider.created_at, provider.ref))
         for provider in listed:
             await self._reconciler.observe(provider)
-        for gone in await self._absences.notice([p.ref for p in listed if is_ours(self._source, p)]):
-            self._report.forget(gone)
+        gone, doubtful = await self._absences.notice([p.ref for p in listed if is_ours(self._source, p)], began)
+        for ref in gone:
+            self._report.forget(ref)
+        if doubtful:
+            self.listed_again()
         return listed
 
     async def _handle(self, ref: ProviderRef) -> float | None:

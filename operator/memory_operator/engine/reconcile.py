@@ -7,7 +7,7 @@ import random
 from datetime import UTC, datetime
 
 from memory_operator import metrics
-from memory_operator.contract.provider import ProviderSpec
+from memory_operator.contract.provider import EmbeddingSpec, ProviderSpec
 from memory_operator.contract.resource import ProviderObject, ProviderRef
 from memory_operator.contract.status import ConditionType, Phase, Reason
 from memory_operator.embedders import Embedder, probe
@@ -17,10 +17,10 @@ from memory_operator.engine.embed import PROBE_SECONDS
 from memory_operator.engine.report import Reporter
 from memory_operator.engine.reshape import Change, SupersededError
 from memory_operator.engine.sources import ProviderSource
-from memory_operator.engine.switch import catch_up
+from memory_operator.engine.switch import catch_up, finds_as_much
 from memory_operator.engine.verdicts import Findings
 from memory_operator.engine.view import View, read_view
-from memory_operator.errors import BadReply, LockBusy, MemoryOperatorError, NeedsConsent
+from memory_operator.errors import BadReply, InvalidInput, LockBusy, MemoryOperatorError, NeedsConsent
 from memory_operator.logs import get_logger
 from memory_operator.memory.preprocess import PREPROCESSING_VERSION
 from memory_operator.plan.consent import consent_message
@@ -57,29 +57,22 @@ class Reconciler:
         """Store what a Provider says; False when something newer is known, or it is not one of ours."""
         if not is_ours(self._source, provider):
             return False
-        embedding = provider.spec.embedding if provider.spec else None
         async with self._store.transaction() as conn:
             return await providers.observe(
-                conn,
-                provider.ref,
-                provider.uid,
-                provider.generation,
-                provider.created_at,
-                (embedding.activation if embedding else None) or "Automatic",
-                (embedding.column_type if embedding else None) or "vector",
-                reshape_target(provider.spec),
+                conn, provider.ref, provider.uid, provider.generation, provider.created_at, _wish(provider.spec)
             )
 
     async def reconcile(self, ref: ProviderRef) -> float | None:
         """Bring one Provider to what it says; after how many seconds to look again, or None."""
         try:
-            provider = await self._source.get(ref)
-            if provider is None:
-                return None  # absence counts only in a full listing
-            if not self._source.serves(ref.namespace):
-                await self._report.not_served(provider)
-                return None
             async with locks.provider_lock(self._store, ref, _LOCK_WAIT_SECONDS):
+                # Looked at under the lock: what was there before it was waited for may be gone by now.
+                provider = await self._source.get(ref)
+                if provider is None:
+                    return None  # absence counts only in a full listing
+                if not self._source.serves(ref.namespace):
+                    await self._report.not_served(provider)
+                    return None
                 if not await self.observe(provider):
                     return None
                 with metrics.RECONCILE_SECONDS.time():
@@ -115,13 +108,17 @@ class Reconciler:
         if dimension is None:
             dimension = await self._verify(provider.ref, call, None, findings)
         findings.desired_dimensions = dimension
-        config = space_config(call, spec, dimension, PREPROCESSING_VERSION)
+        try:
+            config = space_config(call, spec, dimension, PREPROCESSING_VERSION)
+        except InvalidInput:
+            await self._release(provider)  # what was held before is not asked for any more
+            raise
         change_kind = spec.embedding.dimension_change if spec.embedding else None
         desired = Desired(config, "Shadow" if change_kind == "Shadow" else "InPlace")
         view = await self._view(provider, config)
         plan = decide(desired, view.applied_now, view.beside_now, view.existing, view.consent)
-        if not isinstance(plan, Hold):
-            await self._no_longer_held(provider, plan)
+        if not isinstance(plan, Hold | Reshape):
+            await self._release(provider)
         await self._carry_out(provider, config, view, plan, findings)
 
     async def _view(self, provider: ProviderObject, config: SpaceConfig) -> View:
@@ -129,16 +126,13 @@ class Reconciler:
         view = await read_view(self._store, provider, config)
         if view.applied is None or view.applied.state != "orphaned":
             return view
-        async with self._store.transaction() as conn:
-            await registry.hold_for_switch(conn)
-            await reshape.reattach(conn, view.applied, OPERATOR)
-            await registry.announce(conn)
+        await reshape.reattach(self._store, _owner(provider), view.applied, OPERATOR)
         return await read_view(self._store, provider, config)
 
     async def _carry_out(
         self, provider: ProviderObject, config: SpaceConfig, view: View, plan: Plan, findings: Findings
     ) -> None:
-        change = Change(Owner(provider.ref, provider.uid, provider.generation), config, None, OPERATOR)
+        change = Change(_owner(provider), config, None, OPERATOR)
         match plan:
             case Duplicate(owner):
                 text = f"Provider {owner}, which is older, has the space {config.key} already; delete one of the two"
@@ -161,17 +155,24 @@ class Reconciler:
     async def _hold(
         self, provider: ProviderObject, config: SpaceConfig, view: View, word: str, findings: Findings
     ) -> None:
-        """Wait for consent; the applied space goes on serving, and this Provider's credential is still looked at."""
+        """Wait for consent; the applied space goes on serving, and this Provider's credential is still looked at.
+
+        What was filled beside it for an earlier edit ends: nothing takes its place while a change is held.
+        """
         assert view.applied is not None
+        if view.beside is not None and view.beside.identity != config.identity:
+            change = Change(_owner(provider), config, None, OPERATOR)
+            await reshape.end_beside(self._store, change, view.applied, view.beside)
         async with self._store.transaction() as conn:
             tokens = await jobs.estimated_tokens(conn)
             cost = cost_of(tokens, config.input_cost_per_1k)
             effect = Effect(view.applied.dimensions, config.dimensions, view.vectors, view.chunks, tokens, cost)
             message = consent_message(effect.from_dim, effect.to_dim, effect.vectors_discarded, word)
-            change = providers.PendingChange(
+            held = providers.PendingChange(
                 provider.ref, provider.uid, provider.generation, effect, word, message, datetime.now(UTC)
             )
-            await providers.hold(conn, change)
+            if not await providers.hold(conn, held):
+                raise SupersededError
         findings.held_message = message
         findings.estimated_tokens = tokens
         findings.estimated_cost = None if cost is None else str(cost)
@@ -198,13 +199,7 @@ class Reconciler:
             owner.generation,
         )
         if moved or view.beside:
-            async with self._store.transaction() as conn:
-                await registry.hold_for_switch(conn)
-                await spaces.reown(conn, applied.id, owner)
-                if view.beside:
-                    await reshape.retire(conn, view.beside.id)
-                    await providers.repoint(conn, owner.ref, applied=applied.id, beside=None)
-                await registry.announce(conn)
+            await reshape.keep(self._store, change, applied, view.beside)
         await self._verify(owner.ref, change.config, change.config.dimensions, findings)
         if plan.refresh or plan.redistance:
             await self._refresh(applied.id, change.config)
@@ -213,10 +208,14 @@ class Reconciler:
         """Fill the desired space beside the applied one, or go on doing so with what may have changed."""
         await self._verify(change.owner.ref, change.config, change.config.dimensions, findings)
         await self._follow(view, change.config)
-        if view.beside is None or view.beside.id != change.existing_id:
+        if view.applied is None or view.beside is None or view.beside.id != change.existing_id:
             await reshape.fill_beside(self._store, change)
-        elif view.beside.config != change.config:
+            return
+        if view.beside.config != change.config:
             await self._refresh(view.beside.id, change.config)
+        waits = view.row.activation == "Automatic" and view.beside.state == "ready"
+        if waits and finds_as_much(view.row, view.beside, view.counted):
+            await reshape.complete_again(self._store, change, view.applied, view.beside)
 
     async def _follow(self, view: View, desired: SpaceConfig) -> None:
         """Let the applied space use a new key, limit or price of the same vendor and model."""
@@ -270,10 +269,8 @@ class Reconciler:
             extra={"provider": str(provider.ref)},
         )
 
-    async def _no_longer_held(self, provider: ProviderObject, plan: Plan) -> None:
-        """A change that no longer waits leaves nothing behind: its markers are withdrawn, unless one opens the gate."""
-        if isinstance(plan, Reshape):
-            return
+    async def _release(self, provider: ProviderObject) -> None:
+        """A change that no longer waits leaves nothing behind: its markers are withdrawn."""
         async with self._store.transaction() as conn:
             await release_held(conn, provider.ref)
 
@@ -322,6 +319,18 @@ async def release_held(conn: Conn, ref: ProviderRef) -> None:
 def is_ours(source: ProviderSource, provider: ProviderObject) -> bool:
     """Whether a Provider is an embedding one in a served namespace. One that cannot be read may be."""
     return source.serves(provider.ref.namespace) and (provider.spec is None or provider.spec.role == "embedding")
+
+
+def _wish(spec: ProviderSpec | None) -> providers.Wish | None:
+    """What the store keeps of a spec; nothing of one that cannot be read."""
+    if spec is None:
+        return None
+    embedding = spec.embedding or EmbeddingSpec()
+    return providers.Wish(embedding.activation or "Automatic", embedding.column_type or "vector", reshape_target(spec))
+
+
+def _owner(provider: ProviderObject) -> Owner:
+    return Owner(provider.ref, provider.uid, provider.generation)
 
 
 def _with(change: Change, existing_id: int | None) -> Change:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from memory_operator.engine.switch import activate, activate_if_first
+from memory_operator.engine.switch import activate, activate_if_first, catch_up
 from memory_operator.errors import LockBusy, NeedsConsent
 from memory_operator.logs import get_logger
 from memory_operator.plan.space import SpaceConfig
@@ -52,10 +52,53 @@ async def fill_beside(store: Store, change: Change) -> Space:
         if row.beside_space_id is not None and row.beside_space_id != change.existing_id:
             await retire(conn, row.beside_space_id)
         space = await _take(conn, change)
+        if space.state == "ready":
+            await catch_up(conn, space)  # whose end is what switches
         await providers.repoint(conn, change.owner.ref, applied=row.applied_space_id, beside=space.id)
         await activity.record(conn, change.actor, "fill beside", space.embedding_version, provider=str(space.ref))
         await registry.announce(conn)
     return space
+
+
+async def keep(store: Store, change: Change, applied: Space, beside: Space | None) -> None:
+    """Let the applied space be this Provider's as it is now, and end what is filled beside it.
+
+    Raises LockBusy, SupersededError (the one beside has taken its place meanwhile).
+    """
+    async with store.transaction() as conn:
+        await _still(conn, change.owner, applied, beside)
+        await spaces.reown(conn, applied.id, change.owner)
+        await _end_beside(conn, change.owner, applied, beside)
+        await registry.announce(conn)
+
+
+async def end_beside(store: Store, change: Change, applied: Space, beside: Space) -> None:
+    """End the fill of a space beside the applied one that its Provider no longer asks for. Raises as `keep` does."""
+    async with store.transaction() as conn:
+        await _still(conn, change.owner, applied, beside)
+        await _end_beside(conn, change.owner, applied, beside)
+        await registry.announce(conn)
+
+
+async def complete_again(store: Store, change: Change, applied: Space, beside: Space) -> None:
+    """Let a full space beside the applied one be completed once more, whose end switches. Raises as `keep` does."""
+    async with store.transaction() as conn:
+        await _still(conn, change.owner, applied, beside)
+        await catch_up(conn, beside)
+        await registry.announce(conn)
+
+
+async def _still(conn: Conn, owner: Owner, applied: Space, beside: Space | None) -> None:
+    """See that a Provider still has the spaces that were decided on: a fill may have ended and switched meanwhile."""
+    row = await _hold(conn, owner)
+    if (row.applied_space_id, row.beside_space_id) != (applied.id, beside.id if beside else None):
+        raise SupersededError
+
+
+async def _end_beside(conn: Conn, owner: Owner, applied: Space, beside: Space | None) -> None:
+    if beside is not None:
+        await retire(conn, beside.id)
+        await providers.repoint(conn, owner.ref, applied=applied.id, beside=None)
 
 
 async def reshape(store: Store, change: Change, old: Space, marker_id: int | None) -> int:
@@ -124,7 +167,7 @@ async def _hold(conn: Conn, owner: Owner) -> providers.ProviderRow:
     """Take the registry and the Provider's row, and see that it is still what was decided on."""
     await registry.hold_for_switch(conn)
     row = await providers.lock(conn, owner.ref)
-    if row is None or (row.uid, row.generation) != (owner.uid, owner.generation):
+    if row is None or row.absent_since is not None or (row.uid, row.generation) != (owner.uid, owner.generation):
         raise SupersededError
     return row
 
@@ -133,6 +176,8 @@ async def _take(conn: Conn, change: Change) -> Space:
     """The space to fill: one that exists already, taken over, or a new one."""
     existing = None if change.existing_id is None else await spaces.get(conn, change.existing_id)
     if existing is None:
+        if await spaces.by_identity(conn, change.config.identity):
+            raise SupersededError  # another Provider was quicker
         space = await spaces.create(conn, change.owner, change.config)
         await jobs.start(conn, space.id)
         return space
@@ -156,8 +201,16 @@ async def retire(conn: Conn, space_id: int) -> None:
     await spaces.set_state(conn, space_id, "retired")
 
 
-async def reattach(conn: Conn, space: Space, actor: Actor) -> None:
-    """Give an orphaned space back to the Provider that came back: nothing is embedded but what it missed."""
-    await revive(conn, space)
-    await activate_if_first(conn, space, actor)
-    await activity.record(conn, actor, "reattach", space.embedding_version, provider=str(space.ref))
+async def reattach(store: Store, owner: Owner, applied: Space, actor: Actor) -> None:
+    """Give an orphaned space back to the Provider that came back: nothing is embedded but what it missed.
+
+    Raises LockBusy, SupersededError (it was pruned meanwhile).
+    """
+    async with store.transaction() as conn:
+        row = await _hold(conn, owner)
+        if row.applied_space_id != applied.id:
+            raise SupersededError
+        await revive(conn, applied)
+        await activate_if_first(conn, applied, actor)
+        await activity.record(conn, actor, "reattach", applied.embedding_version, provider=str(applied.ref))
+        await registry.announce(conn)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from memory_operator.store import activity, jobs, providers, registry, spaces
 from memory_operator.store.activity import Actor
 from memory_operator.store.pool import Conn
@@ -44,6 +46,12 @@ async def catch_up(conn: Conn, space: Space) -> None:
     if space.state in ("filling", "ready"):
         await spaces.set_state(conn, space.id, "filling")
         await jobs.start(conn, space.id)
+
+
+def finds_as_much(row: providers.ProviderRow, beside: Space, counted: Mapping[int, int]) -> bool:
+    """Whether a switch by itself loses no more than a hundredth of the vectors, or one: the rest is in quarantine."""
+    before = counted.get(row.applied_space_id, 0) if row.applied_space_id else 0
+    return before - counted.get(beside.id, 0) <= max(1, before // 100)
 
 
 async def switch(conn: Conn, row: providers.ProviderRow, beside: Space, actor: Actor) -> None:

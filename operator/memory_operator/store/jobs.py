@@ -127,10 +127,15 @@ async def wake(conn: Conn) -> None:
 
 async def cancel(conn: Conn, space_id: int) -> None:
     """End the open job of a space without completing it."""
+    # The ranges before the job, as the workers take them that are in the middle of a batch: else both wait for ever.
     await conn.execute(
-        "with ended as (update memory_reembed_jobs set state = 'cancelled', finished_at = now()"
-        "  where space_id = $1 and state in ('running', 'paused') returning id)"
-        " delete from memory_reembed_leases where job_id in (select id from ended)",
+        "delete from memory_reembed_leases where job_id in"
+        " (select id from memory_reembed_jobs where space_id = $1 and state in ('running', 'paused'))",
+        space_id,
+    )
+    await conn.execute(
+        "update memory_reembed_jobs set state = 'cancelled', finished_at = now()"
+        " where space_id = $1 and state in ('running', 'paused')",
         space_id,
     )
 

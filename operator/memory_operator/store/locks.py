@@ -11,7 +11,7 @@ from memory_operator.errors import LockBusy
 from memory_operator.store.pool import Conn, Store
 
 _POLL_SECONDS = 0.05
-_PROVIDERS = 7_034_211
+PROVIDERS = 7_034_211
 _FEEDS = 7_034_212
 _INDEXES = 7_034_213
 WORKERS = 7_034_214
@@ -21,7 +21,7 @@ WORKERS = 7_034_214
 @asynccontextmanager
 async def provider_lock(store: Store, ref: ProviderRef, wait_seconds: float) -> AsyncIterator[None]:
     """Only one process at a time changes a Provider's spaces. Raises LockBusy after `wait_seconds`."""
-    async with _session_lock(store, _PROVIDERS, str(ref), wait_seconds):
+    async with _session_lock(store, PROVIDERS, str(ref), wait_seconds):
         yield
 
 

@@ -37,6 +37,7 @@ _UNREACHABLE = (
     asyncpg.InsufficientResourcesError,
     asyncpg.ConnectionDoesNotExistError,
     asyncpg.OperatorInterventionError,
+    asyncpg.InternalClientError,  # a server that was killed is heard of in the middle of a statement's protocol
     TimeoutError,
 )
 _BUSY = (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError, asyncpg.SerializationError)

@@ -40,6 +40,16 @@ class PendingChange:
     since: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a Provider's spec says, as far as others than its own reconcile need to know."""
+
+    activation: str
+    column_type: str
+    reshape_to: int | None
+    """The dimension that an in-place change would lead to, where the spec alone tells it."""
+
+
 _COLUMNS = (
     "namespace, name, uid, generation, created_at, absent_since, applied_space_id, beside_space_id, activation, status"
 )
@@ -56,21 +66,22 @@ async def observe(
     uid: str,
     generation: int,
     created_at: datetime,
-    activation: str,
-    column_type: str,
-    reshape_to: int | None,
+    wish: Wish | None,
 ) -> bool:
     """Store what a Provider says now; False when a newer generation of the same object was seen already.
 
-    `reshape_to` is the dimension that an in-place change would lead to, where the spec alone tells it.
+    Without a wish, since its spec cannot be read, what it said before stays.
     """
+    known = wish or Wish("Automatic", "vector", None)
     return bool(
         await conn.fetchval(
             "insert into memory_providers as p (namespace, name, uid, generation, created_at, activation, column_type,"
             " reshape_to) values ($1, $2, $3, $4, $5, $6, $7, $8)"
             " on conflict (namespace, name) do update set uid = excluded.uid, generation = excluded.generation,"
-            " created_at = excluded.created_at, activation = excluded.activation,"
-            " column_type = excluded.column_type, reshape_to = excluded.reshape_to,"
+            " created_at = excluded.created_at,"
+            " activation = case when $9 then excluded.activation else p.activation end,"
+            " column_type = case when $9 then excluded.column_type else p.column_type end,"
+            " reshape_to = case when $9 then excluded.reshape_to else p.reshape_to end,"
             " absent_since = null, observed_at = now()"
             " where p.uid <> excluded.uid or p.generation <= excluded.generation"
             " returning true",
@@ -78,9 +89,10 @@ async def observe(
             uid,
             generation,
             created_at,
-            activation,
-            column_type,
-            reshape_to,
+            known.activation,
+            known.column_type,
+            known.reshape_to,
+            wish is not None,
         )
     )
 
@@ -140,15 +152,25 @@ async def repoint(conn: Conn, ref: ProviderRef, *, applied: int | None, beside: 
     )
 
 
-async def mark_absent(conn: Conn, ref: ProviderRef) -> bool:
-    """Note that a Provider was missing from a full listing; False when that is known already."""
+async def mark_absent(conn: Conn, ref: ProviderRef, before: datetime) -> bool:
+    """Note that a Provider was missing from a full listing that began at `before`, by the database's clock.
+
+    False when that is known already, or when it was seen since: then it was made after the listing was.
+    """
     return bool(
         await conn.fetchval(
             "update memory_providers set absent_since = now(), beside_space_id = null, reshape_to = null"
-            " where namespace = $1 and name = $2 and absent_since is null returning true",
+            " where namespace = $1 and name = $2 and absent_since is null and observed_at < $3 returning true",
             *ref,
+            before,
         )
     )
+
+
+async def clock(conn: Conn) -> datetime:
+    """The database's time, which `mark_absent` compares with."""
+    now: datetime = await conn.fetchval("select clock_timestamp()")
+    return now
 
 
 async def forget(conn: Conn, ref: ProviderRef) -> None:
@@ -184,18 +206,24 @@ async def any_halfvec(conn: Conn) -> bool:
     return bool(await conn.fetchval("select exists (select 1 from memory_providers where column_type = 'halfvec')"))
 
 
-async def hold(conn: Conn, change: PendingChange) -> None:
-    """Record a held change, or bring its figures up to date; `since` stays while the target does."""
+async def hold(conn: Conn, change: PendingChange) -> bool:
+    """Record a held change, or bring its figures up to date; `since` stays while the target does.
+
+    False when the Provider is not there any more, or no longer the one that was decided on.
+    """
     effect = change.effect
-    await conn.execute(
+    held = await conn.fetchval(
         "insert into memory_pending_changes as c (namespace, name, uid, generation, from_dim, to_dim, vectors, chunks,"
         " estimated_tokens, estimated_cost, currency, marker, message)"
-        " values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)"
+        " select p.namespace, p.name, p.uid, p.generation, $5, $6, $7, $8, $9, $10, $11, $12, $13"
+        " from memory_providers p where p.namespace = $1 and p.name = $2 and p.uid = $3 and p.generation = $4"
+        " and p.absent_since is null for share of p"
         " on conflict (namespace, name) do update set uid = excluded.uid, generation = excluded.generation,"
         " from_dim = excluded.from_dim, to_dim = excluded.to_dim, vectors = excluded.vectors,"
         " chunks = excluded.chunks, estimated_tokens = excluded.estimated_tokens,"
         " estimated_cost = excluded.estimated_cost, marker = excluded.marker, message = excluded.message,"
-        " since = case when c.to_dim = excluded.to_dim and c.uid = excluded.uid then c.since else now() end",
+        " since = case when c.to_dim = excluded.to_dim and c.uid = excluded.uid then c.since else now() end"
+        " returning true",
         *change.ref,
         change.uid,
         change.generation,
@@ -209,6 +237,7 @@ async def hold(conn: Conn, change: PendingChange) -> None:
         change.marker,
         change.message,
     )
+    return bool(held)
 
 
 async def explain_held(conn: Conn, ref: ProviderRef, message: str) -> None:
