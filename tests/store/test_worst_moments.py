@@ -308,3 +308,21 @@ async def test_activating_is_not_undone_by_a_space_that_is_completed_later(world
         await until(lambda: world.cluster.statuses[first].embedding.embedding_version == "c-64-3")
         await world.until_phase(first, "Ready")
         assert await world.value("select active_space_id from memory_registry") == 2
+
+
+async def test_writers_who_come_later_do_not_overtake_a_switch_that_waits(world: World) -> None:
+    order: list[str] = []
+
+    async def take(name: str, hold: Callable[[Any], Awaitable[Any]]) -> None:
+        async with world.store.transaction() as conn:
+            await hold(conn)
+            order.append(name)
+
+    async with world.store.transaction() as conn:
+        await registry.hold_for_write(conn)
+        switching = asyncio.create_task(take("switch", registry.hold_for_switch), name="switch")
+        await until(lambda: waits_for_a_lock(world))
+        writing = asyncio.create_task(take("writer", registry.hold_for_write), name="writer")
+        await until(lambda: world.value("select count(*) = 2 from pg_stat_activity where wait_event_type = 'Lock'"))
+    await asyncio.gather(switching, writing)
+    assert order == ["switch", "writer"]

@@ -43,7 +43,12 @@ async def hold_for_write(conn: Conn) -> None:
 
 
 async def hold_for_switch(conn: Conn) -> Registry:
-    """Taken by a barrier, a switch or a reshape: waits for the writers under way and lets no new one in."""
+    """Taken by a barrier, a switch or a reshape: waits for the writers under way and lets no new one in.
+
+    The table comes first: locks of a table queue in their order, but those who share a row overtake who wants it
+    alone, for as long as there are always some of them. Reading the table waits for nobody.
+    """
+    await conn.execute("lock table memory_registry in exclusive mode")
     row = await conn.fetchrow(f"select {_COLUMNS} from memory_registry for update")
     return Registry(**dict(row))
 
