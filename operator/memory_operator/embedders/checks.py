@@ -75,6 +75,6 @@ def _wrong_length(source: str, actual: int, expected: int, *, declared: bool) ->
         )
     return BadReply(
         f"{source} returned a vector of {actual} dimensions where {expected} were expected",
-        hint=f"Declare {actual} in spec.embedding.dimensions, or choose a model that returns {expected}.",
+        hint=f"declare {actual} in spec.embedding.dimensions, or choose a model that returns {expected}",
         actual_dimensions=actual,
     )

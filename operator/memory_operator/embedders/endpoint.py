@@ -61,9 +61,9 @@ def host_of(base_url: str) -> str:
 def _checked_base_url(config: CallConfig) -> str:
     if not config.base_url:
         raise ConfigurationError(
-            f"Provider type {config.type} needs a base URL", hint="Set spec.baseURL to the embedding server."
+            f"Provider type {config.type} needs a base URL", hint="set spec.baseURL to the embedding server"
         )
-    wanted = "Give spec.baseURL as https://host[:port][/path], without user, query and fragment."
+    wanted = "give spec.baseURL as https://host[:port][/path], without user, query and fragment"
     url = config.base_url.rstrip("/")
     try:
         parts = urlsplit(url)
@@ -82,15 +82,15 @@ def _checked_headers(headers: Mapping[str, str]) -> dict[str, str]:
     for number, (name, value) in enumerate(headers.items(), start=1):
         if not _TOKEN.fullmatch(name):
             raise ConfigurationError(
-                f"The name of header {number} cannot be used in HTTP", hint="Correct it in spec.headers."
+                f"The name of header {number} cannot be used in HTTP", hint="correct it in spec.headers"
             )
         if name.lower() in _FRAMING:
-            raise ConfigurationError(f"Header {name} cannot be set by a Provider", hint="Remove it from spec.headers.")
+            raise ConfigurationError(f"Header {name} cannot be set by a Provider", hint="remove it from spec.headers")
         # The value is checked here because the HTTP library would quote it in its error.
         if value and not _HEADER_VALUE.fullmatch(value):
             raise ConfigurationError(
                 f"The value of header {name} cannot be sent in HTTP",
-                hint="Header values in spec.headers are printable ASCII on one line.",
+                hint="header values in spec.headers are printable ASCII on one line",
             )
         checked[name.lower()] = value
     return checked
@@ -102,6 +102,6 @@ def _checked_credential(credential: str) -> str:
     if not key or " " in key or not _HEADER_VALUE.fullmatch(key) or "\t" in key:
         raise ConfigurationError(
             "The credential is empty or has characters that a key cannot have",
-            hint="Check the Secret's value: one line of printable ASCII, without quotes or blanks.",
+            hint="check the Secret's value: one line of printable ASCII, without quotes or blanks",
         )
     return key

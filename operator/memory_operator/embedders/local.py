@@ -33,13 +33,13 @@ class LocalEmbedder:
         config = parts.config
         if config.model != MODEL:
             raise ConfigurationError(
-                f"Provider type local has the model {MODEL} only", hint=f"Set spec.model to {MODEL}."
+                f"Provider type local has the model {MODEL} only", hint=f"set spec.model to {MODEL}"
             )
         length = config.requested_dimensions or DIMENSIONS[0]
         if length not in DIMENSIONS:
             raise BadReply(
                 f"The model {MODEL} makes vectors of 256, 128 or 64 dimensions, not of {length}",
-                hint="Set spec.embedding.dimensions to one of them.",
+                hint="set spec.embedding.dimensions to one of them",
                 actual_dimensions=DIMENSIONS[0],
             )
         self._config = config
@@ -124,7 +124,7 @@ def _embed(texts: list[str], length: int) -> Embeddings:
         for number, encoding in enumerate(encoded, start):
             ids = encoding.ids
             if not ids:
-                raise RequestRejected("A text is empty", hint="The local model has no vector for no words.")
+                raise RequestRejected("A text is empty", hint="the local model has no vector for no words")
             tokens += len(ids)
             # A product with ones is the sum over the tokens, five times as fast as numpy's own.
             np.matmul(np.ones(len(ids), dtype=np.float32), model.table.take(ids, axis=0), out=vectors[number])

@@ -68,7 +68,7 @@ class OllamaEmbedder:
         if reply.status >= 500 and reply.mentions("context length"):
             return RequestRejected(
                 f"{self._endpoint.host} answered {reply.status}: a text is longer than the model's context",
-                hint="Raise the model's context length in Ollama, or choose a model with a longer one.",
+                hint="raise the model's context length in Ollama, or choose a model with a longer one",
             )
         return refusal(reply, host=self._endpoint.host, model=self._config.model)
 

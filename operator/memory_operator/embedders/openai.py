@@ -172,7 +172,7 @@ def decode(body: bytes, count: int, dimensions: int | None, source: str) -> Embe
     return Embeddings(vectors, _tokens(answer.get("usage")))
 
 
-NO_EMBEDDING_API = "Check that spec.baseURL and spec.type name the same embedding API."
+NO_EMBEDDING_API = "check that spec.baseURL and spec.type name the same embedding API"
 
 
 def to_json(request: dict[str, object]) -> bytes:

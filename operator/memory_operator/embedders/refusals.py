@@ -34,39 +34,39 @@ def refusal(reply: Reply, *, host: str, model: str) -> MemoryOperatorError:
         case 401 | 403:
             return CredentialRefused(
                 answered,
-                hint="Check the key in the Secret that spec.credential names: wrong, revoked or without rights.",
+                hint="check the key in the Secret that spec.credential names: wrong, revoked or without rights",
             )
         case 404:
             return RequestRejected(
                 f"{answered}: no model {_shown(model)} or no embedding API at this base URL",
-                hint="Check spec.model and spec.baseURL; an Ollama model must be pulled first.",
+                hint="check spec.model and spec.baseURL; an Ollama model must be pulled first",
                 about_the_texts=False,
             )
         case 408 | 429:
             return RateLimited(
                 answered,
-                hint="Set spec.embedding.limits to what the vendor allows; a used-up quota is told this way too.",
+                hint="a limit or a quota of the vendor is used up; it is tried again after a pause",
                 retry_after=retry_after(reply.headers),
             )
         case status if status in ABOUT_THE_TEXTS:
             return RequestRejected(
                 answered,
-                hint="A text may be too long or empty for the model, or the batch too large for the server.",
+                hint="a text may be too long or empty for the model, or the batch too large for the server",
             )
         case status if 300 <= status < 400:
             return RequestRejected(
                 f"{answered}, a redirect, which is not followed",
-                hint="Set spec.baseURL to the address that the server redirects to.",
+                hint="set spec.baseURL to the address that the server redirects to",
                 about_the_texts=False,
             )
         case status if 400 <= status < 500:
             return RequestRejected(
-                answered, hint="Check spec.baseURL, spec.model and the account.", about_the_texts=False
+                answered, hint="check spec.baseURL, spec.model and the account", about_the_texts=False
             )
         case _:
             return EmbedderUnreachable(
                 answered,
-                hint="The embedding server has a problem of its own; it is tried again.",
+                hint="the embedding server has a problem of its own; it is tried again",
                 retry_after=retry_after(reply.headers),
             )
 

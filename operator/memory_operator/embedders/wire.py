@@ -138,7 +138,7 @@ async def answer_within(seconds: float, host: str) -> AsyncIterator[None]:
     except TimeoutError:
         raise EmbedderUnreachable(
             f"{host} did not answer within {seconds:g} s",
-            hint="Check that the embedding server is up; spec.defaults.requestTimeout bounds a worker's call.",
+            hint="check that the embedding server is up; spec.defaults.requestTimeout bounds a worker's call",
         ) from None
 
 
@@ -150,7 +150,7 @@ def _client(ca_pem: str | None) -> httpx.AsyncClient:
         except (ssl.SSLError, ValueError):
             raise ConfigurationError(
                 "The private CA is not a PEM certificate",
-                hint="spec.embedding.caSecretRef names a Secret with PEM certificates (key ca.crt).",
+                hint="spec.embedding.caSecretRef names a Secret with PEM certificates (key ca.crt)",
             ) from None
     try:
         return httpx.AsyncClient(
@@ -171,7 +171,7 @@ def _client(ca_pem: str | None) -> httpx.AsyncClient:
     except (ImportError, ValueError, httpx.InvalidURL):
         raise ConfigurationError(
             "A proxy variable of the environment cannot be used",
-            hint="HTTP_PROXY, HTTPS_PROXY and ALL_PROXY take http:// and https:// URLs.",
+            hint="HTTP_PROXY, HTTPS_PROXY and ALL_PROXY take http:// and https:// URLs",
         ) from None
 
 
@@ -229,7 +229,7 @@ def _unpacker(response: httpx.Response, host: str) -> Callable[[bytes, int], byt
 def _too_large(host: str, cap: int) -> BadReply:
     return BadReply(
         f"{host} sent more than {cap // 1_048_576} MiB in reply",
-        hint="Check that spec.baseURL is an embedding API; lower spec.embedding.batchSize.",
+        hint="check that spec.baseURL is an embedding API; lower spec.embedding.batchSize",
     )
 
 
@@ -241,19 +241,19 @@ def _told_plainly(host: str, connect: float) -> Iterator[None]:
     except httpx.ProxyError:
         raise EmbedderUnreachable(
             f"The proxy in front of {host} refused the connection",
-            hint="Check HTTPS_PROXY, HTTP_PROXY and NO_PROXY of this process.",
+            hint="check HTTPS_PROXY, HTTP_PROXY and NO_PROXY of this process",
         ) from None
     except httpx.ConnectTimeout:
         raise EmbedderUnreachable(
             f"{host} did not accept a connection within {connect:.2g} s",
-            hint="Check the base URL and the network policy between here and there.",
+            hint="check the base URL and the network policy between here and there",
         ) from None
     except httpx.ConnectError as failed:
         why, hint = _why_no_connection(failed)
         raise EmbedderUnreachable(f"{host} cannot be reached: {why}", hint=hint) from None
     except httpx.HTTPError:
         raise EmbedderUnreachable(
-            f"{host} broke the connection off", hint="The embedding server may be restarting; it is tried again."
+            f"{host} broke the connection off", hint="the embedding server may be restarting; it is tried again"
         ) from None
 
 
@@ -263,13 +263,13 @@ def _why_no_connection(failed: BaseException) -> tuple[str, str]:
         if isinstance(cause, ssl.SSLCertVerificationError):
             return (
                 f"its certificate is not trusted ({cause.verify_message})",
-                "For a private CA name its Secret in spec.embedding.caSecretRef.",
+                "for a private CA name its Secret in spec.embedding.caSecretRef",
             )
         if isinstance(cause, ssl.SSLError):
-            return "the TLS handshake failed", "Check that spec.baseURL has the right scheme and port."
+            return "the TLS handshake failed", "check that spec.baseURL has the right scheme and port"
         if isinstance(cause, socket.gaierror):
-            return "its name cannot be resolved", "Check the host in spec.baseURL and the DNS of this process."
+            return "its name cannot be resolved", "check the host in spec.baseURL and the DNS of this process"
         if isinstance(cause, ConnectionRefusedError):
-            return "connection refused", "Check that the embedding server is up and the port is right."
+            return "connection refused", "check that the embedding server is up and the port is right"
         cause = cause.__cause__ or cause.__context__
-    return "no connection", "Check that the embedding server is up and that the network lets us through."
+    return "no connection", "check that the embedding server is up and that the network lets us through"
