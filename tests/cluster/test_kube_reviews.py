@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from kubernetes.aio.client import ApiClient
 
 from cluster.harness import ControlPlane
-from fixtures.kube import Namespace
+from fixtures.kube import Namespace, until
 from memory_operator.engine.access import Access
 from memory_operator.errors import SourceUnavailable
 from memory_operator.kube.client import open_api
@@ -62,6 +63,14 @@ async def test_who_may_not_ask_for_reviews_learns_what_is_missing(served: Namesp
             await token_reviewer(api)("any")
 
 
+async def unavailable(api: ApiClient) -> bool:
+    try:
+        await token_reviewer(api)("any")
+    except SourceUnavailable:
+        return True
+    return False
+
+
 async def test_an_api_server_that_is_down_or_frozen_neither_denies_nor_allows(
     served: Namespace, control_plane: ControlPlane
 ) -> None:
@@ -70,6 +79,7 @@ async def test_an_api_server_that_is_down_or_frozen_neither_denies_nor_allows(
         assert caller is not None
         for fault in (control_plane.paused, control_plane.down):
             with fault():
+                await until(lambda: unavailable(api), "a server that no longer answers")  # a stop takes a moment
                 with pytest.raises(SourceUnavailable):
                     await token_reviewer(api)("any")
                 with pytest.raises(SourceUnavailable):
