@@ -14,7 +14,7 @@ from memory_operator.contract.status import ConditionType, ProviderStatus
 from memory_operator.engine import switch
 from memory_operator.errors import Conflict, LockBusy, NotFound
 from memory_operator.plan.coverage import coverage
-from memory_operator.store import activity, counts, jobs, providers, registry, spaces, vectors
+from memory_operator.store import activity, counts, jobs, locks, providers, registry, spaces, vectors
 from memory_operator.store.activity import Actor
 from memory_operator.store.jobs import Job
 from memory_operator.store.pool import Conn, Store
@@ -245,11 +245,11 @@ class Catalog:
 
     async def _drop(self, space: Space, by: Actor) -> bool:
         """Drop one space in a short transaction of its own; False when it is wanted again by now."""
-        tries = 0
+        tries, patience = 0, None
         while True:
             tries += 1
             try:
-                async with self._store.transaction(lock_timeout_ms=_LOCK_TIMEOUT_MS) as conn:
+                async with self._store.transaction(lock_timeout_ms=patience or _LOCK_TIMEOUT_MS) as conn:
                     await registry.hold_for_switch(conn)
                     if space.id not in {other.id for other in await spaces.prunable(conn)}:
                         return False
@@ -261,6 +261,8 @@ class Catalog:
             except LockBusy:
                 if tries == _PRUNE_TRIES:
                     raise
+            async with self._store.connection() as conn:
+                patience = await locks.patience_ms(conn, ("memory_chunks", vectors.table(space.id)))
             await asyncio.sleep(random.uniform(0.2, 0.6))
 
 

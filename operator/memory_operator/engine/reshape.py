@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from memory_operator.engine.switch import activate, activate_if_first, catch_up
 from memory_operator.errors import LockBusy, NeedsConsent
@@ -17,6 +19,12 @@ log = get_logger(__name__)
 
 LOCK_TIMEOUT_MS = 100
 """How long a change may stand in a lock's queue; all that comes later stands behind it."""
+
+
+_CHUNKS = "memory_chunks"
+"""Making and dropping a space's table also takes the one that its foreign key leads to."""
+
+T = TypeVar("T")
 
 
 class SupersededError(Exception):
@@ -35,19 +43,23 @@ class Change:
 
 async def create(store: Store, change: Change) -> Space:
     """Give a Provider its first space, new or left behind, and start its fill. Raises LockBusy, SupersededError."""
-    async with store.transaction(lock_timeout_ms=LOCK_TIMEOUT_MS) as conn:
+
+    async def work(conn: Conn) -> Space:
         row = await _hold(conn, change.owner)
         space = await _take(conn, change)
         await providers.repoint(conn, change.owner.ref, applied=space.id, beside=row.beside_space_id)
         await activate_if_first(conn, space, change.actor)
         await activity.record(conn, change.actor, "create", space.embedding_version, provider=str(space.ref))
         await registry.announce(conn)
-    return space
+        return space
+
+    return await _change(store, (_CHUNKS,), work)
 
 
 async def fill_beside(store: Store, change: Change) -> Space:
     """Start filling another space beside the applied one. Raises LockBusy, SupersededError."""
-    async with store.transaction(lock_timeout_ms=LOCK_TIMEOUT_MS) as conn:
+
+    async def work(conn: Conn) -> Space:
         row = await _hold(conn, change.owner)
         if row.beside_space_id is not None and row.beside_space_id != change.existing_id:
             await retire(conn, row.beside_space_id)
@@ -57,7 +69,27 @@ async def fill_beside(store: Store, change: Change) -> Space:
         await providers.repoint(conn, change.owner.ref, applied=row.applied_space_id, beside=space.id)
         await activity.record(conn, change.actor, "fill beside", space.embedding_version, provider=str(space.ref))
         await registry.announce(conn)
-    return space
+        return space
+
+    return await _change(store, (_CHUNKS,), work)
+
+
+async def _change(store: Store, tables: Sequence[str], work: Callable[[Conn], Awaitable[T]]) -> T:
+    """Run a change in a transaction that stands in no lock's queue for long. Raises LockBusy.
+
+    Only for an autovacuum it waits longer, once: that gives way, and would else hold a change up for as long as it
+    takes.
+    """
+    try:
+        async with store.transaction(lock_timeout_ms=LOCK_TIMEOUT_MS) as conn:
+            return await work(conn)
+    except LockBusy:
+        async with store.connection() as conn:
+            patience = await locks.patience_ms(conn, tables)
+        if patience is None:
+            raise
+    async with store.transaction(lock_timeout_ms=patience) as conn:
+        return await work(conn)
 
 
 async def keep(store: Store, change: Change, applied: Space, beside: Space | None) -> None:
@@ -106,17 +138,16 @@ async def reshape(store: Store, change: Change, old: Space, marker_id: int | Non
 
     Raises LockBusy (with the blockers), NeedsConsent (there are vectors, and the marker is gone), SupersededError.
     """
+    table = vectors.table(old.id)
     async with store.connection() as conn:
-        await locks.end_own_work(conn, vectors.table(old.id))
+        await locks.end_own_work(conn, table)
     try:
-        async with store.transaction(lock_timeout_ms=LOCK_TIMEOUT_MS) as conn:
-            return await _replace(conn, change, old, marker_id)
+        return await _change(store, (_CHUNKS, table), lambda conn: _replace(conn, change, old, marker_id))
     except LockBusy as busy:
         async with store.connection() as conn:
-            found = await locks.blockers(conn, vectors.table(old.id))
-            found = found or await locks.blockers(conn, "memory_chunks")
+            found = await locks.blockers(conn, table) or await locks.blockers(conn, _CHUNKS)
         raise LockBusy(
-            f"the change waits for a lock on {vectors.table(old.id)} held by {'; '.join(found) or 'a short query'}",
+            f"the change waits for a lock on {table} held by {'; '.join(found) or 'a short query'}",
             hint="it is tried again by itself; end the session that holds the lock to let it through",
             blockers=found,
         ) from busy

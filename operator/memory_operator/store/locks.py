@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from memory_operator.contract.resource import ProviderRef
@@ -11,6 +11,9 @@ from memory_operator.errors import LockBusy
 from memory_operator.store.pool import Conn, Store
 
 _POLL_SECONDS = 0.05
+_GIVES_WAY_MS = 300
+"""How long an autovacuum that was asked to give way may take for it."""
+
 PROVIDERS = 7_034_211
 _FEEDS = 7_034_212
 _INDEXES = 7_034_213
@@ -69,6 +72,22 @@ async def blockers(conn: Conn, table: str) -> tuple[str, ...]:
         table,
     )
     return tuple(f"pid {row['pid']} ({row['application']}, {row['state']} for {row['seconds'] or 0} s)" for row in rows)
+
+
+async def patience_ms(conn: Conn, tables: Sequence[str]) -> int | None:
+    """How long to wait for tables that the autovacuum alone holds: it gives way to whoever has waited so long.
+
+    None where anybody else holds one of them too, or nobody any more. An autovacuum has no user.
+    """
+    found = await conn.fetchval(
+        "select (select setting::int from pg_settings where name = 'deadlock_timeout')"
+        " from pg_locks l left join pg_stat_activity a on a.pid = l.pid"
+        " where l.relation in (select to_regclass(name) from unnest($1::text[]) as name) and l.granted"
+        " and l.pid <> pg_backend_pid()"
+        " having bool_and(l.mode = 'ShareUpdateExclusiveLock' and a.usename is null)",
+        list(tables),
+    )
+    return None if found is None else int(found) + _GIVES_WAY_MS
 
 
 async def end_own_work(conn: Conn, table: str) -> None:
