@@ -27,6 +27,29 @@ class Embeddings:
     """Input tokens that the vendor counted; None when it did not say, never 0 for unknown."""
 
 
+class Meter(Protocol):
+    """Is told of each request that one `embed` sends to a vendor, since what is sent may have to be paid.
+
+    A request that was sent and then neither answered, refused nor unusable got no whole reply.
+    """
+
+    async def sending(self, inputs: int) -> None:
+        """A request with so many texts leaves as soon as this returns."""
+        ...
+
+    def answered(self, tokens: int | None) -> None:
+        """The last request brought vectors; tokens as `Embeddings.tokens`."""
+        ...
+
+    def refused(self) -> None:
+        """The vendor said no to the last request."""
+        ...
+
+    def unusable(self) -> None:
+        """The reply to the last request is not what was asked for."""
+        ...
+
+
 class Embedder(Protocol):
     """Turns texts into vectors under one configuration. Safe to call concurrently on its pool's event loop."""
 
