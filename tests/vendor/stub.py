@@ -217,10 +217,26 @@ class StubVendor:
 class VendorProcess:
     """A stub vendor in a process of its own, for measurements: it takes no time of our interpreter."""
 
-    def __init__(self, dimensions: int = 768, *, latency_ms: float = 0, api_key: str | None = None) -> None:
-        """Parameters as those of `StubVendor`; calls are counted, not kept."""
-        arguments = ["--port", "0", "--dimensions", str(dimensions), "--latency-ms", str(latency_ms)]
-        self._arguments = arguments + (["--api-key", api_key] if api_key else [])
+    def __init__(
+        self,
+        dimensions: int = 768,
+        *,
+        latency_ms: float = 0,
+        api_key: str | None = None,
+        fast: bool = False,
+        **habits: Any,
+    ) -> None:
+        """Parameters as those of `StubVendor`; calls are counted, not kept.
+
+        With `fast` it is a `FastVendor`, which takes its other habits too but no faults; `set` changes habits.
+        """
+        options = {"port": 0, "dimensions": dimensions, "latency_ms": latency_ms, "api_key": api_key, **habits}
+        self._arguments = ["--fast"] if fast else []
+        for name, value in options.items():
+            if value is True:
+                self._arguments.append(_option(name))
+            elif value is not None and value is not False:
+                self._arguments += [_option(name), str(value)]
         self._process: subprocess.Popen[str] | None = None
         self.root_url = ""
 
@@ -253,16 +269,16 @@ class VendorProcess:
         assert self._process is not None
         return self._process.pid
 
-    def set(self, *, fault: Faults = None, latency_ms: float | None = None) -> None:
-        """Change what goes wrong, and how long an answer takes."""
+    def set(self, *, fault: Faults = None, latency_ms: float | None = None, **habits: Any) -> None:
+        """Change what goes wrong, and how long an answer takes; of a fast one its habits."""
         faults = [] if fault is None else [fault] if isinstance(fault, Fault) else list(fault)
-        wanted: dict[str, Any] = {"faults": [asdict(one) for one in faults]}
+        wanted: dict[str, Any] = {"faults": [asdict(one) for one in faults], **habits}
         if latency_ms is not None:
             wanted["latency_ms"] = latency_ms
         self._control("script", wanted)
 
     def seen(self) -> dict[str, Any]:
-        """`count` of calls, of `texts`, `in_flight` now, `peak_in_flight`."""
+        """`count` of calls, of `texts`, `in_flight` now, `peak_in_flight`; of a fast one all of `Seen`, `distinct`."""
         return self._control("seen", {})
 
     def forget(self) -> None:
@@ -277,6 +293,10 @@ class VendorProcess:
         with opener.open(request, timeout=START_SECONDS) as response:
             answer: dict[str, Any] = json.load(response)
         return answer
+
+
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
 
 
 def _wait_until(condition: Callable[[], bool], timeout: float, what: str) -> None:

@@ -56,7 +56,8 @@ class Codebook:
 
     @cached_property
     def _printed(self) -> list[list[bytes]]:
-        return [[b",".join(b"%r" % float(number) for number in row) for row in part] for part in self._segments]
+        # As few digits as make the same 32-bit number again, which is how servers in Go and Rust write them.
+        return [[b",".join(str(number).encode() for number in row) for row in part] for part in self._segments]
 
 
 def _choices(text: str) -> tuple[int, ...]:

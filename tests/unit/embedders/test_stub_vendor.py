@@ -8,7 +8,7 @@ import json
 import numpy as np
 import pytest
 
-from memory_operator.errors import RateLimited, RequestRejected
+from memory_operator.errors import BadReply, EmbedderUnreachable, RateLimited, RequestRejected
 from memory_operator.plan.space import CallConfig
 from vendor import Fault, StubVendor, VendorProcess
 from vendor.vectors import Codebook
@@ -56,3 +56,38 @@ async def test_a_vendor_with_models_of_its_own_knows_no_others(pool):
         unknown = config.model_copy(update={"model": "medium"})
         with pytest.raises(RequestRejected, match="no model 'medium'"):
             await pool.embedder(unknown, None, None).embed(TEXTS, mode="query", timeout=10, dimensions=None)
+
+
+@pytest.mark.parametrize("refuse_base64", [False, True])
+async def test_a_fast_vendor_gives_the_same_vectors_and_says_what_it_has_seen(make, refuse_base64):
+    with VendorProcess(dimensions=48, fast=True, refuse_base64=refuse_base64) as process:
+        answer = await make("key", base_url=process.base_url).embed(TEXTS, mode="document", timeout=10, dimensions=48)
+        expected = [StubVendor(48).vector(text, "m") for text in TEXTS]
+        np.testing.assert_array_equal(answer.vectors, expected)
+        seen = process.seen()
+        assert (seen["count"], seen["refused"]) == ((2, 1) if refuse_base64 else (1, 0))
+        assert (seen["answered_texts"], seen["distinct"], seen["tokens"]) == (3, 3, answer.tokens)
+        assert (seen["in_flight"], seen["peak_in_flight"], seen["unanswered"]) == (0, 1, 0)
+
+
+async def test_a_fast_vendor_refuses_and_fails_by_its_habits(make):
+    with VendorProcess(dimensions=48, fast=True, poison="two") as process:
+        embedder = make("key", base_url=process.base_url)
+        with pytest.raises(RequestRejected):
+            await embedder.embed(TEXTS, mode="document", timeout=10, dimensions=48)
+        process.set(rate_429=1)
+        with pytest.raises(RateLimited) as limited:
+            await _three_times(embedder)
+        assert 0 < limited.value.retry_after <= 1
+        process.set(poison=None, rate_429=0, wrong_length_every=1)
+        with pytest.raises(BadReply):
+            await embedder.embed(TEXTS, mode="document", timeout=10, dimensions=48)
+        process.set(wrong_length_every=0, hang_every=1)
+        with pytest.raises(EmbedderUnreachable):
+            await embedder.embed(TEXTS, mode="document", timeout=0.3, dimensions=48)
+        assert process.seen()["unanswered"] == 1
+
+
+async def _three_times(embedder):
+    for _ in range(3):
+        await embedder.embed(["one"], mode="document", timeout=10, dimensions=48)
