@@ -11,24 +11,29 @@ import shutil
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
 
 from bench import fill, gate, query, webhook
+from bench.figures import Figure
 from fixtures.postgres import open_folder
-from memory_operator.dev.postgres import EmbeddedPostgres
+from memory_operator.dev.postgres import EmbeddedPostgres, RunningPostgres
 from memory_operator.logs import set_up_logs
 
-SERVER = {"shared_buffers": "1GB", "maintenance_work_mem": "1GB", "max_wal_size": "8GB"}
+SERVER = {
+    "shared_buffers": "1GB",
+    "maintenance_work_mem": "1GB",
+    "max_wal_size": "8GB",
+    # Says when rows were committed, to whom looks afterwards.
+    "track_commit_timestamp": "on",
+}
 """The settings that the figures are promised for."""
 
-Figure = dict[str, Any]
-Bench = Callable[[str, bool], Awaitable[list[Figure]]]
+Bench = Callable[[RunningPostgres, argparse.Namespace], Awaitable[list[Figure]]]
 
 BENCHES: dict[str, Bench] = {
-    "gate": gate.run,
-    "fill": fill.run,
-    "query": lambda dsn, large: query.run(dsn),
-    "webhook": lambda dsn, large: asyncio.to_thread(webhook.run),
+    "gate": lambda server, options: gate.run(server.dsn, options.large),
+    "fill": lambda server, options: fill.run(server, options.large, options.scenario or ()),
+    "query": lambda server, options: query.run(server.dsn),
+    "webhook": lambda server, options: asyncio.to_thread(webhook.run),
 }
 
 
@@ -37,9 +42,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--large", action="store_true", help="a million vectors where the promise is about them")
     parser.add_argument("--only", choices=sorted(BENCHES), action="append", help="run only this part")
+    parser.add_argument("--scenario", choices=list(fill.SCENARIOS), action="append", help="of the fill only this one")
     options = parser.parse_args()
     set_up_logs(level=logging.CRITICAL)
-    figures = asyncio.run(_run(options.only or list(BENCHES), options.large))
+    figures = asyncio.run(_run(options.only or list(BENCHES), options))
     print(table(figures))
     target = os.environ.get("BENCH_JSON")
     if target:
@@ -47,7 +53,7 @@ def main() -> None:
     sys.exit(0 if all(figure["holds"] is not False for figure in figures) else 1)
 
 
-async def _run(names: list[str], large: bool) -> list[Figure]:
+async def _run(names: list[str], options: argparse.Namespace) -> list[Figure]:
     figures = []
     for name in names:
         folder = open_folder()
@@ -55,7 +61,7 @@ async def _run(names: list[str], large: bool) -> list[Figure]:
         try:
             running = await asyncio.to_thread(postgres.start)
             print(f"measuring: {name} …", file=sys.stderr)
-            figures += await BENCHES[name](running.dsn, large)
+            figures += await BENCHES[name](running, options)
         finally:
             await asyncio.to_thread(postgres.stop, "immediate")
             shutil.rmtree(folder, ignore_errors=True)

@@ -1,78 +1,191 @@
-"""What a fill takes: from the first call to the last commit, and with its index."""
+"""What a fill takes: real processes, defaults only; the raw ceiling beside it, taken on the same database."""
 
 from __future__ import annotations
 
-import time
-from typing import Any
-from uuid import uuid4
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 
-from fixtures.engine import World, open_world, until
-from memory_operator.memory.encrypt import Place
-from memory_operator.store import registry
-from memory_operator.store.migrate import migrate
-from vendor.stub import VendorProcess
+from bench import fill_query
+from bench.figures import Figure, at_least, at_most, exactly, told
+from bench.measured import Filled, Scene, ceiling, open_scene
+from bench.stock import Stock
+from memory_operator.dev.postgres import RunningPostgres
 
 CHUNKS = 20_000
-DIMENSIONS = 768
+KILL_CHUNKS = 100_000
+LARGE_CHUNKS = 1_000_000
+KILL_AT = 0.4
+POISON = " zzpoisonzz"
 
 
-async def run(dsn: str, large: bool) -> list[dict[str, Any]]:
-    """Figures of one fill of 20,000 chunks of about 120 characters, 20 ms a call."""
-    await migrate(dsn)
-    count = 1_000_000 if large else CHUNKS
-    with VendorProcess(dimensions=DIMENSIONS, latency_ms=20) as vendor:
-        async with open_world(dsn) as world:
-            await _store(world, count)
-            spec = {"type": "openai_compatible", "model": "bench", "baseURL": vendor.base_url}
-            async with world.operator(), world.worker():
-                started = time.perf_counter()
-                world.cluster.apply("bench", {**spec, "embedding": {"dimensions": DIMENSIONS}})
-                await until(lambda: _filled(world, count), seconds=7_200)
-                filled = time.perf_counter() - started
-                await until(lambda: _ready(world), seconds=7_200)
-                ready = time.perf_counter() - started
-            active = await world.value(
-                "select extract(epoch from max(finished_at) - min(first_call_at))::float8 from memory_reembed_jobs"
-            )
+@dataclass(frozen=True, slots=True)
+class Speed:
+    """A scenario of speed and what is promised of it."""
+
+    name: str
+    latency_ms: float
+    base64: bool
+    rows_per_second: float
+    share_of_ceiling: float | None = None
+    with_index: bool = False
+
+
+SPEEDS = {
+    "base64": Speed("base64, 20 ms a call", 20, True, 10_000, 0.4, with_index=True),
+    "floats": Speed("JSON floats, 20 ms a call", 20, False, 8_000, 0.6),
+    "slow": Speed("base64, 200 ms a call", 200, True, 6_000),
+}
+
+
+@dataclass(slots=True)
+class Bench:
+    """What scenarios share: the server, the databases, what others measured before."""
+
+    server: RunningPostgres
+    stock: Stock
+    base64: Filled | None = None
+
+
+async def run(server: RunningPostgres, large: bool, scenarios: Sequence[str]) -> list[Figure]:
+    """Figures of the scenarios named, of all but `large` where none is; with `large` of that too."""
+    bench = Bench(server, Stock(server))
+    names = list(scenarios) or [name for name in SCENARIOS if name != "large"]
+    if large and "large" not in names:
+        names.append("large")
+    if "large" in names and "base64" not in names:
+        names.insert(0, "base64")
+    figures: list[Figure] = []
+    for name in names:
+        print(f"  fill: {name} …", file=sys.stderr)
+        await bench.stock.settle()
+        figures += await SCENARIOS[name](bench)
+    return figures
+
+
+def _speed(name: str) -> Callable[[Bench], Awaitable[list[Figure]]]:
+    async def measure(bench: Bench) -> list[Figure]:
+        speed = SPEEDS[name]
+        async with bench.stock.of(CHUNKS) as dsn:
+            habits = {"latency_ms": speed.latency_ms, "refuse_base64": not speed.base64}
+            async with open_scene(dsn, bench.server.pid, **habits) as scene:
+                with scene.worker() as worker:
+                    filled = await scene.fill(worker, "bench", CHUNKS)
+                    index = await scene.until_ready("bench") if speed.with_index else None
+                await bench.stock.end_workers(dsn)
+                figures = _of_a_fill(speed, filled, index)
+                figures += await _beside_the_ceiling(scene, speed, filled)
+        if name == "base64":
+            bench.base64 = filled
+        return figures
+
+    return measure
+
+
+def _of_a_fill(speed: Speed, filled: Filled, index_seconds: float | None) -> list[Figure]:
+    name, ms = speed.name, 1000 / filled.rows
+    ours = (filled.worker_cpu_seconds + filled.bench_cpu_seconds) * ms
+    figures = [
+        at_least(f"fill, {name}: active", filled.rate, "rows/s", speed.rows_per_second),
+        told(f"fill, {name}: wall", filled.rows / filled.wall_seconds, "rows/s"),
+        told(f"fill, {name}: CPU of the worker", filled.worker_cpu_seconds * ms, "ms/row"),
+        at_most(f"fill, {name}: CPU of worker, operator and bench", ours, "ms/row", 0.08),
+        told(f"fill, {name}: CPU of PostgreSQL", filled.postgres_cpu_seconds * ms, "ms/row"),
+        at_most(f"fill, {name}: peak memory of the worker", filled.peak_memory_mb, "MB", 200),
+        told(f"fill, {name}: calls", filled.seen["count"]),
+        told(f"fill, {name}: texts a call", _batch(filled)),
+        told(f"fill, {name}: most calls at once", filled.seen["peak_in_flight"]),
+        told(f"fill, {name}: tokens", filled.seen["tokens"]),
+    ]
+    if filled.loop_lag_seconds is not None:
+        figures.append(at_most(f"fill, {name}: worst lag of the worker's loop", filled.loop_lag_seconds, "s", 0.1))
+    if index_seconds is not None:
+        figures += [
+            told(f"fill, {name}: index, last rows to ready", index_seconds, "s"),
+            at_most(f"fill, {name}: fill and index", filled.wall_seconds + index_seconds, "s", 11),
+        ]
+    return figures
+
+
+async def _beside_the_ceiling(scene: Scene, speed: Speed, filled: Filled) -> list[Figure]:
+    encoding = "base64" if speed.base64 else "float"
+    rate, cpu = await ceiling(scene.world.dsn, scene.vendor, encoding, filled.rows, _batch(filled))
+    figures = [
+        told(f"raw loop, {speed.name}", rate, "rows/s"),
+        told(f"raw loop, {speed.name}: CPU", cpu, "ms/row"),
+    ]
+    name, share = f"fill, {speed.name}: share of the raw loop", filled.rate / rate
+    wanted = speed.share_of_ceiling
+    return [*figures, told(name, share) if wanted is None else at_least(name, share, "", wanted)]
+
+
+def _batch(filled: Filled) -> int:
+    return round(filled.seen["answered_texts"] / filled.seen["answered"])
+
+
+async def _bad_row(bench: Bench) -> list[Figure]:
+    async with (
+        bench.stock.of(CHUNKS, marked=POISON) as dsn,
+        open_scene(dsn, bench.server.pid, latency_ms=20, poison=POISON.strip()) as scene,
+    ):
+        with scene.worker() as worker:
+            filled = await scene.fill(worker, "bench", CHUNKS)
+    more = 100 * (filled.seen["texts"] / CHUNKS - 1)
     return [
-        _figure(f"fill of {count:,} chunks, one process, base64, 20 ms a call", count / filled, "rows/s"),
-        _figure(f"fill and index of {count:,} chunks", ready, "s"),
-        _figure("of that, from the first call until it was ready", active, "s"),
+        exactly(f"one bad row in {CHUNKS:,}: vectors", filled.rows, "", CHUNKS - 1),
+        exactly(f"one bad row in {CHUNKS:,}: in quarantine", filled.quarantined, "", 1),
+        at_most(f"one bad row in {CHUNKS:,}: more texts sent", more, "%", 5),
+        told(f"one bad row in {CHUNKS:,}: active", filled.rate, "rows/s"),
     ]
 
 
-def _figure(name: str, value: float, unit: str) -> dict[str, Any]:
-    """A figure that no promise is made about yet."""
-    return {"name": name, "value": round(value, 3), "unit": unit, "target": None, "holds": None}
+async def _kill(bench: Bench) -> list[Figure]:
+    """kill -9 of the worker in the middle, then another one."""
+    async with bench.stock.of(KILL_CHUNKS) as dsn, open_scene(dsn, bench.server.pid, latency_ms=20) as scene:
+        with scene.worker() as first:
+            scene.apply("bench")
+            await scene.until_filled("bench", KILL_CHUNKS, share=KILL_AT)
+            first.kill()
+        with scene.worker():
+            await scene.until_filled("bench", KILL_CHUNKS)
+        seen = scene.vendor.seen()
+        vectors, missing = await scene.stored("bench")
+        counted = await scene.world.value("select sum(n)::bigint from memory_embedding_counters where scope <> 0")
+    name = f"kill -9 in {KILL_CHUNKS:,} rows"
+    return [
+        exactly(f"{name}: vectors", vectors, "", KILL_CHUNKS),
+        exactly(f"{name}: chunks without one", missing, "", 0),
+        exactly(f"{name}: counted too much", counted - vectors, "", 0),
+        # Of the texts that arrived, not of those that were answered: a vendor charges for what it worked on.
+        at_most(f"{name}: paid again", 100 * (seen["texts"] / KILL_CHUNKS - 1), "%", 2),
+    ]
 
 
-async def _filled(world: World, count: int) -> bool:
-    return bool(await world.value("select sum(done) >= $1 from memory_reembed_jobs", count))
+async def _large(bench: Bench) -> list[Figure]:
+    assert bench.base64 is not None
+    async with bench.stock.of(LARGE_CHUNKS) as dsn, open_scene(dsn, bench.server.pid, latency_ms=20) as scene:
+        with scene.worker() as worker:
+            filled = await scene.fill(worker, "bench", LARGE_CHUNKS)
+    name, small = f"fill of {LARGE_CHUNKS:,}", f"of that with {CHUNKS:,}"
+    ms = 1000 / filled.rows
+    return [
+        told(f"{name}: active", filled.rate, "rows/s"),
+        at_least(f"{name}: rate, {small}", filled.rate / bench.base64.rate, "", 0.85),
+        at_most(f"{name}: peak memory of the worker", filled.peak_memory_mb, "MB", 200),
+        told(f"{name}: peak memory, {small}", filled.peak_memory_mb / bench.base64.peak_memory_mb),
+        told(f"{name}: CPU of the worker", filled.worker_cpu_seconds * ms, "ms/row"),
+        told(f"{name}: CPU of PostgreSQL", filled.postgres_cpu_seconds * ms, "ms/row"),
+    ]
 
 
-async def _ready(world: World) -> bool:
-    return bool(await world.value("select bool_and(state = 'ready') from memory_embedding_spaces"))
+async def _query(bench: Bench) -> list[Figure]:
+    return await fill_query.run(bench.server, bench.stock)
 
 
-async def _store(world: World, count: int) -> None:
-    """Memories of one chunk of about 120 characters each, none of them embedded."""
-    owner = await world.keys.tenant(world.store, "default")
-    project = await world.keys.project(world.store, owner, "bench")
-    for start in range(0, count, 5_000):
-        rows = []
-        for number in range(start, min(start + 5_000, count)):
-            text = f"memory number {number} of a bench, as long as a sentence that an agent writes down {uuid4()}"
-            canonical = uuid4()
-            sealed = owner.key.seal(text, Place(canonical, 1, "chunk", 0))
-            rows.append((canonical, sealed, owner.key.content_hash(text), text))
-        async with world.store.transaction() as conn:
-            await registry.hold_for_write(conn)
-            await conn.executemany(
-                "with entry as (insert into memory_entries (canonical_id, version_no, project_id, created_by)"
-                f" values ($1, 1, {project}, 'bench') returning id)"
-                " insert into memory_chunks (entry_id, project_id, ordinal, text, content_hash, tsv,"
-                f" chunker_version, preprocessing_version) select id, {project}, 0, $2, $3,"
-                " to_tsvector('english', $4), 1, 1 from entry",
-                rows,
-            )
-            await registry.count(conn, {registry.CHUNKS: len(rows)})
+SCENARIOS: dict[str, Callable[[Bench], Awaitable[list[Figure]]]] = {
+    **{name: _speed(name) for name in SPEEDS},
+    "bad-row": _bad_row,
+    "kill": _kill,
+    "query": _query,
+    "large": _large,
+}

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from bench.proc import peak_memory_mb
 from fixtures.certificates import self_signed
 from fixtures.webhook import REVIEW_PATH, WebhookProcess, provider, review, write_pair
 
@@ -81,14 +82,6 @@ async def _client(port: int, context: ssl.SSLContext, request: bytes, due: list[
         writer.close()
         await writer.wait_closed()
     return took
-
-
-def peak_memory_mb(pid: int) -> float:
-    """Most resident memory that a process ever had, in MB."""
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) / 1024
-    raise ValueError(f"no VmHWM of process {pid}")
 
 
 if __name__ == "__main__":

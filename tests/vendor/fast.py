@@ -64,8 +64,8 @@ class Seen:
     """Of answered calls."""
     in_flight: int = 0
     peak_in_flight: int = 0
-    first_call_at: float | None = None
-    """Unix time in seconds."""
+    first_batch_at: float | None = None
+    """Unix time in seconds of the first call with more than one text: a probe of the model is none."""
     last_answer_at: float | None = None
 
 
@@ -101,7 +101,8 @@ class FastVendor:
         seen.texts += len(texts)
         seen.in_flight += 1
         seen.peak_in_flight = max(seen.peak_in_flight, seen.in_flight)
-        seen.first_call_at = seen.first_call_at or time.time()
+        if seen.first_batch_at is None and len(texts) > 1:
+            seen.first_batch_at = time.time()
         self._distinct.update(map(hash, texts))
 
     def refusal(self, request: dict[str, Any], texts: list[str], key: str | None) -> tuple[int, str, float] | None:

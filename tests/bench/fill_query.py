@@ -1,0 +1,87 @@
+"""Queries while a fill runs at full speed: through the API's process, at a fixed rate, against what they take idle."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+import httpx
+import numpy as np
+
+from bench.figures import Figure, at_most, told
+from bench.measured import Scene, open_scene
+from bench.proc import OwnProcess
+from bench.stock import PROJECT, Stock
+from fixtures.dev import free_port
+from memory_operator.dev.postgres import RunningPostgres
+from vendor.stub import VendorProcess
+
+CHUNKS = 100_000
+SERVED_DIMENSIONS = 64
+"""Of the space that is queried: its index is built in seconds."""
+RATE_PER_SECOND = 40
+IDLE_SECONDS = 6.0
+WARM_UP_SECONDS = 2.0
+TIMES = 3.0
+
+
+async def run(server: RunningPostgres, stock: Stock) -> list[Figure]:
+    """p99 of /memory/query idle, and while another Provider's space is filled."""
+    port = free_port()
+    async with stock.of(CHUNKS) as dsn, open_scene(dsn, server.pid, latency_ms=20) as scene:
+        with VendorProcess(SERVED_DIMENSIONS, fast=True) as served, scene.worker() as worker:
+            scene.apply("served", SERVED_DIMENSIONS, baseURL=served.base_url)
+            await scene.until_filled("served", CHUNKS)
+            await scene.until_ready("served")
+            with _api(scene, port):
+                await _ask(port, seconds=WARM_UP_SECONDS)
+                idle = await _ask(port, seconds=IDLE_SECONDS)
+                filling = asyncio.create_task(scene.fill(worker, "bench", CHUNKS), name="fill")
+                await scene.until_filled("bench", CHUNKS, share=0.02)
+                busy = await _ask(port, until=filling)
+                filled = await filling
+    idle_p99, busy_p99 = (float(np.percentile(taken, 99)) for taken in (idle, busy))
+    figures = [
+        told(f"query, {CHUNKS:,} chunks, over HTTP, idle: p50", float(np.median(idle)), "ms"),
+        told(f"query, {CHUNKS:,} chunks, over HTTP, idle: p99", idle_p99, "ms"),
+        told("the same while a fill runs: p50", float(np.median(busy)), "ms"),
+        told("the same while a fill runs: p99", busy_p99, "ms"),
+        at_most("the same while a fill runs: p99, of the idle one", busy_p99 / idle_p99, "", TIMES),
+        told("queries measured while the fill ran", len(busy)),
+        told("the fill meanwhile: active", filled.rate, "rows/s"),
+    ]
+    if filled.loop_lag_seconds is not None:
+        figures.append(at_most("the fill meanwhile: worst lag of its loop", filled.loop_lag_seconds, "s", 0.1))
+    return figures
+
+
+def _api(scene: Scene, port: int) -> OwnProcess:
+    words = ("api", "--host", "127.0.0.1", "--port", str(port), "--auth-mode", "none", "--namespaces", "default")
+    return OwnProcess(scene.folder, scene.world.dsn, *words)
+
+
+async def _ask(port: int, *, seconds: float = 600.0, until: asyncio.Task[Any] | None = None) -> list[float]:
+    """Milliseconds of each query, from the moment it was due, whether or not the ones before were answered."""
+    taken: list[float] = []
+    async with (
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=30, trust_env=False) as client,
+        asyncio.TaskGroup() as group,
+    ):
+        start = time.perf_counter()
+        for number in range(int(seconds * RATE_PER_SECOND)):
+            due = start + number / RATE_PER_SECOND
+            await asyncio.sleep(max(0.0, due - time.perf_counter()))
+            if until is not None and until.done():
+                break
+            group.create_task(_one(client, number, due, taken), name=f"query {number}")
+    return taken
+
+
+async def _one(client: httpx.AsyncClient, number: int, due: float, taken: list[float]) -> None:
+    body = {"query": f"memory number {number * 37} of a bench", "project": PROJECT, "k": 10}
+    answer = await client.post("/memory/query", json=body)
+    taken.append(1000 * (time.perf_counter() - due))
+    assert answer.status_code == 200, answer.text
+    diagnostics = answer.json()["diagnostics"]
+    assert diagnostics["semantic_status"] == "ok", diagnostics

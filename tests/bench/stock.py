@@ -1,0 +1,141 @@
+"""Databases full of memories that have no vector yet: stored once, copied for each scenario."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+from uuid import UUID
+
+import asyncpg
+
+from fixtures.engine import MASTER_KEY
+from memory_operator.dev.postgres import RunningPostgres
+from memory_operator.memory.encrypt import MasterKey, Place
+from memory_operator.store import registry, words
+from memory_operator.store.keys import KeyRing, Tenant, check_or_store_key
+from memory_operator.store.migrate import migrate
+from memory_operator.store.pool import Store, open_store
+
+TEXTS = "bench_texts"
+"""The same texts unencrypted, for the raw loop and for peers: id, text."""
+
+PROJECT = "bench"
+TENANT = "default"
+_PART = 25_000
+
+
+class Stock:
+    """Databases of one server; `of(count)` gives a fresh one with so many chunks."""
+
+    def __init__(self, server: RunningPostgres) -> None:
+        self._server = server
+        self._templates: set[str] = set()
+        self._number = 0
+
+    @asynccontextmanager
+    async def of(self, count: int, marked: str | None = None) -> AsyncIterator[str]:
+        """URL of a database of its own, dropped at the end. With `marked` one chunk in the middle has that in it."""
+        template = f"stock_{count}{'_marked' if marked else ''}"
+        if template not in self._templates:
+            await self._make(template, count, marked)
+            self._templates.add(template)
+        self._number += 1
+        name = f"fill_{self._number}"
+        await self._run(f"create database {name} template {template} owner memory strategy file_copy")
+        try:
+            yield self._url(self._server.dsn, name)
+        finally:
+            await self._run(f"drop database {name} with (force)")
+
+    async def end_workers(self, dsn: str) -> None:
+        """End what a killed worker still runs in a database: an index build goes on without its client."""
+        await self._run(
+            "select pg_terminate_backend(pid, 10000) from pg_stat_activity"
+            f" where datname = '{urlsplit(dsn).path[1:]}' and application_name like 'memory-worker%'"
+        )
+
+    async def settle(self) -> None:
+        """Write out what is dirty, so that no scenario pays for the one before."""
+        await self._run("checkpoint")
+
+    async def _make(self, name: str, count: int, marked: str | None) -> None:
+        await self._run(f"create database {name} owner memory")
+        await self._run("create extension vector", database=name)
+        url = self._url(self._server.dsn, name)
+        await migrate(url)
+        async with await open_store(url, application="memory-bench") as store:
+            await _store(store, count, marked)
+        await self._run("vacuum analyze", database=name)
+
+    async def _run(self, statement: str, database: str = "postgres") -> None:
+        conn = await asyncpg.connect(self._url(self._server.administrator_dsn, database))
+        try:
+            await conn.execute(statement)
+        finally:
+            await conn.close()
+
+    def _url(self, dsn: str, name: str) -> str:
+        return urlunsplit(urlsplit(dsn)._replace(path=f"/{name}"))
+
+
+async def _store(store: Store, count: int, marked: str | None) -> None:
+    """Memories of one chunk each, sealed as an add seals them."""
+    async with store.connection() as conn:
+        await check_or_store_key(conn, MasterKey(MASTER_KEY))
+    keys = KeyRing(MasterKey(MASTER_KEY))
+    owner = await keys.tenant(store, TENANT)
+    project = await keys.project(store, owner, PROJECT)
+    chance = random.Random(1)
+    async with store.connection() as conn:
+        index = await conn.fetchval("select indexdef from pg_indexes where indexname = 'memory_chunks_tsv'")
+        await conn.execute("drop index memory_chunks_tsv")  # row by row it takes longer than all the rest
+        await conn.execute(f"create table {TEXTS} (id bigint primary key, text text not null)")
+        for start in range(0, count, _PART):
+            texts = [_text(chance, number) for number in range(start, min(start + _PART, count))]
+            if marked and start <= count // 2 < start + _PART:
+                texts[count // 2 - start] += marked
+            await _store_part(conn, owner, project, start, texts, chance)
+        await conn.execute(index)
+        await registry.count(conn, {registry.CHUNKS: count})
+
+
+def _text(chance: random.Random, number: int) -> str:
+    """About 120 characters, no two alike."""
+    return (
+        f"memory number {number} of a bench, as long as a sentence that an agent notes {chance.getrandbits(128):032x}"
+    )
+
+
+async def _store_part(
+    conn: Any, owner: Tenant, project: int, start: int, texts: list[str], chance: random.Random
+) -> None:
+    ids = [UUID(int=chance.getrandbits(128), version=4) for _ in texts]
+    async with conn.transaction():
+        first = 1 + await conn.fetchval("select coalesce(max(id), 0) from memory_entries")
+        await conn.copy_records_to_table(
+            "memory_entries",
+            columns=["canonical_id", "version_no", "project_id", "created_by"],
+            records=[(id_, 1, project, "bench") for id_ in ids],
+        )
+        await conn.copy_records_to_table(
+            TEXTS, records=[(start + number + 1, text) for number, text in enumerate(texts)]
+        )
+        await conn.execute("create temp table part (entry_id bigint, sealed bytea, hash bytea, plain text)")
+        await conn.copy_records_to_table(
+            "part",
+            records=[
+                (first + number, owner.key.seal(text, Place(id_, 1, "chunk")), owner.key.content_hash(text), text)
+                for number, (id_, text) in enumerate(zip(ids, texts, strict=True))
+            ],
+        )
+        await conn.execute(
+            "insert into memory_chunks (entry_id, project_id, ordinal, text, content_hash, tsv, chunker_version,"
+            " preprocessing_version) select entry_id, $1, 0, sealed, hash,"
+            " to_tsvector('english', plain) || array_to_tsvector(array[$2]::text[]), 1, 1 from part order by entry_id",
+            project,
+            words.project_lexeme(project),
+        )
+        await conn.execute("drop table part")
