@@ -4,8 +4,8 @@ One pool for each event loop makes the embedders; what they cannot do is told by
 """
 
 from memory_operator.embedders.pool import EmbedderPool
-from memory_operator.embedders.registry import BUILT, batch_limit, embedder_type, token_limits
-from memory_operator.embedders.types import Embedder, EmbedderType, Embeddings, probe
+from memory_operator.embedders.registry import BUILT, batch_limit, calls_a_vendor, embedder_type, token_limits
+from memory_operator.embedders.types import Embedder, EmbedderType, Embeddings, Meter, probe
 
 __all__ = [
     "BUILT",
@@ -13,7 +13,9 @@ __all__ = [
     "EmbedderPool",
     "EmbedderType",
     "Embeddings",
+    "Meter",
     "batch_limit",
+    "calls_a_vendor",
     "embedder_type",
     "probe",
     "token_limits",

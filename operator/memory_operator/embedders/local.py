@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memory_operator.embedders.checks import check
-from memory_operator.embedders.types import Embedder, EmbedderType, Embeddings, Parts, with_prefix
+from memory_operator.embedders.types import Embedder, EmbedderType, Embeddings, Meter, Parts, with_prefix
 from memory_operator.embedders.wire import answer_within
 from memory_operator.errors import BadReply, ConfigurationError, RequestRejected
 from memory_operator.plan.space import Mode
@@ -49,7 +49,15 @@ class LocalEmbedder:
     def __repr__(self) -> str:
         return f"<embedder local {MODEL} {self._length}>"
 
-    async def embed(self, texts: Sequence[str], *, mode: Mode, timeout: float, dimensions: int | None) -> Embeddings:
+    async def embed(
+        self,
+        texts: Sequence[str],
+        *,
+        mode: Mode,
+        timeout: float,
+        dimensions: int | None,
+        meter: Meter | None = None,
+    ) -> Embeddings:
         """Embed `texts`: see `Embedder.embed`. The first call in a process also loads the model, in about 1 s.
 
         Raises:
@@ -148,4 +156,4 @@ def _build(parts: Parts) -> Embedder:
     return LocalEmbedder(parts)
 
 
-LOCAL = EmbedderType(name="local", build=_build, max_inputs=2048, default_batch_size=512)
+LOCAL = EmbedderType(name="local", build=_build, max_inputs=2048, default_batch_size=512, calls_a_vendor=False)

@@ -10,7 +10,7 @@ from functools import lru_cache
 import numpy as np
 
 from memory_operator.embedders.checks import check
-from memory_operator.embedders.types import Embedder, EmbedderType, Embeddings, Parts, with_prefix
+from memory_operator.embedders.types import Embedder, EmbedderType, Embeddings, Meter, Parts, with_prefix
 from memory_operator.plan.space import Mode
 
 DIMENSIONS = 384
@@ -33,7 +33,15 @@ class MockEmbedder:
     def __repr__(self) -> str:
         return f"<embedder mock {self._config.model!r}>"
 
-    async def embed(self, texts: Sequence[str], *, mode: Mode, timeout: float, dimensions: int | None) -> Embeddings:
+    async def embed(
+        self,
+        texts: Sequence[str],
+        *,
+        mode: Mode,
+        timeout: float,
+        dimensions: int | None,
+        meter: Meter | None = None,
+    ) -> Embeddings:
         """Embed `texts`: see `Embedder.embed`. Tokens are counted as words, at least one a text."""
         vectors = np.zeros((len(texts), self._length), dtype=np.float32)
         tokens = 0
@@ -69,4 +77,4 @@ def _build(parts: Parts) -> Embedder:
     return MockEmbedder(parts)
 
 
-MOCK = EmbedderType(name="mock", build=_build, max_inputs=2048, default_batch_size=256)
+MOCK = EmbedderType(name="mock", build=_build, max_inputs=2048, default_batch_size=256, calls_a_vendor=False)

@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 
 import numpy as np
 
+from memory_operator.embedders.bodies import NO_EMBEDDING_API, json_object, token_count
+from memory_operator.embedders.calling import Call
 from memory_operator.embedders.checks import assemble
 from memory_operator.embedders.endpoint import endpoint
-from memory_operator.embedders.openai import (
-    IN_A_THREAD_FROM_BYTES,
-    NO_EMBEDDING_API,
-    OpenAIEmbedder,
-    json_object,
-    to_json,
-    token_count,
-)
+from memory_operator.embedders.openai import OpenAIEmbedder
 from memory_operator.embedders.refusals import refusal
-from memory_operator.embedders.types import Embedder, EmbedderType, Embeddings, Parts, with_prefix
-from memory_operator.embedders.wire import Reply, answer_within, reply_cap
+from memory_operator.embedders.types import Embedder, EmbedderType, Embeddings, Meter, Parts, with_prefix
+from memory_operator.embedders.wire import Reply, answer_within
 from memory_operator.errors import BadReply, RequestRejected
 from memory_operator.plan.space import Mode
 
@@ -28,16 +22,23 @@ class OllamaEmbedder:
     """One model behind Ollama's own API."""
 
     def __init__(self, parts: Parts) -> None:
+        self._parts = parts
         self._config = parts.config
-        self._wire = parts.wire
-        self._ca_pem = parts.ca_pem
         # A key is only there for a gateway in front of Ollama.
         self._endpoint = endpoint(parts.config, "/api/embed", parts.credential)
 
     def __repr__(self) -> str:
         return f"<embedder ollama {self._config.model!r} at {self._endpoint.host}>"
 
-    async def embed(self, texts: Sequence[str], *, mode: Mode, timeout: float, dimensions: int | None) -> Embeddings:
+    async def embed(
+        self,
+        texts: Sequence[str],
+        *,
+        mode: Mode,
+        timeout: float,
+        dimensions: int | None,
+        meter: Meter | None = None,
+    ) -> Embeddings:
         """Embed `texts`: see `Embedder.embed`."""
         if not texts:
             return Embeddings(np.empty((0, dimensions or 0), dtype=np.float32), None)
@@ -52,16 +53,12 @@ class OllamaEmbedder:
         if self._config.requested_dimensions is not None:
             # Shortens and normalises again; a value above the model's own is ignored, and found by the check.
             request["dimensions"] = self._config.requested_dimensions
-        host = self._endpoint.host
-        async with answer_within(timeout, host):
-            cap = reply_cap(len(texts), dimensions)
-            body = to_json(request)
-            reply = await self._wire.post(self._endpoint, body, ca_pem=self._ca_pem, cap=cap, timeout=timeout)
+        call = Call.of(self._parts, self._endpoint, dimensions=dimensions, timeout=timeout, meter=meter)
+        async with answer_within(timeout, self._endpoint.host):
+            reply = await call.post(request, len(texts))
             if not reply.ok:
                 raise self._refusal(reply)
-            if len(reply.body) >= IN_A_THREAD_FROM_BYTES:
-                return await asyncio.to_thread(decode, reply.body, len(texts), dimensions, host)
-            return decode(reply.body, len(texts), dimensions, host)
+            return await call.decoded(reply, decode, len(texts))
 
     def _refusal(self, reply: Reply) -> Exception:
         # Some versions call a text that is too long their own failure (500): repeating it would go on for ever.

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 import binascii
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic_core import from_json
 
+from memory_operator.embedders.bodies import NO_EMBEDDING_API, json_object, token_count
+from memory_operator.embedders.calling import Call
 from memory_operator.embedders.checks import assemble
 from memory_operator.embedders.endpoint import endpoint, host_of
 from memory_operator.embedders.refusals import ABOUT_THE_TEXTS, refusal
-from memory_operator.embedders.types import Embedder, EmbedderType, Embeddings, Parts, with_prefix
-from memory_operator.embedders.wire import Reply, answer_within, reply_cap
-from memory_operator.errors import BadReply, RequestRejected
+from memory_operator.embedders.types import Embedder, EmbedderType, Embeddings, Meter, Parts, with_prefix
+from memory_operator.embedders.wire import Reply, answer_within
+from memory_operator.errors import BadReply
 from memory_operator.logs import get_logger
 from memory_operator.plan.space import Mode
 
@@ -28,8 +27,6 @@ OFFICIAL_HOST = "api.openai.com"
 MAX_INPUTS = 2048
 MAX_TOKENS_PER_REQUEST = 300_000
 MAX_TOKENS_PER_TEXT = 8192
-IN_A_THREAD_FROM_BYTES = 8 * 1024 * 1024
-"""Larger replies are decoded off the event loop: 8 MiB take 20 to 30 ms; for less a thread costs more than it frees."""
 
 _OWN_LIMIT = (
     re.compile(r"maximum allowed batch size\D{0,9}(\d+)"),
@@ -50,9 +47,8 @@ class OpenAIEmbedder:
     """One model behind an API of the OpenAI form."""
 
     def __init__(self, parts: Parts) -> None:
+        self._parts = parts
         self._config = parts.config
-        self._wire = parts.wire
-        self._ca_pem = parts.ca_pem
         self._manners = parts.manners
         self._endpoint = endpoint(parts.config, "/embeddings", parts.credential)
         self._dimensions = parts.config.requested_dimensions if _takes_dimensions(parts) else None
@@ -60,20 +56,26 @@ class OpenAIEmbedder:
     def __repr__(self) -> str:
         return f"<embedder {self._config.type} {self._config.model!r} at {self._endpoint.host}>"
 
-    async def embed(self, texts: Sequence[str], *, mode: Mode, timeout: float, dimensions: int | None) -> Embeddings:
+    async def embed(
+        self,
+        texts: Sequence[str],
+        *,
+        mode: Mode,
+        timeout: float,
+        dimensions: int | None,
+        meter: Meter | None = None,
+    ) -> Embeddings:
         """Embed `texts`: see `Embedder.embed`."""
         if not texts:
             return Embeddings(np.empty((0, dimensions or 0), dtype=np.float32), None)
+        call = Call.of(self._parts, self._endpoint, dimensions=dimensions, timeout=timeout, meter=meter)
         async with answer_within(timeout, self._endpoint.host):
-            return await self._slices(with_prefix(texts, mode, self._config), dimensions, timeout)
+            return await self._slices(call, with_prefix(texts, mode, self._config))
 
-    async def _slices(self, inputs: list[str], dimensions: int | None, timeout: float) -> Embeddings:
+    async def _slices(self, call: Call, inputs: list[str]) -> Embeddings:
         """Embed in as many requests as the server's own limit makes necessary, most often one."""
         limit = self._manners.max_inputs or MAX_INPUTS
-        parts = [
-            await self._request(inputs[start : start + limit], dimensions, timeout)
-            for start in range(0, len(inputs), limit)
-        ]
+        parts = [await self._request(call, inputs[start : start + limit]) for start in range(0, len(inputs), limit)]
         if len(parts) == 1:
             return parts[0]
         counts = [part.tokens for part in parts if part.tokens is not None]
@@ -83,38 +85,36 @@ class OpenAIEmbedder:
         except ValueError:
             raise BadReply(f"{self._endpoint.host} returned vectors of different lengths") from None
 
-    async def _request(self, inputs: list[str], dimensions: int | None, timeout: float) -> Embeddings:
+    async def _request(self, call: Call, inputs: list[str]) -> Embeddings:
         preferred = _Form(
             base64=self._manners.base64 is not False,
             dimensions=self._dimensions if self._manners.dimensions.get(self._dimensions or 0, True) else None,
         )
-        reply = await self._post(inputs, preferred, dimensions, timeout)
+        reply = await self._post(call, inputs, preferred)
         form = preferred
         if reply.status in ABOUT_THE_TEXTS:
             limit = _own_limit(reply)
             if limit is not None and 0 < limit < len(inputs):
                 self._manners.max_inputs = limit
                 log.info("%s takes %d texts in a request", self._endpoint.host, limit)
-                return await self._slices(inputs, dimensions, timeout)
+                return await self._slices(call, inputs)
             for simpler in self._simpler(preferred, reply):
-                again = await self._post(inputs, simpler, dimensions, timeout)
+                again = await self._post(call, inputs, simpler)
                 if again.status not in ABOUT_THE_TEXTS:
                     form, reply = simpler, again
                     break
         if not reply.ok:
             raise refusal(reply, host=self._endpoint.host, model=self._config.model)
         self._remember(preferred, form)
-        return await self._decoded(reply, len(inputs), dimensions)
+        return await call.decoded(reply, decode, len(inputs))
 
-    async def _post(self, inputs: list[str], form: _Form, dimensions: int | None, timeout: float) -> Reply:
+    async def _post(self, call: Call, inputs: list[str], form: _Form) -> Reply:
         request: dict[str, object] = {"model": self._config.model, "input": inputs}
         # Always said: some servers answer base64 to a request that does not.
         request["encoding_format"] = "base64" if form.base64 else "float"
         if form.dimensions is not None:
             request["dimensions"] = form.dimensions
-        cap = reply_cap(len(inputs), dimensions)
-        body = to_json(request)
-        return await self._wire.post(self._endpoint, body, ca_pem=self._ca_pem, cap=cap, timeout=timeout)
+        return await call.post(request, len(inputs))
 
     def _simpler(self, refused: _Form, reply: Reply) -> list[_Form]:
         """Forms to try after a refusal, the likeliest first. What has worked before is not given up:
@@ -144,12 +144,6 @@ class OpenAIEmbedder:
                 log.info("%s refuses the dimensions parameter: it is left out from now on", host)
             self._manners.dimensions[preferred.dimensions] = taken
 
-    async def _decoded(self, reply: Reply, count: int, dimensions: int | None) -> Embeddings:
-        host = self._endpoint.host
-        if len(reply.body) >= IN_A_THREAD_FROM_BYTES:
-            return await asyncio.to_thread(decode, reply.body, count, dimensions, host)
-        return decode(reply.body, count, dimensions, host)
-
 
 def decode(body: bytes, count: int, dimensions: int | None, source: str) -> Embeddings:
     """Read a reply of the OpenAI form; vectors may be base64, numbers, or some of each.
@@ -170,42 +164,6 @@ def decode(body: bytes, count: int, dimensions: int | None, source: str) -> Embe
     whole = [row for row in rows if row is not None]
     vectors = assemble(whole, count=count, dimensions=dimensions, source=source)
     return Embeddings(vectors, _tokens(answer.get("usage")))
-
-
-NO_EMBEDDING_API = "check that spec.baseURL and spec.type name the same embedding API"
-
-
-def to_json(request: dict[str, object]) -> bytes:
-    """A request body.
-
-    Raises:
-        RequestRejected: a text has half a surrogate pair in it, which UTF-8 cannot carry.
-    """
-    try:
-        return json.dumps(request, ensure_ascii=False, separators=(",", ":")).encode()
-    except UnicodeEncodeError:
-        raise RequestRejected("A text has characters that UTF-8 cannot carry") from None
-
-
-def json_object(body: bytes, source: str) -> dict[str, object]:
-    """A reply's JSON object.
-
-    Raises:
-        BadReply: the body is something else.
-    """
-    try:
-        # Remembering short strings, as the parser does by default, is of no use for vectors.
-        answer = from_json(body, cache_strings="keys")
-    except ValueError:
-        raise BadReply(f"{source} sent a reply that is not JSON", hint=NO_EMBEDDING_API) from None
-    if not isinstance(answer, dict):
-        raise BadReply(f"{source} sent a reply that is not a JSON object", hint=NO_EMBEDDING_API)
-    return answer
-
-
-def token_count(value: object) -> int | None:
-    """A vendor's token count; 0 cannot be true of a text and is how some servers say that they do not count."""
-    return value if type(value) is int and value > 0 else None
 
 
 def _vector(value: object, source: str) -> NDArray[np.float32] | list[float]:

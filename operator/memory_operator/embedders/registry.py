@@ -38,6 +38,15 @@ def batch_limit(config: CallConfig) -> int:
     return max(1, min(config.batch_size or built.default_batch_size, built.max_inputs))
 
 
+def calls_a_vendor(config: CallConfig) -> bool:
+    """Whether embedding under `config` sends requests to somebody, who may want to be paid for them.
+
+    Raises:
+        UnsupportedType: as `embedder_type`.
+    """
+    return embedder_type(config).calls_a_vendor
+
+
 def token_limits(config: CallConfig) -> tuple[int | None, int | None]:
     """Most tokens in one call and in one text; None where the type's vendor names no limit.
 

@@ -53,7 +53,15 @@ class Meter(Protocol):
 class Embedder(Protocol):
     """Turns texts into vectors under one configuration. Safe to call concurrently on its pool's event loop."""
 
-    async def embed(self, texts: Sequence[str], *, mode: Mode, timeout: float, dimensions: int | None) -> Embeddings:
+    async def embed(
+        self,
+        texts: Sequence[str],
+        *,
+        mode: Mode,
+        timeout: float,
+        dimensions: int | None,
+        meter: Meter | None = None,
+    ) -> Embeddings:
         """Embed all of `texts` or raise; there is no partial answer.
 
         Args:
@@ -61,6 +69,7 @@ class Embedder(Protocol):
             mode: whether the texts are to be found or to find with.
             timeout: seconds for everything that happens in here, fallbacks and slices included.
             dimensions: length that every vector must have; None accepts whatever comes back (a probe).
+            meter: is told of each request to a vendor; the types that call none leave it alone.
 
         Raises:
             EmbedderUnreachable, RateLimited: later may be better.
@@ -98,6 +107,8 @@ class EmbedderType:
     """Texts in one request when the Provider does not say."""
     max_tokens_per_request: int | None = None
     max_tokens_per_text: int | None = None
+    calls_a_vendor: bool = True
+    """Whether its embedder sends requests, which may have to be paid; False where this process computes the vectors."""
 
 
 PROBE_TEXT = "How long is a vector of this model?"

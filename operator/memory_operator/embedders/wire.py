@@ -7,7 +7,7 @@ import http.cookiejar
 import socket
 import ssl
 import zlib
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 
@@ -79,10 +79,20 @@ class Wire:
         if ca_pem not in self._lines:
             self._lines[ca_pem] = _Line(_client(ca_pem))
 
-    async def post(self, endpoint: Endpoint, body: bytes, *, ca_pem: str | None, cap: int, timeout: float) -> Reply:
+    async def post(
+        self,
+        endpoint: Endpoint,
+        body: bytes,
+        *,
+        ca_pem: str | None,
+        cap: int,
+        timeout: float,
+        sending: Callable[[], Awaitable[None]],
+    ) -> Reply:
         """Post JSON and read the reply, at most `cap` bytes of it.
 
         The caller bounds the whole time with `answer_within(timeout)`; here it bounds the connecting only.
+        `sending` is awaited before each request that leaves.
 
         Raises:
             EmbedderUnreachable: no whole reply came back.
@@ -91,12 +101,14 @@ class Wire:
         connect = min(CONNECT_SECONDS, timeout * CONNECT_SHARE)
         async with self._client(ca_pem) as client:
             with _told_plainly(endpoint.host, connect):
+                await sending()
                 try:
                     return await _exchange(client, endpoint, body, cap, connect)
                 except httpx.RemoteProtocolError as lost:
                     # Most often the server closed a kept connection just as we used it. Once more, on a new one.
                     if not str(lost).startswith("Server disconnected without sending"):
                         raise
+                    await sending()
                     return await _exchange(client, endpoint, body, cap, connect)
 
     async def aclose(self) -> None:
