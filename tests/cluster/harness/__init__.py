@@ -1,6 +1,6 @@
 """A real Kubernetes API server for tests: etcd and kube-apiserver on loopback ports, without a container engine.
 
-programs.py       finds kube-apiserver, etcd and kubectl, or builds them once into a cache
+programs.py       finds kube-apiserver, etcd, kubectl and what a node needs, or builds them once into a cache
 guard.py          ends a program when the tests end, however they end
 process.py        one guarded program: start, stop, freeze, its log
 api.py            one HTTPS request to the API server
@@ -12,15 +12,26 @@ control_plane.py  what a test does with them
 from cluster.harness.api import Reply
 from cluster.harness.control_plane import ControlPlane
 from cluster.harness.errors import ControlPlaneError, ProgramsMissingError
-from cluster.harness.programs import Programs, cache_folder, find_programs, version
+from cluster.harness.programs import (
+    NodePrograms,
+    Programs,
+    cache_folder,
+    cache_root,
+    find_node_programs,
+    find_programs,
+    version,
+)
 
 __all__ = [
     "ControlPlane",
     "ControlPlaneError",
+    "NodePrograms",
     "Programs",
     "ProgramsMissingError",
     "Reply",
     "cache_folder",
+    "cache_root",
+    "find_node_programs",
     "find_programs",
     "version",
 ]

@@ -1,12 +1,14 @@
-"""Finds kube-apiserver, etcd and kubectl, or builds them from source, once a machine.
+"""Finds kube-apiserver, etcd and kubectl, or builds them from source, once a machine; and the rest of a node.
 
 In this order: the folder KUBEBUILDER_ASSETS, where it is set; for kubectl, PATH; the cache,
 `$XDG_CACHE_HOME` (else `~/.cache`)`/memory-operator/controlplane/VERSION/`, which a build with Go fills.
+What a node needs beside Kubernetes is kept in `…/memory-operator/addons/DIGEST/`.
 """
 
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 import re
 import shutil
@@ -23,6 +25,8 @@ from cluster.harness.errors import ProgramsMissingError
 
 MODULE = Path(__file__).resolve().parents[1] / "controlplane"
 """The Go module that pins what is built."""
+ADDONS = Path(__file__).resolve().parents[2] / "e2e" / "node" / "addons"
+"""The Go module that pins what only a node needs: its names, its network, its pause container."""
 
 BUILD_SECONDS = 3600.0
 """How long one build may take, and how long another process's build is waited for."""
@@ -32,8 +36,19 @@ _PACKAGES = {
     "etcd": "go.etcd.io/etcd/server/v3",
     "kube-apiserver": "k8s.io/kubernetes/cmd/kube-apiserver",
     "kubectl": "k8s.io/kubernetes/cmd/kubectl",
+    "kube-controller-manager": "k8s.io/kubernetes/cmd/kube-controller-manager",
+    "kube-scheduler": "k8s.io/kubernetes/cmd/kube-scheduler",
+    "kubelet": "k8s.io/kubernetes/cmd/kubelet",
+    "kube-proxy": "k8s.io/kubernetes/cmd/kube-proxy",
 }
-_EXPECTED = {"etcd": "a minute", "kube-apiserver": "4 to 8 minutes", "kubectl": "half a minute"}
+_ADDONS = {
+    "coredns": "./dns",
+    "pause": "./pause",
+    "bridge": "github.com/containernetworking/plugins/plugins/main/bridge",
+    "host-local": "github.com/containernetworking/plugins/plugins/ipam/host-local",
+    "loopback": "github.com/containernetworking/plugins/plugins/main/loopback",
+}
+_EXPECTED = {"etcd": "a minute", "kube-apiserver": "4 to 8 minutes", "kube-controller-manager": "2 minutes"}
 _REQUIRED = ("etcd", "kube-apiserver")
 
 Say = Callable[[str], None]
@@ -46,6 +61,19 @@ class Programs:
     etcd: Path
     kube_apiserver: Path
     kubectl: Path
+
+
+@dataclass(frozen=True, slots=True)
+class NodePrograms(Programs):
+    """Absolute paths of the programs of a whole node; `network` is the folder of the CNI plugins."""
+
+    controller_manager: Path
+    scheduler: Path
+    kubelet: Path
+    proxy: Path
+    coredns: Path
+    pause: Path
+    network: Path
 
 
 @cache
@@ -70,11 +98,39 @@ def find_programs(environment: Mapping[str, str], say: Say) -> Programs:
     return Programs(etcd, apiserver, _kubectl(environment, say))
 
 
-def cache_folder(environment: Mapping[str, str]) -> Path:
-    """Where programs of this version are kept; it need not exist."""
+def find_node_programs(environment: Mapping[str, str], say: Say) -> NodePrograms:
+    """The programs of a whole node, built where they are not there yet. Raises ProgramsMissingError."""
+    first = find_programs(environment, say)
+    folder = cache_folder(environment)
+    rest = [
+        _cached(folder, name, environment, say)
+        for name in ("kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy")
+    ]
+    addons = cache_root(environment) / "addons" / _addons_digest()
+    coredns, pause, *network = (_cached(addons, name, environment, say) for name in _ADDONS)
+    return NodePrograms(
+        first.etcd, first.kube_apiserver, first.kubectl, *rest, coredns=coredns, pause=pause, network=network[0].parent
+    )
+
+
+def cache_root(environment: Mapping[str, str]) -> Path:
+    """Where everything is kept that is made once a machine; it need not exist."""
     home = environment.get("HOME") or str(Path.home())
     base = environment.get("XDG_CACHE_HOME") or f"{home}/.cache"
-    return Path(base).absolute() / "memory-operator" / "controlplane" / version()
+    return Path(base).absolute() / "memory-operator"
+
+
+def cache_folder(environment: Mapping[str, str]) -> Path:
+    """Where programs of this version are kept; it need not exist."""
+    return cache_root(environment) / "controlplane" / version()
+
+
+@cache
+def _addons_digest() -> str:
+    digest = hashlib.sha256()
+    for path in sorted([ADDONS / "go.mod", *ADDONS.rglob("*.go")]):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def _from_assets(assets: Path, environment: Mapping[str, str], say: Say) -> Programs:
@@ -130,7 +186,7 @@ def _ways_out() -> str:
 def _build(go: Path, name: str, program: Path, environment: Mapping[str, str], say: Say) -> None:
     say(
         f"building {name} of Kubernetes {version()} into {program.parent},"
-        f" once on this machine, for about {_EXPECTED[name]} ..."
+        f" once on this machine, for about {_EXPECTED.get(name, 'half a minute')} ..."
     )
     began = time.monotonic()
     program.parent.mkdir(parents=True, exist_ok=True)
@@ -138,11 +194,12 @@ def _build(go: Path, name: str, program: Path, environment: Mapping[str, str], s
         shutil.rmtree(left)
     with tempfile.TemporaryDirectory(prefix="build-", dir=program.parent) as scratch:
         made = Path(scratch) / name
-        command = [str(go), "build", "-trimpath", "-ldflags", _linker_flags(), "-o", str(made), _PACKAGES[name]]
+        package = _PACKAGES.get(name) or _ADDONS[name]
+        command = [str(go), "build", "-trimpath", "-ldflags", _linker_flags(), "-o", str(made), package]
         try:
             done = subprocess.run(
                 ["nice", *command] if shutil.which("nice", path=environment.get("PATH", "")) else command,
-                cwd=MODULE,
+                cwd=MODULE if name in _PACKAGES else ADDONS,
                 env=_go_environment(environment),
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
