@@ -73,10 +73,14 @@ def table(figures: list[Figure]) -> str:
     rows = [("what", "measured", "unit", "target", "holds")]
     for figure in figures:
         holds = {True: "yes", False: "NO", None: "-"}[figure["holds"]]
-        target = "-" if figure["target"] is None else str(figure["target"])
-        rows.append((figure["name"], f"{figure['value']:.4g}", figure["unit"], target, holds))
+        target = "-" if figure["target"] is None else _number(figure["target"])
+        rows.append((figure["name"], _number(figure["value"]), figure["unit"], target, holds))
     widths = [max(len(row[column]) for row in rows) for column in range(5)]
     return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value == int(value) or abs(value) >= 1_000 else f"{value:.3g}"
 
 
 if __name__ == "__main__":

@@ -6,9 +6,9 @@ import sys
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
-from bench import fill_query
+from bench import fill_query, vendor_speed
 from bench.figures import Figure, at_least, at_most, exactly, told
-from bench.measured import Filled, Scene, ceiling, open_scene
+from bench.measured import DIMENSIONS, Filled, Scene, ceiling, open_scene
 from bench.stock import Stock
 from memory_operator.dev.postgres import RunningPostgres
 
@@ -29,12 +29,13 @@ class Speed:
     rows_per_second: float
     share_of_ceiling: float | None = None
     with_index: bool = False
+    raw_calls_at_once: tuple[int, ...] = (16, 32)
 
 
 SPEEDS = {
     "base64": Speed("base64, 20 ms a call", 20, True, 10_000, 0.4, with_index=True),
     "floats": Speed("JSON floats, 20 ms a call", 20, False, 8_000, 0.6),
-    "slow": Speed("base64, 200 ms a call", 200, True, 6_000),
+    "slow": Speed("base64, 200 ms a call", 200, True, 6_000, raw_calls_at_once=(32, 64)),
 }
 
 
@@ -109,7 +110,7 @@ def _of_a_fill(speed: Speed, filled: Filled, index_seconds: float | None) -> lis
 
 async def _beside_the_ceiling(scene: Scene, speed: Speed, filled: Filled) -> list[Figure]:
     encoding = "base64" if speed.base64 else "float"
-    rate, cpu = await ceiling(scene.world.dsn, scene.vendor, encoding, filled.rows, _batch(filled))
+    rate, cpu = await ceiling(scene, encoding, filled.rows, _batch(filled), speed.raw_calls_at_once)
     figures = [
         told(f"raw loop, {speed.name}", rate, "rows/s"),
         told(f"raw loop, {speed.name}: CPU", cpu, "ms/row"),
@@ -182,7 +183,12 @@ async def _query(bench: Bench) -> list[Figure]:
     return await fill_query.run(bench.server, bench.stock)
 
 
+async def _vendor(_bench: Bench) -> list[Figure]:
+    return await vendor_speed.run(DIMENSIONS)
+
+
 SCENARIOS: dict[str, Callable[[Bench], Awaitable[list[Figure]]]] = {
+    "vendor": _vendor,
     **{name: _speed(name) for name in SPEEDS},
     "bad-row": _bad_row,
     "kill": _kill,

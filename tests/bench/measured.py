@@ -8,20 +8,20 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bench.proc import OwnProcess, cpu_seconds, peak_memory_mb, tree_cpu_seconds
-from fixtures.engine import World, open_world, until
+from fixtures.engine import World, open_world
 from vendor.stub import VendorProcess
 
 DIMENSIONS = 768
 FILL_SECONDS = 7_200.0
 CEILING_SECONDS = 600
-CEILING_IN_FLIGHT = (8, 32)
+POLL_SECONDS = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ class Scene:
 
     async def fill(self, worker: OwnProcess, name: str, count: int) -> Filled:
         """Apply a Provider and wait until each chunk has its vector or is in quarantine."""
-        await until(self._worker_is_present, seconds=30)
+        await _until(self._worker_is_present, 30)
         self.vendor.forget()
         before = (cpu_seconds(worker.pid), time.process_time(), tree_cpu_seconds(self._server_pid))
         self.apply(name)
@@ -81,9 +81,8 @@ class Scene:
 
     async def until_filled(self, name: str, count: int, share: float = 1.0) -> int:
         """Wait for that share of a fill; the space's id."""
-        space: int = await until(
-            lambda: self.world.value("select id from memory_embedding_spaces where provider_name = $1", name)
-        )
+        find = "select id from memory_embedding_spaces where provider_name = $1"
+        space: int = await _until(lambda: self.world.value(find, name), 60)
 
         async def reached() -> bool:
             return await self.world.value(
@@ -93,16 +92,14 @@ class Scene:
                 int(count * share),
             )
 
-        await until(reached, seconds=FILL_SECONDS)
+        await _until(reached, FILL_SECONDS)
         return space
 
     async def until_ready(self, name: str) -> float:
         """Wait until a space is ready, with its index; seconds from the commit of its last rows."""
         space = await self.world.value("select id from memory_embedding_spaces where provider_name = $1", name)
-        await until(
-            lambda: self.world.value("select state = 'ready' from memory_embedding_spaces where id = $1", space),
-            seconds=FILL_SECONDS,
-        )
+        ready = "select state = 'ready' from memory_embedding_spaces where id = $1"
+        await _until(lambda: self.world.value(ready, space), FILL_SECONDS)
         return float(
             await self.world.value(
                 "select extract(epoch from state_changed_at)::float8 - $2 from memory_embedding_spaces where id = $1",
@@ -161,6 +158,15 @@ class Scene:
         )
 
 
+async def _until(check: Callable[[], Awaitable[Any]], seconds: float) -> Any:
+    """Poll, but seldom: the polling is part of what is measured."""
+    deadline = time.monotonic() + seconds
+    while not (found := await check()):
+        assert time.monotonic() < deadline, f"not within {seconds:g} s"
+        await asyncio.sleep(POLL_SECONDS)
+    return found
+
+
 @asynccontextmanager
 async def open_scene(dsn: str, server_pid: int, **habits: Any) -> AsyncIterator[Scene]:
     """A scene with a running operator; `habits` are those of the stub vendor."""
@@ -169,11 +175,11 @@ async def open_scene(dsn: str, server_pid: int, **habits: Any) -> AsyncIterator[
             yield Scene(world, server_pid, vendor, Path(folder))
 
 
-async def ceiling(dsn: str, vendor: VendorProcess, encoding: str, count: int, batch: int) -> tuple[float, float]:
-    """Rows a second of the raw loop, the best of CEILING_IN_FLIGHT calls at a time; its CPU ms a row then."""
+async def ceiling(scene: Scene, encoding: str, count: int, batch: int, at_once: Sequence[int]) -> tuple[float, float]:
+    """Rows a second of the raw loop, the best of so many calls at a time; its CPU ms a row then."""
     best = (0.0, 0.0)
-    for in_flight in CEILING_IN_FLIGHT:
-        arguments = [dsn, vendor.base_url, encoding, DIMENSIONS, count, batch, in_flight]
+    for in_flight in at_once:
+        arguments = [scene.world.dsn, scene.vendor.base_url, encoding, DIMENSIONS, count, batch, in_flight]
         done = await asyncio.to_thread(
             subprocess.run,
             [sys.executable, "-m", "bench.ceiling", *map(str, arguments)],
