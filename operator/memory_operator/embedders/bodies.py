@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
-from pydantic_core import from_json
+from simdjson import Object, Parser
 
 from memory_operator.errors import BadReply, RequestRejected
 
@@ -24,18 +24,18 @@ def to_json(request: Mapping[str, object]) -> bytes:
         raise RequestRejected("A text has characters that UTF-8 cannot carry") from None
 
 
-def json_object(body: bytes, source: str) -> dict[str, object]:
-    """A reply's JSON object.
+def json_object(body: bytes, source: str) -> Object:
+    """A reply's JSON object, whose parts become Python objects only when they are looked at.
 
     Raises:
         BadReply: the body is something else.
     """
     try:
-        # Remembering short strings, as the parser does by default, is of no use for vectors.
-        answer = from_json(body, cache_strings="keys")
-    except ValueError:
+        # A parser of its own for each reply: one that is kept refuses to go on while anything of the last is alive.
+        answer = Parser().parse(body)
+    except (ValueError, RuntimeError):  # the latter where it is nested too deeply
         raise BadReply(f"{source} sent a reply that is not JSON", hint=NO_EMBEDDING_API) from None
-    if not isinstance(answer, dict):
+    if not isinstance(answer, Object):
         raise BadReply(f"{source} sent a reply that is not a JSON object", hint=NO_EMBEDDING_API)
     return answer
 

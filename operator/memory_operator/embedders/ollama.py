@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from simdjson import Array
 
 from memory_operator.embedders.bodies import NO_EMBEDDING_API, json_object, token_count
 from memory_operator.embedders.calling import Call
@@ -78,9 +79,9 @@ def decode(body: bytes, count: int, dimensions: int | None, source: str) -> Embe
     """
     answer = json_object(body, source)
     rows = answer.get("embeddings")
-    if not isinstance(rows, list) or not all(isinstance(row, list) for row in rows):
+    if not isinstance(rows, Array) or not all(isinstance(row, Array) for row in rows):
         raise BadReply(f"{source} sent a reply without a list of vectors", hint=NO_EMBEDDING_API)
-    vectors = assemble(rows, count=count, dimensions=dimensions, source=source)
+    vectors = assemble(list(rows), count=count, dimensions=dimensions, source=source)
     return Embeddings(vectors, token_count(answer.get("prompt_eval_count")))
 
 

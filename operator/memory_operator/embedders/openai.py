@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import binascii
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
+from simdjson import Array, Object
 
 from memory_operator.embedders.bodies import NO_EMBEDDING_API, json_object, token_count
 from memory_operator.embedders.calling import Call
@@ -153,33 +152,22 @@ def decode(body: bytes, count: int, dimensions: int | None, source: str) -> Embe
     """
     answer = json_object(body, source)
     data = answer.get("data")
-    if not isinstance(data, list) or not all(isinstance(item, dict) for item in data):
-        raise BadReply(f"{source} sent a reply without a list of vectors", hint=NO_EMBEDDING_API)
-    rows: list[NDArray[np.float32] | list[float] | None] = [None] * len(data)
-    for item in data:
+    items = list(data) if isinstance(data, Array) else [None]
+    rows: dict[int, object] = {}
+    for item in items:
+        if not isinstance(item, Object):
+            raise BadReply(f"{source} sent a reply without a list of vectors", hint=NO_EMBEDDING_API)
         index = item.get("index")
-        if type(index) is not int or not 0 <= index < len(data) or rows[index] is not None:
+        if type(index) is not int or not 0 <= index < len(items) or index in rows:
             raise BadReply(f"{source} sent vectors that cannot be matched to the texts by their index")
-        rows[index] = _vector(item.get("embedding"), source)
-    whole = [row for row in rows if row is not None]
-    vectors = assemble(whole, count=count, dimensions=dimensions, source=source)
+        rows[index] = item.get("embedding")
+    in_order = [rows[number] for number in range(len(rows))]
+    vectors = assemble(in_order, count=count, dimensions=dimensions, source=source)
     return Embeddings(vectors, _tokens(answer.get("usage")))
 
 
-def _vector(value: object, source: str) -> NDArray[np.float32] | list[float]:
-    if isinstance(value, list):
-        return value
-    if isinstance(value, str):
-        try:
-            # The form is little-endian whatever machine reads it.
-            return np.frombuffer(binascii.a2b_base64(value, strict_mode=True), dtype="<f4")
-        except ValueError:
-            raise BadReply(f"{source} sent a vector whose base64 cannot be read") from None
-    raise BadReply(f"{source} sent a vector that is neither base64 nor a list of numbers", hint=NO_EMBEDDING_API)
-
-
 def _tokens(usage: object) -> int | None:
-    if not isinstance(usage, dict):
+    if not isinstance(usage, Object):
         return None
     return token_count(usage.get("prompt_tokens")) or token_count(usage.get("total_tokens"))
 

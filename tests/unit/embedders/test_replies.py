@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from simdjson import Parser
 
 from memory_operator.embedders import ollama, openai
 from memory_operator.embedders.checks import assemble
@@ -19,6 +20,8 @@ def reply(*items: object, **more: object) -> bytes:
     [
         (b"<html>", "not JSON"),
         (b"[]", "not a JSON object"),
+        (b'{"data":' + b"[" * 100_000, "not JSON"),
+        (b'{"data":[{"index":0,"embedding":[NaN]}]}', "not JSON"),
         (b"{}", "without a list of vectors"),
         (reply("x"), "without a list of vectors"),
         (reply({"embedding": [1.0]}), "by their index"),
@@ -31,7 +34,7 @@ def reply(*items: object, **more: object) -> bytes:
         (reply({"index": 0, "embedding": []}), "0 dimensions"),
         (reply({"index": 0, "embedding": ["1"]}), "not a 32-bit number"),
         (reply({"index": 0, "embedding": [None]}), "not a 32-bit number"),
-        (reply({"index": 0, "embedding": [[1.0]]}), "not a 32-bit number"),
+        (reply({"index": 0, "embedding": [[1.0, 2.0]]}), "not a 32-bit number"),
         (reply({"index": 0, "embedding": [1e300]}), "not a 32-bit number"),
         (reply({"index": 0, "embedding": [10**400]}), "not"),
         (reply({"index": 0, "embedding": [0, 0.0]}), "a vector of zeros"),
@@ -68,9 +71,11 @@ def test_a_reply_in_no_known_shape_is_refused_from_ollama_too(body):
 
 def test_one_number_is_not_stretched_over_a_whole_vector():
     with pytest.raises(BadReply) as refused:
-        assemble([[0.5]], count=1, dimensions=8, source="stub")
+        assemble([Parser().parse(b"[0.5]")], count=1, dimensions=8, source="stub")
     assert refused.value.actual_dimensions == 1
 
 
 def test_whole_numbers_are_numbers():
-    np.testing.assert_array_equal(assemble([[1, 0, -2]], count=1, dimensions=3, source="stub"), [[1, 0, -2]])
+    np.testing.assert_array_equal(
+        assemble([Parser().parse(b"[1, 0, -2]")], count=1, dimensions=3, source="stub"), [[1, 0, -2]]
+    )
