@@ -5,10 +5,11 @@ One pool for each event loop makes the embedders; what they cannot do is told by
 
 from memory_operator.embedders.pool import EmbedderPool
 from memory_operator.embedders.registry import BUILT, batch_limit, calls_a_vendor, embedder_type, token_limits
-from memory_operator.embedders.types import Embedder, EmbedderType, Embeddings, Meter, probe
+from memory_operator.embedders.types import PROBE_TEXT, Embedder, EmbedderType, Embeddings, Meter, probe
 
 __all__ = [
     "BUILT",
+    "PROBE_TEXT",
     "Embedder",
     "EmbedderPool",
     "EmbedderType",

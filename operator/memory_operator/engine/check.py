@@ -6,8 +6,7 @@ from dataclasses import dataclass
 
 from memory_operator.contract.resource import ProviderObject
 from memory_operator.embedders import probe
-from memory_operator.engine.connect import Connector
-from memory_operator.engine.embed import PROBE_SECONDS
+from memory_operator.engine.connect import PROBE_SECONDS, Connector
 from memory_operator.engine.reconcile import is_ours
 from memory_operator.engine.sources import ProviderSource
 from memory_operator.engine.view import read_view

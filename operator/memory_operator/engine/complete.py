@@ -27,7 +27,7 @@ async def complete_walked(store: Store) -> None:
 
 async def _complete(store: Store, job: Job) -> None:
     async with store.connection() as conn:
-        space = await spaces.get(conn, job.space_id)
+        space = await spaces.get(conn, job.space_id) if job.space_id is not None else None
         needs_index = space is not None and await index.wanted(conn, space.id)
     if space is None:
         return
@@ -37,6 +37,9 @@ async def _complete(store: Store, job: Job) -> None:
         await registry.hold_for_switch(conn)
         if await jobs.ask_for_late(conn, space.id, job.bound):
             await jobs.wake(conn)  # they are embedded first, then this runs again
+            return
+        if await _lacks_some(conn, job) and await jobs.walk_again(conn, job):
+            log.info("the fill of %s is walked once more: not all chunks have a vector", space.embedding_version)
             return
         if not await jobs.finish(conn, job.id):
             return  # cancelled, or completed by another process meanwhile
@@ -51,6 +54,15 @@ async def _complete(store: Store, job: Job) -> None:
         await registry.announce(conn)
     metrics.SPACES_COMPLETED.inc()
     log.info("space %s is ready", space.embedding_version, extra={"provider": str(space.ref)})
+
+
+async def _lacks_some(conn: Conn, job: Job) -> bool:
+    """Whether the counters say that chunks were missed: a worker may have died at the worst moment."""
+    if job.space_id is None or job.project_id is not None:
+        return False
+    counted = await registry.counted(conn)
+    quarantined = (await spaces.quarantined(conn)).get(job.space_id, 0)
+    return counted.get(registry.CHUNKS, 0) - counted.get(job.space_id, 0) - quarantined > 0
 
 
 async def tend_indexes(store: Store) -> None:

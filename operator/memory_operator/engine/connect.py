@@ -8,12 +8,14 @@ from pathlib import Path
 
 from memory_operator.contract.known_models import default_secret_keys, needs_credential
 from memory_operator.embedders import Embedder, EmbedderPool
+from memory_operator.engine.breaker import Breaker
 from memory_operator.engine.sources import SecretReader
 from memory_operator.errors import CredentialRefused, SecretMissing, SourceUnavailable
 from memory_operator.plan.space import CallConfig, SecretKeyRef
 from memory_operator.settings import CredentialAllowList
 
 SECRET_CACHE_SECONDS = 60.0
+PROBE_SECONDS = 10.0
 _READ_SECONDS = 5.0
 _CA_KEYS = ("ca.crt", "tls.crt")
 
@@ -33,6 +35,7 @@ class Connector:
         self._allowed = allowed
         self._environment = environment
         self._cache: dict[tuple[str, str], tuple[float, Mapping[str, str]]] = {}
+        self._breakers: dict[tuple[object, ...], Breaker] = {}
 
     async def embedder(self, config: CallConfig) -> Embedder:
         """An embedder that is ready to be called.
@@ -44,6 +47,14 @@ class Connector:
         if config.ca_secret is not None:
             ca_pem = await self._from_secret(config.namespace, config.ca_secret, _CA_KEYS)
         return self._pool.embedder(config, credential, ca_pem)
+
+    def breaker(self, config: CallConfig) -> Breaker:
+        """The breaker that all calls of this process to one vendor share."""
+        key = (config.namespace, config.type, config.base_url, config.platform, config.model, config.credential)
+        found = self._breakers.get(key)
+        if found is None:
+            found = self._breakers[key] = Breaker(asyncio.get_running_loop().time)
+        return found
 
     async def credential(self, config: CallConfig) -> str | None:
         """The secret that a configuration refers to; None where it needs none and names none."""

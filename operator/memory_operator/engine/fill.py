@@ -1,172 +1,294 @@
-"""The worker: walks ranges of chunks, embeds what has no vector, and stores it behind a fence."""
+"""The fill of one space by one worker: reading, calling and writing side by side, each as fast as the others let it.
+
+    read a range → decrypt → drop duplicates → pack → N calls in flight → one writer with binary COPY
+
+No transaction is open during a call. What is in hand is bounded: texts that wait by READ_AHEAD_ROWS, rows that were
+sent and are not committed yet by `rows_at_risk`, which is also what a crash may cost.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import secrets
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
-from typing import Any
-
-import numpy as np
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from memory_operator import metrics
-from memory_operator.embedders import batch_limit
+from memory_operator.embedders import batch_limit, token_limits
+from memory_operator.engine.call import Caller
 from memory_operator.engine.connect import Connector
-from memory_operator.engine.embed import EmbeddedBatch, embed_batch
-from memory_operator.errors import LockBusy, MemoryOperatorError, Retryable, StoreUnavailable
+from memory_operator.engine.hand import Hand
+from memory_operator.engine.items import Item
+from memory_operator.engine.reading import Reader
+from memory_operator.engine.storing import Answer, commit
+from memory_operator.errors import LockBusy, StoreUnavailable
 from memory_operator.logs import get_logger
-from memory_operator.store import jobs, locks, registry, spaces, vectors
-from memory_operator.store.jobs import Lease, LeaseLost, StoredChunk
+from memory_operator.store import jobs, leases, ledger, missing, spaces
+from memory_operator.store.jobs import Job
 from memory_operator.store.keys import KeyRing
-from memory_operator.store.pool import Conn, Store
+from memory_operator.store.leases import LEASE_SECONDS, Backend, LeaseLost
+from memory_operator.store.ledger import Outcome
+from memory_operator.store.pool import Conn, Store, TableGone, told_plainly
 from memory_operator.store.spaces import Space
 
 log = get_logger(__name__)
 
-_HEARTBEAT_SECONDS = jobs.LEASE_SECONDS / 3
+READ_AHEAD_ROWS = 2_000
+"""More is read when fewer texts than this wait to be sent."""
+DRAIN_SECONDS = 8.0
+"""How long calls in flight may take to be answered and stored when the worker stops."""
+
+_ROWS_AT_RISK = 1_920
+_SHARE_AT_RISK = 0.015
+_BYTES_AT_RISK = 96 * 1024 * 1024
+_BYTES_PER_NUMBER = 16
+"""Of a reply, its vectors and their COPY, together."""
+_ROWS_PER_COMMIT = 2_048
+_IDLE_SECONDS = 0.5
+_RETRY_SECONDS = 0.5
+_LAST_RETRY_SECONDS = 4.0
 
 
-class Filler:
-    """Fills spaces for one worker process. Its methods do one step each and return whether there was one to do."""
+def rows_at_risk(dimensions: int, total: int) -> int:
+    """Most rows that are sent and not committed: a crash has them paid again, and they take memory."""
+    by_memory = _BYTES_AT_RISK // (dimensions * _BYTES_PER_NUMBER)
+    return min(max(_ROWS_AT_RISK, round(total * _SHARE_AT_RISK)), max(256, by_memory))
 
-    def __init__(self, store: Store, connector: Connector, keys: KeyRing, name: str) -> None:
-        self._store = store
-        self._connector = connector
-        self._keys = keys
-        self._name = name
-        self._left_behind: list[Lease] = []
-        self.presence = secrets.randbits(31)
-        """Key of the lock by which this worker shows that it is alive."""
 
-    async def walk_one_range(self) -> bool:
-        """Claim a range and walk it to its end; False when there is none to claim."""
-        async with self._store.connection() as conn:
-            while self._left_behind:
-                await jobs.release(conn, self._left_behind[-1])
-                self._left_behind.pop()
-            lease = await jobs.claim(conn, self._name, self.presence)
-        if lease is None:
-            return False
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """What the fills of one worker share."""
+
+    store: Store
+    connector: Connector
+    keys: KeyRing
+    name: str
+    presence: int
+    """Key of the lock by which the worker shows that it is alive."""
+
+
+class SpaceFill:
+    """Fills one space until nothing is left to do for it, or it is told to stop."""
+
+    def __init__(self, bench: Bench, space: Space) -> None:
+        self.space = space
+        self._bench = bench
+        self._store = bench.store
+        self._hand = Hand()
+        self._job: Job | None = None
+        self._reader = Reader(bench.store, bench.keys, self._hand, bench.name, bench.presence)
+        self._caller = Caller(bench.store, bench.connector, space, self._hand, bench.presence)
+        self._backend: Backend | None = None
+        self._read_all = False
+        self._calls: set[asyncio.Task[None]] = set()
+
+    def stop(self) -> None:
+        """Send nothing more; what is under way is answered, stored and given back, within DRAIN_SECONDS."""
+        self._hand.stopping.set()
+        self._hand.changed.set()
+
+    def look_again(self) -> None:
+        """There may be more to read."""
+        self._read_all = False
+        self._hand.changed.set()
+
+    async def run(self) -> None:
+        """Fill until nothing is left; ranges are given back in any case."""
+        name = self.space.embedding_version
         try:
-            async with self._heartbeat(lease):
-                await self._walk(lease)
-        except LeaseLost as lost:
-            log.info("%s", lost)
-        except StoreUnavailable:
-            self._left_behind.append(lease)  # to be given back as soon as the database is there again
-            raise
-        except MemoryOperatorError as trouble:
-            await self._postpone(lease, trouble)
-        except BaseException:
-            await asyncio.shield(self._release(lease))
-            raise
-        return True
-
-    async def feed_one_batch(self, space: Space) -> bool:
-        """Embed the oldest chunks of a space that were stored without a vector; False when there are none.
-
-        Raises LockBusy when another process does so, and whatever the embedder raises.
-        """
-        async with locks.feed_lock(self._store, space.id):
-            async with self._store.connection() as conn:
-                chunks = await jobs.pending_chunks(conn, space.id, batch_limit(space.config))
-            if not chunks:
-                return False
-            batch = await self._embed(space, chunks)
-            async with self._store.transaction() as conn:
-                stored = await _store_batch(conn, space, chunks, batch)
-                await jobs.settle_pending(conn, space.id, [chunk.id for chunk in chunks])
-                await jobs.note_trouble(conn, space.id, None, None)
-            _measure(stored, batch)
-        return True
-
-    async def note_trouble(self, space_id: int, trouble: MemoryOperatorError) -> None:
-        """Keep why an embedder gives no vectors where the operator finds it."""
-        metrics.FILL_TROUBLES.labels(type(trouble).__name__).inc()
-        async with self._store.transaction() as conn:
-            text = f"{trouble.message}; {trouble.hint}" if trouble.hint else trouble.message
-            await jobs.note_trouble(conn, space_id, type(trouble).__name__, text)
-
-    async def _walk(self, lease: Lease) -> None:
-        async with self._store.connection() as conn:
-            space = await spaces.get(conn, lease.space_id)
-        if space is None:
-            return
-        after_id, limit = lease.after_id, batch_limit(space.config)
-        while True:
-            async with self._store.connection() as conn:
-                chunks = await jobs.missing_in_range(conn, lease, after_id, limit)
-                if not chunks:
-                    await jobs.finish_range(conn, lease)
-                    return
-            batch = await self._embed(space, chunks)
-            after_id = chunks[-1].id
-            async with self._store.transaction() as conn:
-                stored = await _store_batch(conn, space, chunks, batch)
-                await jobs.note_trouble(conn, space.id, None, None)
-                await jobs.advance(conn, lease, after_id, stored, batch.tokens)
-            _measure(stored, batch)
-
-    async def _embed(self, space: Space, chunks: Sequence[StoredChunk]) -> EmbeddedBatch:
-        texts = await self._keys.chunk_texts(self._store, chunks)
-        embedder = await self._connector.embedder(space.config)
-        try:
-            return await embed_batch(embedder, texts, space.dimensions, space.config.timeout_seconds)
-        except MemoryOperatorError as error:
-            self._connector.forget(space.config, error)
-            raise
-
-    async def _postpone(self, lease: Lease, trouble: MemoryOperatorError) -> None:
-        if not isinstance(trouble, LockBusy):
-            await self.note_trouble(lease.space_id, trouble)
-        async with self._store.transaction() as conn:
-            await jobs.release(conn, lease)
-            await jobs.postpone(conn, lease.job_id, trouble.retry_after if isinstance(trouble, Retryable) else None)
-
-    async def _release(self, lease: Lease) -> None:
-        try:
-            async with self._store.connection() as conn:
-                await jobs.release(conn, lease)
-        except (StoreUnavailable, LockBusy) as error:
-            log.info("a range is given back when its lease runs out: %s", error)
-
-    @asynccontextmanager
-    async def _heartbeat(self, lease: Lease) -> AsyncIterator[None]:
-        """Renew a lease while a long call is under way."""
-
-        async def renew() -> None:
-            while True:
-                await asyncio.sleep(_HEARTBEAT_SECONDS)
-                try:
-                    async with self._store.connection() as conn:
-                        await jobs.renew(conn, lease)
-                except (LeaseLost, StoreUnavailable, LockBusy) as error:
-                    log.info("a lease was not renewed: %s", error)
-
-        task = asyncio.create_task(renew(), name=f"heartbeat of range {lease.id}")
-        try:
-            yield
+            async with asyncio.TaskGroup() as group:
+                writer = group.create_task(self._write(), name=f"writer of {name}")
+                beat = group.create_task(self._beat(), name=f"heartbeat of {name}")
+                await self._send(group)
+                await self._drain()
+                for task in (writer, beat, *self._calls):
+                    task.cancel()
+        except* TableGone:
+            log.info("%s was discarded while it was filled", name)
         finally:
-            task.cancel()
-            await asyncio.wait([task])
+            await asyncio.shield(self._give_back())
 
+    async def _send(self, group: asyncio.TaskGroup) -> None:
+        """Read and send until there is nothing left, or the worker stops."""
+        failures = 0
+        while not self._hand.stopping.is_set():
+            self._hand.changed.clear()
+            try:
+                read = await self._read_more()
+                failures = 0
+            except (StoreUnavailable, LockBusy) as error:
+                log.info("reading waits: %s", error)
+                failures += 1
+                read = False
+            sent = await self._send_one(group)
+            if read or sent:
+                continue
+            if self._read_all and not failures and self._hand.empty and not self._calls:
+                return
+            pause = min(_LAST_RETRY_SECONDS, _RETRY_SECONDS * 2**failures) if failures else _IDLE_SECONDS
+            await self._wait_for_change(pause)
 
-async def _store_batch(conn: Conn, space: Space, chunks: Sequence[StoredChunk], batch: EmbeddedBatch) -> int:
-    """Store a batch in the caller's transaction; how many vectors are new."""
-    stored = 0
-    if batch.places:
-        ids = [chunks[place].id for place in batch.places]
-        found: Any = np.concatenate(batch.vectors)
-        stored = await vectors.insert(conn, space.id, space.column_type, ids, found)
-    for place, reason in batch.refused.items():
-        log.warning("chunk %d is put into quarantine: %s", chunks[place].id, reason)
-        await jobs.quarantine(conn, space.id, chunks[place].id, reason)
-    await registry.count(conn, {space.id: stored})
-    return stored
+    async def _read_more(self) -> bool:
+        """Read ahead, pending chunks first; False when there is no room, or nothing to read."""
+        if self._hand.waiting >= READ_AHEAD_ROWS or self._read_all or self._backend is None:
+            return False
+        if not await self._refresh():
+            self._read_all = True
+            return False
+        if await self._reader.read_pending(self.space):
+            return True
+        if self._job is not None and await self._reader.read_range(self.space, self._job, self._backend):
+            return True
+        self._read_all = True
+        return False
 
+    async def _refresh(self) -> bool:
+        """Read what the Provider says by now, and which job is open; False when the space is gone."""
+        async with self._store.connection() as conn:
+            space = await spaces.get(conn, self.space.id)
+            job = await jobs.running(conn, self.space.id)
+        if space is None:
+            return False
+        self.space = space
+        if self._job is not None and (job is None or job.id != self._job.id):
+            await self._give_up_ranges()
+        self._job = job
+        self._caller.follow(space)
+        return True
 
-def _measure(stored: int, batch: EmbeddedBatch) -> None:
-    metrics.FILL_VECTORS.inc(stored)
-    metrics.FILL_TOKENS.inc(batch.tokens or 0)
-    metrics.FILL_QUARANTINED.inc(len(batch.refused))
+    async def _send_one(self, group: asyncio.TaskGroup) -> bool:
+        """Let one call leave; False when none can."""
+        hand, space = self._hand, self.space
+        if not hand.waiting or not self._caller.may_send:
+            return False
+        if hand.sent + batch_limit(space.config) > rows_at_risk(space.dimensions, self._job.total if self._job else 0):
+            return False
+        most_tokens, _ = token_limits(space.config)
+        partly = self._read_all or hand.waiting >= READ_AHEAD_ROWS
+        batch = hand.next_batch(batch_limit(space.config), most_tokens, self._caller.estimate, partly=partly)
+        if not batch:
+            return False
+        hand.sent += len(batch)
+        self._caller.pace.enter()
+        task = group.create_task(self._call(batch), name=f"call for {space.embedding_version}")
+        self._calls.add(task)
+        task.add_done_callback(self._calls.discard)
+        return True
+
+    async def _call(self, batch: Sequence[Item]) -> None:
+        job = self._job if any(held is not None for item in batch for _, held in item.members()) else None
+        try:
+            goes_on = await self._caller.call(batch, job)
+        finally:
+            self._caller.pace.leave()
+            self._hand.changed.set()
+        if not goes_on:
+            await self._give_up_ranges()
+
+    async def _wait_for_change(self, seconds: float) -> None:
+        rest = self._caller.rests_for
+        try:
+            async with asyncio.timeout(min(seconds, rest) if rest else seconds):
+                await self._hand.changed.wait()
+        except TimeoutError:
+            return
+
+    async def _drain(self) -> None:
+        """Wait for what is under way."""
+        if not self._calls and not self._hand.answers and not self._hand.sent:
+            return
+        try:
+            async with asyncio.timeout(DRAIN_SECONDS):
+                while self._calls or self._hand.answers:
+                    self._hand.changed.clear()
+                    if self._calls or self._hand.answers:
+                        await self._wait_for_change(_IDLE_SECONDS)
+        except TimeoutError:
+            log.warning("%d rows are given up that were sent and not stored in time", self._hand.sent)
+
+    async def _write(self) -> None:
+        """Commit answers as they come, on a connection of its own, which comes back when the server does."""
+        while True:
+            try:
+                async with self._store.dedicated("memory-worker") as conn:
+                    self._backend = await leases.backend_of(conn)
+                    await leases.renew(conn, [held.lease for held in self._hand.held.values()], self._backend)
+                    self._hand.changed.set()
+                    await self._write_on(conn)
+            except TableGone:
+                raise
+            except (StoreUnavailable, LockBusy) as error:
+                log.info("writing waits: %s", error)
+                await asyncio.sleep(_RETRY_SECONDS)
+
+    async def _write_on(self, conn: Conn) -> None:
+        hand = self._hand
+        while True:
+            answers = hand.take_answers(_ROWS_PER_COMMIT)
+            if not answers:
+                hand.answered.clear()
+                await hand.answered.wait()
+                continue
+            try:
+                await self._commit(conn, answers)
+            finally:
+                hand.answers.extendleft(reversed(answers))  # those that were not committed
+
+    async def _commit(self, conn: Conn, answers: list[Answer]) -> None:
+        """Store answers and take them off the list; those of ranges that were lost are dropped."""
+        while answers:
+            job, job_id = answers[0].job, answers[0].job_id
+            part = [answer for answer in answers if answer.job_id == job_id]
+            try:
+                with metrics.FILL_STAGE_SECONDS.labels("write").time():
+                    async with told_plainly():
+                        await commit(conn, self.space, part, job)
+            except LeaseLost as lost:
+                metrics.FILL_LEASES_LOST.inc(len(lost.lost))
+                log.info("%s", lost)
+                self._hand.lose(lost.lost)
+                answers[:] = [self._hand.without_lost(answer) for answer in answers]
+                continue
+            answers[:] = [answer for answer in answers if answer.job_id != job_id]
+            back = [lease for answer in part for lease in self._hand.settle(answer)]
+            if back:
+                await leases.release(conn, back)
+
+    async def _beat(self) -> None:
+        """Renew what is held, in time for nobody to take it over."""
+        while True:
+            await asyncio.sleep(LEASE_SECONDS / 3)
+            held = list(self._hand.held.values())
+            try:
+                async with self._store.connection() as conn:
+                    await missing.keep_pending(conn, self.space.id, self._bench.presence)
+                    if held and self._backend is not None:
+                        self._hand.lose(await leases.renew(conn, [each.lease for each in held], self._backend))
+            except (StoreUnavailable, LockBusy) as error:
+                log.info("leases were not renewed: %s", error)
+
+    async def _give_up_ranges(self) -> None:
+        """The job no longer runs: give back what was claimed for it, once nothing is under way there."""
+        idle = self._hand.give_up_ranges()
+        self._read_all = False
+        try:
+            async with self._store.connection() as conn:
+                await leases.release(conn, idle)
+        except (StoreUnavailable, LockBusy) as error:
+            log.info("ranges are given back when their lease runs out: %s", error)
+
+    async def _give_back(self) -> None:
+        """The end: nothing stays claimed, and what was called for is written down."""
+        by_job: dict[int | None, list[Outcome]] = {}
+        for answer in self._hand.answers:
+            by_job.setdefault(answer.job_id, []).extend(answer.outcomes)
+        try:
+            async with self._store.transaction() as conn:
+                for job_id, outcomes in by_job.items():
+                    if job_id is not None and outcomes:
+                        await ledger.spend(conn, job_id, outcomes)
+                    await ledger.complete(conn, outcomes)
+            async with self._store.connection() as conn:
+                await leases.release(conn, [held.lease for held in self._hand.held.values()])
+                await missing.give_back_pending(conn, self.space.id, self._bench.presence)
+        except (StoreUnavailable, LockBusy) as error:
+            log.info("what was claimed is free when its lease runs out: %s", error)

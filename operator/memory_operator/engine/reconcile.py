@@ -12,8 +12,7 @@ from memory_operator.contract.resource import ProviderObject, ProviderRef
 from memory_operator.contract.status import ConditionType, Phase, Reason
 from memory_operator.embedders import Embedder, probe
 from memory_operator.engine import reshape
-from memory_operator.engine.connect import Connector
-from memory_operator.engine.embed import PROBE_SECONDS
+from memory_operator.engine.connect import PROBE_SECONDS, Connector
 from memory_operator.engine.report import Reporter
 from memory_operator.engine.reshape import Change, SupersededError
 from memory_operator.engine.sources import ProviderSource
@@ -28,7 +27,7 @@ from memory_operator.plan.cost import Effect, cost_of
 from memory_operator.plan.decide import Beside, Create, Desired, Duplicate, Hold, Keep, Plan, Reshape, decide
 from memory_operator.plan.desired import call_config, declared_dimension, reshape_target, space_config
 from memory_operator.plan.space import CallConfig, SpaceConfig, with_call_fields
-from memory_operator.store import activity, consent, jobs, locks, providers, registry, spaces
+from memory_operator.store import activity, consent, jobs, locks, missing, providers, registry, spaces
 from memory_operator.store.activity import Actor
 from memory_operator.store.pool import Conn, Store
 from memory_operator.store.spaces import Owner
@@ -164,7 +163,7 @@ class Reconciler:
             change = Change(_owner(provider), config, None, OPERATOR)
             await reshape.end_beside(self._store, change, view.applied, view.beside)
         async with self._store.transaction() as conn:
-            tokens = await jobs.estimated_tokens(conn)
+            tokens = await missing.estimated_tokens(conn)
             cost = cost_of(tokens, config.input_cost_per_1k)
             effect = Effect(view.applied.dimensions, config.dimensions, view.vectors, view.chunks, tokens, cost)
             message = consent_message(effect.from_dim, effect.to_dim, effect.vectors_discarded, word)

@@ -158,7 +158,12 @@ class VersionWrite:
         made = self.vectors.made.get(space.id)
         if made is not None and made.places:
             new = [ids[place] for place in made.places]
-            await vectors.insert(conn, space.id, space.column_type, new, np.concatenate(made.vectors))
+            rows = vectors.Rows(
+                np.array(new, dtype=np.int64),
+                np.full(len(new), self.version.project_id, dtype=np.int32),
+                np.concatenate(made.vectors),
+            )
+            await vectors.store(conn, space.id, space.column_type, rows)
             there |= set(new)
         return there
 

@@ -1,27 +1,33 @@
-"""The worker's loop: who does what, how it waits, how it stops."""
+"""The worker's loop: a fill for each space that has work, the end of fills, indexes; how it waits, how it stops."""
 
 from __future__ import annotations
 
 import asyncio
+import secrets
+from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 
+from memory_operator import metrics
 from memory_operator.engine.complete import complete_walked, tend_indexes
-from memory_operator.engine.fill import Filler
-from memory_operator.errors import LockBusy, MemoryOperatorError, StoreUnavailable
+from memory_operator.engine.connect import Connector
+from memory_operator.engine.fill import DRAIN_SECONDS, Bench, SpaceFill
+from memory_operator.engine.steer import look_after_jobs
+from memory_operator.errors import LockBusy, StoreUnavailable
 from memory_operator.logs import get_logger
 from memory_operator.store import jobs, locks, spaces
+from memory_operator.store.keys import KeyRing
 from memory_operator.store.listen import listen
 from memory_operator.store.pool import Store
 
 log = get_logger(__name__)
 
-RUNNERS = 4
-"""Ranges walked at a time; each has one call in flight."""
-
 _IDLE_SECONDS = 1.0
 _PRESENCE_SECONDS = 5.0
 _LAST_BACKOFF_SECONDS = 5.0
+_LAG_STEP_SECONDS = 0.05
+_LAG_WINDOW = 1_200
+"""Steps that the longest delay is taken over: a minute."""
 
 Step = Callable[[], Awaitable[bool]]
 """Does one piece of work; False when there was none."""
@@ -30,32 +36,49 @@ Step = Callable[[], Awaitable[bool]]
 class Worker:
     """Fills, feeds and indexes spaces until it is stopped. Any number may run, in any number of processes."""
 
-    def __init__(self, store: Store, filler: Filler) -> None:
+    def __init__(self, store: Store, connector: Connector, keys: KeyRing, name: str) -> None:
         self._store = store
-        self._filler = filler
-        self._wake = asyncio.Event()
+        self._bench = Bench(store, connector, keys, name, secrets.randbits(31))
+        self._wakes: dict[str, asyncio.Event] = {}
         self._present = asyncio.Event()
-        self._rests: dict[int, tuple[float, float]] = {}
+        self._fills: dict[int, tuple[SpaceFill, asyncio.Task[None]]] = {}
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Work until `stop` is set. A range under way is given back; nothing is committed by halves."""
-        steps: dict[str, Step] = {f"range runner {n}": self._filler.walk_one_range for n in range(RUNNERS)}
-        steps |= {"feeder": self._feed, "completer": self._complete, "indexer": self._tend}
+        """Work until `stop` is set. Calls under way are then answered and stored; nothing is committed by halves."""
+        steps: dict[str, Step] = {
+            "filler": self._fill,
+            "completer": self._complete,
+            "indexer": self._tend,
+            "job keeper": self._steer,
+        }
         async with asyncio.TaskGroup() as group:
             present = group.create_task(self._be_present(), name="presence")
             await self._wait_for_presence(stop)
             tasks = [present]
-            tasks += [group.create_task(self._repeat(step), name=name) for name, step in steps.items()]
+            tasks += [group.create_task(self._repeat(name, step), name=name) for name, step in steps.items()]
             tasks.append(group.create_task(self._listen(), name="work listener"))
+            tasks.append(group.create_task(_measure_lag(), name="loop lag"))
             await stop.wait()
+            tasks[1].cancel()  # begins no further fill
+            await self._stop_fills()
             for task in tasks:
                 task.cancel()
+
+    async def _stop_fills(self) -> None:
+        running = [task for _, task in self._fills.values()]
+        for fill, _ in self._fills.values():
+            fill.stop()
+        if running:
+            _, late = await asyncio.wait(running, timeout=DRAIN_SECONDS + 2)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
 
     async def _be_present(self) -> None:
         """Hold the lock that says that this worker lives; take it again after the database was restarted."""
         while True:
             try:
-                async with locks.presence(self._store, self._filler.presence) as conn:
+                async with locks.presence(self._store, self._bench.presence) as conn:
                     self._present.set()
                     while True:
                         await asyncio.sleep(_PRESENCE_SECONDS)
@@ -77,57 +100,64 @@ class Worker:
     async def _listen(self) -> None:
         async with aclosing(listen(self._store, "memory-worker-listen", (jobs.CHANNEL,))) as heard:
             async for _ in heard:
-                self._wake.set()
+                self._wake()
 
-    async def _repeat(self, step: Step) -> None:
+    def _wake(self) -> None:
+        for event in self._wakes.values():
+            event.set()
+        for fill, _ in self._fills.values():
+            fill.look_again()
+
+    async def _repeat(self, name: str, step: Step) -> None:
         """Repeat a step: at once while there is work, else when woken or after a second."""
         failures = 0
+        wake = self._wakes[name] = asyncio.Event()
         while True:
+            wake.clear()
             try:
                 busy = await step()
                 failures = 0
             except (StoreUnavailable, LockBusy) as error:
                 failures += 1
-                log.info("the worker waits: %s", error)
+                log.info("the %s waits: %s", name, error)
                 busy = False
             except Exception:
                 failures += 1
-                log.exception("a step of the worker failed")
+                log.exception("a step of the %s failed", name)
                 busy = False
             if failures:
                 await asyncio.sleep(min(_LAST_BACKOFF_SECONDS, 0.2 * 2 ** min(failures, 10)))
             elif not busy:
-                await self._rest()
+                try:
+                    async with asyncio.timeout(_IDLE_SECONDS):
+                        await wake.wait()
+                except TimeoutError:
+                    continue  # the ordinary case: it is time
 
-    async def _rest(self) -> None:
-        try:
-            async with asyncio.timeout(_IDLE_SECONDS):
-                await self._wake.wait()
-        except TimeoutError:
-            return
-        await asyncio.sleep(0.02)  # let every waiter see it before it is cleared
-        self._wake.clear()
-
-    async def _feed(self) -> bool:
-        """Embed one batch of pending chunks of each space that has some and whose embedder is not resting."""
+    async def _fill(self) -> bool:
+        """See that each space with work has a fill, which looks again for more now and then."""
         async with self._store.connection() as conn:
-            live = {space.id: space for space in await spaces.all_spaces(conn) if space.state in ("filling", "ready")}
-            hungry = await spaces.pending(conn, live)
-        busy = False
-        for space_id in hungry:
-            until, pause = self._rests.get(space_id, (0.0, 0.25))
-            if asyncio.get_running_loop().time() < until:
+            live = {space.id: space for space in await spaces.all_spaces(conn)}
+            found = await jobs.open_fills(conn)
+            wanted = {job.space_id for job in found if job.state == "running" and job.space_id is not None}
+            fed = {space_id for space_id, space in live.items() if space.state in ("filling", "ready")}
+            wanted |= set(await spaces.pending(conn, fed))
+        for space_id in wanted & live.keys():
+            running = self._fills.get(space_id)
+            if running is not None:
+                running[0].look_again()
                 continue
-            try:
-                busy = await self._filler.feed_one_batch(live[space_id]) or busy
-                self._rests.pop(space_id, None)
-            except (StoreUnavailable, LockBusy):
-                raise
-            except MemoryOperatorError as trouble:
-                await self._filler.note_trouble(space_id, trouble)
-                pause = min(_LAST_BACKOFF_SECONDS, pause * 2)
-                self._rests[space_id] = (asyncio.get_running_loop().time() + pause, pause)
-        return busy
+            fill = SpaceFill(self._bench, live[space_id])
+            task = asyncio.create_task(fill.run(), name=f"fill of {live[space_id].embedding_version}")
+            self._fills[space_id] = (fill, task)
+            task.add_done_callback(lambda task, space_id=space_id: self._ended(space_id, task))  # type: ignore[misc]
+        return False
+
+    def _ended(self, space_id: int, task: asyncio.Task[None]) -> None:
+        self._fills.pop(space_id, None)
+        if not task.cancelled() and (error := task.exception()):
+            log.error("the fill of space %d failed and begins anew", space_id, exc_info=error)
+        self._wake()
 
     async def _complete(self) -> bool:
         await complete_walked(self._store)
@@ -136,3 +166,18 @@ class Worker:
     async def _tend(self) -> bool:
         await tend_indexes(self._store)
         return False
+
+    async def _steer(self) -> bool:
+        await look_after_jobs(self._store)
+        return False
+
+
+async def _measure_lag() -> None:
+    """Keep the longest delay of this event loop: heartbeats and queries beside a fill depend on it."""
+    loop = asyncio.get_running_loop()
+    window: deque[float] = deque(maxlen=_LAG_WINDOW)
+    while True:
+        before = loop.time()
+        await asyncio.sleep(_LAG_STEP_SECONDS)
+        window.append(loop.time() - before - _LAG_STEP_SECONDS)
+        metrics.LOOP_LAG.set(max(window))

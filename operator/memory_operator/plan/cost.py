@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -25,3 +26,20 @@ class Effect:
 def cost_of(tokens: int | None, per_1k: Decimal | None) -> Decimal | None:
     """Exact cost of tokens at a price per thousand; None where either is unknown."""
     return None if tokens is None or per_1k is None else tokens * per_1k / 1000
+
+
+def split(tokens: int | None, weights: Sequence[int]) -> list[int | None]:
+    """Whole shares of a call's tokens by weight, which add up to them exactly; all None where the count is unknown."""
+    if tokens is None:
+        return [None] * len(weights)
+    whole = sum(weights)
+    if whole == 0:
+        return [tokens, *[0] * (len(weights) - 1)]
+    shares: list[int | None] = []
+    passed = given = 0
+    for weight in weights:
+        passed += weight
+        share = tokens * passed // whole - given
+        given += share
+        shares.append(share)
+    return shares

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 from memory_operator.contract.known_models import column_limit, default_base_url, default_model, known_dimension
+from memory_operator.contract.provider import Budget as BudgetSpec
 from memory_operator.contract.provider import Credential, EmbeddingSpec, ProviderSpec, duration_seconds
 from memory_operator.errors import InvalidInput
 from memory_operator.plan.space import (
+    Budget,
     CallConfig,
     CredentialRef,
     Limits,
@@ -46,6 +50,7 @@ def call_config(namespace: str, spec: ProviderSpec) -> CallConfig:
         )
         if limits
         else Limits(),
+        budget=_budget(embedding.budget),
         input_cost_per_1k=spec.pricing.input_cost_per_1k if spec.pricing else None,
     )
 
@@ -93,6 +98,17 @@ def _platform(spec: ProviderSpec) -> Platform | None:
         region=spec.platform.region,
         project=spec.platform.project,
         endpoint=spec.platform.endpoint,
+    )
+
+
+def _budget(budget: BudgetSpec | None) -> Budget:
+    if budget is None:
+        return Budget()
+    return Budget(
+        tokens_per_job=budget.tokens_per_job,
+        cost_per_job=None if budget.cost_per_job is None else Decimal(budget.cost_per_job),
+        tokens_per_day=budget.tokens_per_day,
+        cost_per_day=None if budget.cost_per_day is None else Decimal(budget.cost_per_day),
     )
 
 

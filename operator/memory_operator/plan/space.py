@@ -51,6 +51,15 @@ class Limits(Frozen):
     concurrency: int | None = None
 
 
+class Budget(Frozen):
+    """What fills may spend before they pause; None means no bound. Money is in US dollars."""
+
+    tokens_per_job: int | None = None
+    cost_per_job: Decimal | None = None
+    tokens_per_day: int | None = None
+    cost_per_day: Decimal | None = None
+
+
 class CallConfig(Frozen):
     """All that an embedder needs to make a call, but for the secret itself."""
 
@@ -72,6 +81,7 @@ class CallConfig(Frozen):
     """Limit of one worker call; queries and adds have shorter ones of their own."""
     batch_size: int | None = None
     limits: Limits = Limits()
+    budget: Budget = Budget()
     input_cost_per_1k: Decimal | None = None
     """Price of 1,000 input tokens in US dollars; None means unknown, not free."""
 
@@ -120,6 +130,7 @@ _CALL_FIELDS = (
     "ca_secret",
     "timeout_seconds",
     "limits",
+    "budget",
     "batch_size",
     "input_cost_per_1k",
     "create_enabled",

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 from memory_operator.embedders import EmbedderPool
 from memory_operator.engine.connect import Connector
-from memory_operator.engine.fill import Filler
 from memory_operator.engine.operator import Operator
 from memory_operator.engine.sources import ProviderSource, SecretReader
 from memory_operator.engine.worker import Worker
@@ -80,7 +79,7 @@ async def run_worker(options: Options, read_secret: SecretReader, stop: asyncio.
     name = f"{socket.gethostname()}:{os.getpid()}"
     async with open_base(options, "memory-worker", read_secret, stop) as base:
         if base is not None:
-            await Worker(base.store, Filler(base.store, base.connector, base.keys, name)).run(stop)
+            await Worker(base.store, base.connector, base.keys, name).run(stop)
 
 
 def make_operator(options: Options, base: Base, source: ProviderSource) -> Operator:

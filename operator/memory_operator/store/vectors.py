@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
 
+import asyncpg
 import numpy as np
 from numpy.typing import NDArray
-from pgvector import HalfVector, Vector
 
 from memory_operator.store.pool import Conn
+
+COPY_SECONDS = 60.0
 
 _COLUMN_TYPES = {"vector", "halfvec"}
 
@@ -35,26 +37,129 @@ async def create_table(conn: Conn, space_id: int, column_type: str, dimensions: 
     await conn.execute(f"create index {table(space_id)}_project on {table(space_id)} (project_id)")
 
 
-async def insert(
-    conn: Conn, space_id: int, column_type: str, chunk_ids: Sequence[int], embeddings: NDArray[np.float32]
-) -> int:
-    """Store vectors of live chunks that have none yet; how many were stored.
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Vectors on their way into a table, by chunk."""
 
-    `embeddings` has shape (len(chunk_ids), dimensions). The chunks are locked against being superseded at the
-    same time, so that a vector is never counted for a chunk that is no longer live.
+    chunk_ids: NDArray[np.int64]
+    """Shape (n,)."""
+    project_ids: NDArray[np.int32]
+    """Shape (n,)."""
+    embeddings: NDArray[np.float32]
+    """Shape (n, dimensions)."""
+
+    def only(self, chunk_ids: Sequence[int]) -> Rows:
+        """Those of some chunks."""
+        kept = np.isin(self.chunk_ids, np.asarray(chunk_ids, dtype=np.int64))
+        return Rows(self.chunk_ids[kept], self.project_ids[kept], self.embeddings[kept])
+
+
+_SIGNATURE = b"PGCOPY\n\xff\r\n\0" + bytes(8)
+_TRAILER = b"\xff\xff"
+
+
+def copy_stream(rows: Rows, column_type: str) -> bytes:
+    """The rows as PostgreSQL's binary COPY takes them: chunk_id, project_id, embedding, each behind its length."""
+    count, dimensions = rows.embeddings.shape
+    number = ">f2" if column_type == "halfvec" else ">f4"
+    row = np.dtype(
+        [
+            ("fields", ">i2"),
+            ("length_1", ">i4"),
+            ("chunk_id", ">i8"),
+            ("length_2", ">i4"),
+            ("project_id", ">i4"),
+            ("length_3", ">i4"),
+            ("dimensions", ">i2"),
+            ("unused", ">i2"),
+            ("embedding", number, (dimensions,)),
+        ]
+    )
+    out = np.zeros(count, dtype=row)
+    out["fields"], out["length_1"], out["length_2"] = 3, 8, 4
+    out["length_3"] = 4 + dimensions * np.dtype(number).itemsize
+    out["dimensions"] = dimensions
+    out["chunk_id"], out["project_id"], out["embedding"] = rows.chunk_ids, rows.project_ids, rows.embeddings
+    return _SIGNATURE + out.tobytes() + _TRAILER
+
+
+async def store(conn: Conn, space_id: int, column_type: str, rows: Rows, *, replace: bool = False) -> int:
+    """Store vectors of those chunks that are live; how many are new. In the caller's transaction.
+
+    The chunks are locked against being superseded at the same time, so that a vector is never counted for one that
+    is no longer live. A vector that is there already stays, or is replaced where `replace` says so.
     """
-    make: Any = HalfVector if column_type == "halfvec" else Vector
+    found = await conn.fetch(
+        "select id from memory_chunks where id = any($1) and live order by id for share", rows.chunk_ids.tolist()
+    )
+    if len(found) < len(rows.chunk_ids):
+        rows = rows.only([row["id"] for row in found])
+    if not len(rows.chunk_ids):
+        return 0
+    stream = copy_stream(rows, column_type)
+    if replace:
+        return await _through_staging(conn, space_id, stream, replace=True)
+    try:
+        async with conn.transaction():
+            await _copy(conn, table(space_id), stream)
+    except (asyncpg.UniqueViolationError, asyncpg.ForeignKeyViolationError):
+        return await _through_staging(conn, space_id, stream, replace=False)
+    return len(rows.chunk_ids)
+
+
+async def _copy(conn: Conn, name: str, stream: bytes) -> None:
+    async def pieces() -> AsyncIterator[bytes]:
+        yield stream
+
+    await conn.copy_to_table(
+        name, source=pieces(), columns=("chunk_id", "project_id", "embedding"), format="binary", timeout=COPY_SECONDS
+    )
+
+
+async def _through_staging(conn: Conn, space_id: int, stream: bytes, *, replace: bool) -> int:
+    """COPY aborts as a whole on one row that is there already: such a batch takes a detour, which costs 40 % more."""
+    staging = f"staging_{int(space_id)}"
+    await conn.execute(f"create temporary table {staging} (like {table(space_id)}) on commit drop")
+    await _copy(conn, staging, stream)
+    clash = "do update set embedding = excluded.embedding" if replace else "do nothing"
     rows = await conn.fetch(
         f"insert into {table(space_id)} (chunk_id, project_id, embedding)"
-        " select c.id, c.project_id, v.embedding"
-        f" from unnest($1::bigint[], $2::{column_type}[]) as v (chunk_id, embedding)"
-        " join memory_chunks c on c.id = v.chunk_id and c.live"
-        " order by c.id for share of c"
-        " on conflict (chunk_id) do nothing returning 1",
-        list(chunk_ids),
-        [make(row) for row in embeddings],
+        f" select s.chunk_id, s.project_id, s.embedding from {staging} s"
+        " join memory_chunks c on c.id = s.chunk_id and c.live order by s.chunk_id"
+        f" on conflict (chunk_id) {clash} returning xmax = 0 as new"
     )
-    return len(rows)
+    await conn.execute(f"drop table {staging}")
+    return sum(row["new"] for row in rows)
+
+
+async def copy_from(conn: Conn, space_id: int, sources: Mapping[int, int]) -> list[int]:
+    """Give chunks the vectors that others have (chunk → other), where they lack one; the chunks that got it."""
+    rows = await conn.fetch(
+        f"insert into {table(space_id)} (chunk_id, project_id, embedding)"
+        " select c.id, c.project_id, v.embedding from unnest($1::bigint[], $2::bigint[]) as w (id, source)"
+        f" join memory_chunks c on c.id = w.id and c.live join {table(space_id)} v on v.chunk_id = w.source"
+        " order by c.id for share of c on conflict (chunk_id) do nothing returning chunk_id",
+        list(sources.keys()),
+        list(sources.values()),
+    )
+    return [row["chunk_id"] for row in rows]
+
+
+async def give_to_equals(
+    conn: Conn, space_id: int, chunk_ids: Sequence[int], project_id: int | None, *, replace: bool = False
+) -> list[int]:
+    """Give the vectors of some chunks to all live chunks with the same text (of a project); those that are new."""
+    clash = "do update set embedding = excluded.embedding" if replace else "do nothing"
+    rows = await conn.fetch(
+        f"insert into {table(space_id)} (chunk_id, project_id, embedding)"
+        f" select d.id, d.project_id, v.embedding from memory_chunks f join {table(space_id)} v on v.chunk_id = f.id"
+        " join memory_chunks d on d.content_hash = f.content_hash and d.live and d.id <> f.id"
+        " where f.id = any($1) and ($2::int is null or d.project_id = $2) order by d.id for share of d"
+        f" on conflict (chunk_id) {clash} returning chunk_id, xmax = 0 as new",
+        list(chunk_ids),
+        project_id,
+    )
+    return [row["chunk_id"] for row in rows if row["new"]]
 
 
 async def forget(conn: Conn, chunk_ids: Sequence[int]) -> dict[int, int]:
@@ -67,6 +172,12 @@ async def forget(conn: Conn, chunk_ids: Sequence[int]) -> dict[int, int]:
     await conn.execute("delete from memory_embedding_pending where chunk_id = any($1)", ids)
     await conn.execute("delete from memory_embedding_quarantine where chunk_id = any($1)", ids)
     return deltas
+
+
+async def present(conn: Conn, space_id: int, chunk_ids: Sequence[int]) -> set[int]:
+    """Those of some chunks that have a vector."""
+    rows = await conn.fetch(f"select chunk_id from {table(space_id)} where chunk_id = any($1)", list(chunk_ids))
+    return {row["chunk_id"] for row in rows}
 
 
 async def count(conn: Conn, space_id: int) -> int:

@@ -1,0 +1,69 @@
+"""A circuit breaker for each vendor: after failures in a row nobody waits for it any more, until a trial succeeds."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+from memory_operator.errors import EmbedderUnreachable, MemoryOperatorError
+
+OPENS_AFTER = 5
+"""Failures in a row."""
+FIRST_REST_SECONDS = 0.5
+LAST_REST_SECONDS = 4.0
+"""A vendor that is back is noticed within this."""
+
+
+class CircuitOpen(EmbedderUnreachable):
+    """The vendor has failed so often that calls rest for a moment."""
+
+
+class Breaker:
+    """Failures and successes of the calls to one vendor, from one process."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._failures = 0
+        self._rest = FIRST_REST_SECONDS
+        self._until: float | None = None
+        self._trial_until = 0.0
+        self._last = ""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether calls rest, but for a trial now and then."""
+        return self._until is not None
+
+    @property
+    def closed_in(self) -> float:
+        """Seconds until a call may be tried; 0 when one may now."""
+        if self._until is None:
+            return 0.0
+        return max(0.0, self._until - self._clock(), self._trial_until - self._clock())
+
+    def admit(self, seconds: float) -> None:
+        """Let a call through, which takes at most `seconds`; while open, one at a time. Raises CircuitOpen."""
+        if self._until is None:
+            return
+        wait = self.closed_in
+        if wait > 0:
+            raise CircuitOpen(self.text(), hint="it is tried again by itself", retry_after=wait)
+        self._trial_until = self._clock() + seconds
+
+    def text(self) -> str:
+        """What a condition says."""
+        # Without a count: a text that changes is a status that is published.
+        return f"after failures in a row calls rest, but for a trial now and then: {self._last}"
+
+    def succeeded(self) -> None:
+        """A call was answered."""
+        self._failures, self._until, self._rest, self._trial_until = 0, None, FIRST_REST_SECONDS, 0.0
+
+    def failed(self, error: MemoryOperatorError) -> None:
+        """A call brought no whole answer, or a 5xx."""
+        self._failures += 1
+        self._last = error.message
+        self._trial_until = 0.0
+        if self._failures >= OPENS_AFTER:
+            self._until = self._clock() + self._rest * random.uniform(0.8, 1.2)
+            self._rest = min(LAST_REST_SECONDS, self._rest * 2)

@@ -1,0 +1,108 @@
+"""One call to a vendor, with its row in the ledger written before it leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from memory_operator import metrics
+from memory_operator.embedders import Embedder, Embeddings
+from memory_operator.errors import MemoryOperatorError, StoreUnavailable
+from memory_operator.logs import get_logger
+from memory_operator.plan.cost import split
+from memory_operator.plan.space import Mode
+from memory_operator.store import ledger
+from memory_operator.store.ledger import Ending, Entry, Intent, Outcome
+from memory_operator.store.pool import Store
+
+log = get_logger(__name__)
+
+
+class Metered:
+    """The requests of one `embed`: the first has its row already, each further one gets a row of its own."""
+
+    def __init__(self, store: Store, entry: Entry) -> None:
+        self._store = store
+        self._texts = max(1, sum(share.inputs for share in entry.intent.shares))
+        self._next: Entry | None = entry
+        self._open: Entry | None = None
+        self._intent = entry.intent
+        self._outcomes: list[Outcome] = []
+
+    async def sending(self, inputs: int) -> None:
+        """See `Meter.sending`."""
+        self._end("unanswered", None)
+        entry, self._next = self._next, None
+        if entry is None:
+            async with self._store.connection() as conn:
+                # A job that was paused meanwhile still gets the rest of what was begun.
+                entry = await ledger.intend(conn, replace(self._part(inputs), job_id=None))
+            if entry is None:
+                raise StoreUnavailable("a call could not be written down")
+            entry = replace(entry, intent=replace(entry.intent, job_id=self._intent.job_id))
+        self._open = entry
+
+    def answered(self, tokens: int | None) -> None:
+        """See `Meter.answered`."""
+        self._end("answered", tokens)
+
+    def refused(self) -> None:
+        """See `Meter.refused`."""
+        self._end("refused", None)
+
+    def unusable(self) -> None:
+        """See `Meter.unusable`."""
+        self._end("unusable", None)
+
+    def outcomes(self) -> list[Outcome]:
+        """How each request ended; one that never left counts as refused."""
+        self._end("unanswered", None)
+        if self._next is not None:
+            self._outcomes.append(Outcome(self._next, "refused"))
+            self._next = None
+        return self._outcomes
+
+    def _end(self, ending: Ending, tokens: int | None) -> None:
+        if self._open is not None:
+            self._outcomes.append(Outcome(self._open, ending, tokens))
+            self._open = None
+
+    def _part(self, inputs: int) -> Intent:
+        """The intent for a request with some of the texts."""
+        shares = self._intent.shares
+        texts = split(inputs, [share.inputs for share in shares])
+        return replace(
+            self._intent,
+            shares=[
+                replace(share, inputs=some or 0, tokens=share.tokens * inputs // self._texts)
+                for share, some in zip(shares, texts, strict=True)
+            ],
+        )
+
+
+async def embed_written_down(
+    store: Store, embedder: Embedder, intent: Intent, texts: Sequence[str], *, mode: Mode, timeout: float
+) -> Embeddings:
+    """Embed texts in a call of its own, outside a fill, which is in the ledger whatever becomes of it.
+
+    Raises what `Embedder.embed` raises, and StoreUnavailable.
+    """
+    async with store.connection() as conn:
+        entry = await ledger.intend(conn, intent, lazily=True)
+    if entry is None:
+        raise StoreUnavailable("a call could not be written down")
+    meter = Metered(store, entry)
+    try:
+        return await embedder.embed(texts, mode=mode, timeout=timeout, dimensions=intent.space.dimensions, meter=meter)
+    finally:
+        await write_outcomes(store, meter)
+
+
+async def write_outcomes(store: Store, meter: Metered) -> None:
+    """Complete the rows of calls outside a fill; where that fails they are marked unanswered in time."""
+    try:
+        async with store.connection() as conn:
+            await ledger.complete(conn, meter.outcomes())
+    except MemoryOperatorError as error:
+        metrics.LEDGER_FAILURES.inc()
+        log.warning("how a call ended could not be written down: %s", error)

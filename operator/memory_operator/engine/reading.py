@@ -1,0 +1,109 @@
+"""The reader of a fill: claims ranges, copies what equal texts have already, decrypts the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from memory_operator import metrics
+from memory_operator.engine.hand import Hand
+from memory_operator.engine.items import Held
+from memory_operator.memory.encrypt import Undecryptable
+from memory_operator.store import jobs, leases, missing, quarantine, registry, vectors
+from memory_operator.store.jobs import Job
+from memory_operator.store.keys import KeyRing
+from memory_operator.store.leases import Backend
+from memory_operator.store.missing import StoredChunk
+from memory_operator.store.pool import Store
+from memory_operator.store.spaces import Space
+
+PENDING_ROWS = 1_000
+"""Pending chunks taken at a time."""
+
+
+class Reader:
+    """Reads for one space, into one hand."""
+
+    def __init__(self, store: Store, keys: KeyRing, hand: Hand, name: str, presence: int) -> None:
+        self._store = store
+        self._keys = keys
+        self._hand = hand
+        self._name = name
+        self._presence = presence
+
+    async def read_pending(self, space: Space) -> bool:
+        """Take pending chunks in; False when there are none that nobody works on."""
+        async with self._store.connection() as conn:
+            taken = await missing.take_pending(conn, space.id, self._presence, PENDING_ROWS)
+        if not taken:
+            return False
+        await self._take_in(await self._without_known(space, None, None, taken), None, None)
+        return True
+
+    async def read_range(self, space: Space, job: Job, backend: Backend) -> bool:
+        """Claim a range and take its chunks in; False when there is none to claim."""
+        with metrics.FILL_STAGE_SECONDS.labels("read").time():
+            async with self._store.connection() as conn:
+                lease = await leases.claim(conn, job.id, self._name, self._presence, backend)
+                if lease is None:
+                    return False
+                held = self._hand.hold(lease)
+                held.waiting += 1  # not over before it is read
+                found = await missing.in_range(conn, space.id, lease, project_id=job.project_id, have_too=job.replace)
+            left = found if job.replace else await self._without_known(space, job, held, found)
+            await self._take_in(left, held, job)
+        held.waiting -= 1
+        if held.waiting == 0:
+            self._hand.held.pop(lease.id, None)
+            async with self._store.connection() as conn:
+                if held.given_up:
+                    await leases.release(conn, [lease])
+                else:
+                    await leases.finish(conn, [lease])
+        return True
+
+    async def _take_in(self, chunks: Sequence[StoredChunk], held: Held | None, job: Job | None) -> None:
+        """Decrypt chunks; one that cannot be decrypted stops no other."""
+        try:
+            self._hand.take_in(chunks, await self._keys.chunk_texts(self._store, chunks), held, job)
+        except Undecryptable:
+            for chunk in chunks:
+                try:
+                    texts = await self._keys.chunk_texts(self._store, [chunk])
+                except Undecryptable as error:
+                    self._hand.refuse(chunk, held, job, error.message)
+                else:
+                    self._hand.take_in([chunk], texts, held, job)
+
+    async def _without_known(
+        self, space: Space, job: Job | None, held: Held | None, chunks: Sequence[StoredChunk]
+    ) -> Sequence[StoredChunk]:
+        """Give chunks what is known of their text already, a vector or a refusal; those that are left."""
+        sharing = [chunk for chunk in chunks if chunk.has_later or chunk.first_id != chunk.id]
+        if not sharing:
+            return chunks
+        async with self._store.connection() as conn:
+            sources = await missing.sources(conn, space.id, sharing)
+            firsts = {chunk.first_id for chunk in sharing if chunk.id not in sources and chunk.first_id != chunk.id}
+            refused = await quarantine.reasons(conn, space.id, list(firsts)) if firsts else {}
+        like_refused = {
+            chunk.id: refused[chunk.first_id]
+            for chunk in sharing
+            if chunk.id not in sources and chunk.first_id in refused
+        }
+        if sources or like_refused:
+            await self._settle_known(space, job, held, sources, like_refused)
+        return [chunk for chunk in chunks if chunk.id not in sources and chunk.id not in like_refused]
+
+    async def _settle_known(
+        self, space: Space, job: Job | None, held: Held | None, sources: dict[int, int], refused: dict[int, str]
+    ) -> None:
+        async with self._store.transaction() as conn:
+            copied = await vectors.copy_from(conn, space.id, sources)
+            quarantined = await quarantine.put(conn, space.id, refused) if refused else 0
+            await missing.settle_pending(conn, space.id, [*copied, *refused])
+            if held is not None:
+                await leases.fence(conn, [held.lease])
+            if job is not None:
+                await jobs.advance(conn, job.id, len(copied), len(copied), quarantined)
+            await registry.count(conn, {space.id: len(copied)})
+        metrics.FILL_COPIED.inc(len(copied))

@@ -1,0 +1,38 @@
+"""What happens to jobs beside their walk: budgets that allow more again, and what nobody comes back for."""
+
+from __future__ import annotations
+
+from memory_operator import metrics
+from memory_operator.logs import get_logger
+from memory_operator.store import jobs, leases, ledger, limits, spaces
+from memory_operator.store.jobs import Job
+from memory_operator.store.pool import Conn, Store
+
+log = get_logger(__name__)
+
+
+async def look_after_jobs(store: Store) -> None:
+    """Let jobs go on whose budget was raised or has a new day; sweep what dead processes left."""
+    async with store.connection() as conn:
+        open_jobs = await jobs.open_fills(conn)
+        await leases.sweep(conn)
+        forgotten = await ledger.mark_unanswered(conn)
+    if forgotten:
+        log.info("%d calls of ended processes are marked as unanswered", forgotten)
+    for job in open_jobs:
+        if job.paused_for == "budget":
+            async with store.transaction() as conn:
+                await _go_on_if_it_may(conn, job)
+    for paused_for in ("user", "budget"):
+        metrics.JOBS_PAUSED.labels(paused_for).set(sum(job.paused_for == paused_for for job in open_jobs))
+    running = [job for job in open_jobs if job.state == "running"]
+    metrics.PENDING.set(sum(max(0, job.total - job.done) for job in running))
+
+
+async def _go_on_if_it_may(conn: Conn, job: Job) -> None:
+    space = await spaces.get(conn, job.space_id) if job.space_id is not None else None
+    if space is None:
+        return
+    left = await limits.budget_left(conn, space, job)
+    if await jobs.go_on(conn, job.id, left.tokens):
+        log.info("%s goes on: its budget allows more", space.embedding_version, extra={"provider": str(space.ref)})
