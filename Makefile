@@ -6,12 +6,13 @@ BIN := $(VENV)/bin
 DATA ?= .memory
 PORT ?= 8080
 PYTEST_ARGS ?=
+VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test check format bench bench-large generate requirements clean
+.PHONY: help install run test images e2e kind check format bench bench-large generate requirements clean
 
 help: ## Show this help
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 
 install: $(VENV)/installed ## Install everything into .venv, at pinned versions
 
@@ -27,7 +28,24 @@ run: install ## Start everything on this machine: database, local model, sample 
 
 test: install ## Run all tests against a real PostgreSQL and a real kube-apiserver (built on first use)
 	$(BIN)/python tests/cluster/build.py
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "not node" $(PYTEST_ARGS)
+
+images: install ## Make the images under build/images without a container engine (root, Debian)
+	$(BIN)/python tests/e2e/prepare.py --only-images
+
+e2e: install ## Install the chart on a real node and try it there (root, Debian; the first time takes 20 minutes)
+	$(BIN)/python tests/e2e/prepare.py
+	MEMORY_NODE=required $(BIN)/python -m pytest -m node $(PYTEST_ARGS) tests/e2e
+
+kind: ## Install the chart into a new kind cluster (Docker, kind, kubectl, helm)
+	docker build --quiet -f operator/Dockerfile -t memory-operator:$(VERSION) .
+	docker build --quiet -f operator/Dockerfile -t memory-postgres:$(VERSION) --target postgres .
+	docker build --quiet -f webhook/Dockerfile -t memory-webhook:$(VERSION) .
+	kind get clusters | grep -qx memory-operator || kind create cluster --config kind-config.yaml
+	kind load docker-image --name memory-operator \
+	  memory-operator:$(VERSION) memory-postgres:$(VERSION) memory-webhook:$(VERSION)
+	helm --kube-context kind-memory-operator upgrade --install memory-operator helm/memory-operator \
+	  --namespace memory --create-namespace --set postgresql.embedded=true --wait
 
 check: install ## Lint, types, walls between folders, generated files
 	$(BIN)/ruff check .
@@ -51,7 +69,7 @@ bench-large: install ## The same with a million chunks, which takes an hour
 
 requirements: ## Pin the dependencies of each image and of the tests, with hashes
 	$(PYTHON) -m venv $(VENV)-pin && $(VENV)-pin/bin/pip install --quiet uv
-	for extra in operator webhook dev test; do \
+	for extra in operator webhook postgres build dev test; do \
 	  $(VENV)-pin/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	    --no-emit-find-links --no-header --extra $$extra pyproject.toml --output-file requirements/$$extra.txt; done
 	rm -rf $(VENV)-pin

@@ -38,7 +38,7 @@ def test_no_file_is_longer_than_a_reader_takes_in(path: Path) -> None:
     assert len(path.read_text().splitlines()) <= MAX_LINES
 
 
-@pytest.mark.parametrize("name", ["operator", "webhook", "dev", "test"])
+@pytest.mark.parametrize("name", ["operator", "webhook", "postgres", "build", "dev", "test"])
 def test_requirements_are_pinned_by_hash_and_name_no_index(name: str) -> None:
     text = (ROOT / "requirements" / f"{name}.txt").read_text()
     pins = re.findall(r"^([a-z0-9][a-z0-9._-]*)(?:\[[^]]*\])?==", text, re.MULTILINE)

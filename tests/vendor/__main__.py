@@ -21,8 +21,8 @@ async def serve(arguments: argparse.Namespace) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    port = await server.start("127.0.0.1", arguments.port)
-    print(f"http://127.0.0.1:{port}", flush=True)
+    port = await server.start(arguments.host, arguments.port)
+    print(f"http://{arguments.host}:{port}", flush=True)
     await stop.wait()
     await server.close()
 
@@ -45,6 +45,7 @@ def _fast(arguments: argparse.Namespace) -> FastVendor:
 def main() -> None:
     """Read the arguments and serve."""
     parser = argparse.ArgumentParser(prog="vendor", description="A stub embedding vendor.")
+    parser.add_argument("--host", default="127.0.0.1", help="0.0.0.0 in a pod")
     parser.add_argument("--port", type=int, default=8090, help="0 lets the system choose")
     parser.add_argument("--dimensions", type=int, default=768)
     parser.add_argument("--latency-ms", type=float, default=0, help="how long each answer takes")
