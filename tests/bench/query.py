@@ -6,7 +6,6 @@ The embedder answers at once, in this process, so that nothing has to be subtrac
 from __future__ import annotations
 
 import asyncio
-import itertools
 import json
 import random
 import statistics
@@ -20,6 +19,7 @@ from uuid import UUID
 import numpy as np
 from pgvector import Vector
 
+from bench.texts import Writer
 from memory_operator.contract.resource import ProviderRef
 from memory_operator.embedders import Embeddings
 from memory_operator.engine.recall import Recall
@@ -41,8 +41,6 @@ DIMENSIONS = 768
 QUERIES = 300
 WARM_UP = 50
 RECALL_QUERIES = 200
-WORDS_PER_CHUNK = 18
-VOCABULARY = 20_000
 
 P50_MS, P99_MS, RECALL = 10.0, 30.0, 0.98
 
@@ -136,7 +134,8 @@ class _AtOnce:
 async def _stocked(store: Store) -> _Bench:
     choose = random.Random(7)
     book = Codebook("bench", DIMENSIONS)
-    texts = {"big": _texts(choose, CHUNKS), "small": _texts(choose, SMALL_CHUNKS)}
+    writer = Writer(choose)
+    texts = {"big": writer.texts(CHUNKS), "small": writer.texts(SMALL_CHUNKS)}
     keys = KeyRing(MasterKey(bytes(32)))
     tenant = await keys.tenant(store, "bench")
     space = await _space(store)
@@ -150,17 +149,6 @@ async def _stocked(store: Store) -> _Bench:
     matrix, ids = matrices["big"]
     recall = Recall(store, _AtOnce(book), keys)  # type: ignore[arg-type]
     return _Bench(store, recall, space, texts, matrix, ids, book, choose)
-
-
-def _texts(choose: random.Random, count: int) -> list[str]:
-    """Texts of about 120 characters whose words are as unevenly frequent as those of a language."""
-    makes = random.Random(1)
-    vocabulary = [
-        "".join(makes.choice("bcdfghklmnprst") + makes.choice("aeiou") for _ in range(makes.randint(2, 4)))
-        for _ in range(VOCABULARY)
-    ]
-    weights = list(itertools.accumulate(1 / (number + 10) for number in range(VOCABULARY)))
-    return [" ".join(choose.choices(vocabulary, cum_weights=weights, k=WORDS_PER_CHUNK)) for _ in range(count)]
 
 
 async def _space(store: Store) -> Space:

@@ -11,9 +11,11 @@ from uuid import UUID
 
 import asyncpg
 
+from bench.texts import Writer
 from fixtures.engine import MASTER_KEY
 from memory_operator.dev.postgres import RunningPostgres
 from memory_operator.memory.encrypt import MasterKey, Place
+from memory_operator.memory.terms import indexed
 from memory_operator.store import registry, words
 from memory_operator.store.keys import KeyRing, Tenant, check_or_store_key
 from memory_operator.store.migrate import migrate
@@ -89,24 +91,18 @@ async def _store(store: Store, count: int, marked: str | None) -> None:
     owner = await keys.tenant(store, TENANT)
     project = await keys.project(store, owner, PROJECT)
     chance = random.Random(1)
+    writer = Writer(chance)
     async with store.connection() as conn:
         index = await conn.fetchval("select indexdef from pg_indexes where indexname = 'memory_chunks_tsv'")
         await conn.execute("drop index memory_chunks_tsv")  # row by row it takes longer than all the rest
         await conn.execute(f"create table {TEXTS} (id bigint primary key, text text not null)")
         for start in range(0, count, _PART):
-            texts = [_text(chance, number) for number in range(start, min(start + _PART, count))]
+            texts = writer.texts(min(_PART, count - start))
             if marked and start <= count // 2 < start + _PART:
                 texts[count // 2 - start] += marked
             await _store_part(conn, owner, project, start, texts, chance)
         await conn.execute(index)
         await registry.count(conn, {registry.CHUNKS: count})
-
-
-def _text(chance: random.Random, number: int) -> str:
-    """About 120 characters, no two alike."""
-    return (
-        f"memory number {number} of a bench, as long as a sentence that an agent notes {chance.getrandbits(128):032x}"
-    )
 
 
 async def _store_part(
@@ -127,7 +123,12 @@ async def _store_part(
         await conn.copy_records_to_table(
             "part",
             records=[
-                (first + number, owner.key.seal(text, Place(id_, 1, "chunk")), owner.key.content_hash(text), text)
+                (
+                    first + number,
+                    owner.key.seal(text, Place(id_, 1, "chunk")),
+                    owner.key.content_hash(text),
+                    indexed(text),
+                )
                 for number, (id_, text) in enumerate(zip(ids, texts, strict=True))
             ],
         )
