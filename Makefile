@@ -6,6 +6,7 @@ BIN := $(VENV)/bin
 DATA ?= .memory
 PORT ?= 8080
 PYTEST_ARGS ?=
+BENCH_ARGS ?=
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 
 .DEFAULT_GOAL := help
@@ -61,11 +62,11 @@ format: install ## Format the code
 generate: install ## Write the generated files: crds/, docs tables
 	$(BIN)/python docs/generate.py
 
-bench: install ## Measure; BENCH_JSON=file also writes the figures as JSON
-	PYTHONPATH=tests $(BIN)/python -m bench
+bench: install ## Measure; BENCH_ARGS="--only fill" only some of it, BENCH_JSON=file also as JSON (docs/bench.md)
+	PYTHONPATH=tests $(BIN)/python -m bench $(BENCH_ARGS)
 
-bench-large: install ## The same with a million chunks, which takes an hour
-	PYTHONPATH=tests $(BIN)/python -m bench --large
+bench-large: install ## The same and a million chunks
+	PYTHONPATH=tests $(BIN)/python -m bench --large $(BENCH_ARGS)
 
 requirements: ## Pin the dependencies of each image and of the tests, with hashes
 	$(PYTHON) -m venv $(VENV)-pin && $(VENV)-pin/bin/pip install --quiet uv

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from bench import fill, gate, query, webhook
+from bench import fill, gate, peer, query, webhook
 from bench.figures import Figure
 from fixtures.postgres import open_folder
 from memory_operator.dev.postgres import EmbeddedPostgres, RunningPostgres
@@ -31,7 +31,9 @@ Bench = Callable[[RunningPostgres, argparse.Namespace], Awaitable[list[Figure]]]
 
 BENCHES: dict[str, Bench] = {
     "gate": lambda server, options: gate.run(server.dsn, options.large),
-    "fill": lambda server, options: fill.run(server, options.large, options.scenario or ()),
+    "fill": lambda server, options: fill.run(
+        server, options.large, options.scenario or (), options.peer_python if options.peer else None
+    ),
     "query": lambda server, options: query.run(server.dsn),
     "webhook": lambda server, options: asyncio.to_thread(webhook.run),
 }
@@ -43,6 +45,8 @@ def main() -> None:
     parser.add_argument("--large", action="store_true", help="a million vectors where the promise is about them")
     parser.add_argument("--only", choices=sorted(BENCHES), action="append", help="run only this part")
     parser.add_argument("--scenario", choices=list(fill.SCENARIOS), action="append", help="of the fill only this one")
+    parser.add_argument("--peer", choices=peer.PEERS, help="measure this one on the same texts and the same vendor")
+    parser.add_argument("--peer-python", default=sys.executable, help="the Python that it is installed for")
     options = parser.parse_args()
     set_up_logs(level=logging.CRITICAL)
     figures = asyncio.run(_run(options.only or list(BENCHES), options))

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
-from bench import fill_query, vendor_speed
+from bench import fill_query, peer, vendor_speed
 from bench.figures import Figure, at_least, at_most, exactly, told
 from bench.measured import DIMENSIONS, Filled, Scene, ceiling, open_scene
 from bench.stock import Stock
@@ -48,8 +48,13 @@ class Bench:
     base64: Filled | None = None
 
 
-async def run(server: RunningPostgres, large: bool, scenarios: Sequence[str]) -> list[Figure]:
-    """Figures of the scenarios named, of all but `large` where none is; with `large` of that too."""
+async def run(
+    server: RunningPostgres, large: bool, scenarios: Sequence[str], peer_python: str | None = None
+) -> list[Figure]:
+    """Figures of the scenarios named, of all but `large` where none is; with `large` of that too.
+
+    With `peer_python` also those of the peer that this Python has.
+    """
     bench = Bench(server, Stock(server))
     names = list(scenarios) or [name for name in SCENARIOS if name != "large"]
     if large and "large" not in names:
@@ -61,6 +66,8 @@ async def run(server: RunningPostgres, large: bool, scenarios: Sequence[str]) ->
         print(f"  fill: {name} …", file=sys.stderr)
         await bench.stock.settle()
         figures += await SCENARIOS[name](bench)
+    if peer_python is not None:
+        figures += await peer.run(server, bench.stock, peer_python)
     return figures
 
 
