@@ -6,7 +6,9 @@ import asyncio
 import time
 from typing import Any
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from fixtures.engine import World
 from fixtures.memories import AGENT, Memories, config
@@ -15,6 +17,7 @@ from memory_operator.errors import InvalidInput, StoreUnavailable
 from memory_operator.plan.space import SpaceConfig
 from memory_operator.store import registry, spaces, vectors
 from memory_operator.store.pool import open_store
+from memory_operator.store.vectors import Rows
 from vendor import Fault, StubVendor
 
 
@@ -190,6 +193,11 @@ async def test_a_filling_space_answers_with_what_it_has_and_its_coverage(memorie
         assert (await memories.query("first")).diagnostics["coverage"] == 0.5
 
 
+def one_row(chunk_id: int, vector: NDArray[np.float32]) -> Rows:
+    """A vector as the store takes it."""
+    return Rows(np.array([chunk_id]), np.array([1], dtype=np.int32), vector[None, :])
+
+
 async def test_a_space_that_vanishes_while_a_query_is_embedded_is_resolved_once_more(memories: Memories) -> None:
     with StubVendor(64) as vendor:
         old = await memories.space(by_vendor(vendor))
@@ -203,7 +211,7 @@ async def test_a_space_that_vanishes_while_a_query_is_embedded_is_resolved_once_
         new = await memories.space(config(32), "new")
         chunk = await memories.world.value("select id from memory_chunks")
         async with memories.world.store.transaction() as conn:
-            await vectors.insert(conn, new.id, "vector", [chunk], vendor.vector("x", "m", 32)[None, :])
+            await vectors.store(conn, new.id, "vector", one_row(chunk, vendor.vector("x", "m", 32)))
         vendor.fault = None
         answer = await asking
         assert answer.diagnostics["embedding_version"] == new.embedding_version

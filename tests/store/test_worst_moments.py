@@ -14,7 +14,7 @@ from memory_operator.contract.resource import ProviderObject
 from memory_operator.engine import switch
 from memory_operator.engine.catalog import Catalog
 from memory_operator.errors import StoreUnavailable
-from memory_operator.store import jobs, locks, providers, registry, spaces
+from memory_operator.store import jobs, leases, locks, providers, registry, spaces
 from memory_operator.store.activity import Actor
 from memory_operator.store.pool import told_plainly
 from vendor.script import Fault
@@ -273,21 +273,22 @@ async def test_a_fill_is_cancelled_in_the_middle_of_a_batch_without_a_deadlock(
         world.cluster.apply("memory", provider(vendor))
         await until(lambda: world.value("select count(*) = 1 from memory_reembed_leases"))
     async with world.store.connection() as conn:
-        lease = await jobs.claim(conn, "test", 1)
+        lease = await leases.claim(conn, 1, "test", 1, await leases.backend_of(conn))
     assert lease is not None
 
     async def cancel() -> None:
         async with world.store.transaction() as conn:
             await registry.hold_for_switch(conn)
-            await jobs.cancel(conn, lease.space_id)
+            await jobs.cancel(conn, 1)
 
     async with world.store.transaction() as conn:
-        await jobs.renew(conn, lease)
+        await jobs.advance(conn, lease.job_id, 5, 0, 0)
         cancelling = asyncio.create_task(cancel(), name="cancel")
         await until(lambda: waits_for_a_lock(world))
-        await jobs.advance(conn, lease, 5, 5, None)
+        await leases.fence(conn, [lease])
     await cancelling
     assert await world.value("select state from memory_reembed_jobs") == "cancelled"
+    assert await world.value("select state from memory_reembed_leases") == "leased"
 
 
 async def test_a_connection_that_hears_of_a_killed_server_in_mid_statement_is_the_store_being_away() -> None:
