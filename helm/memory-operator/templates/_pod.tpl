@@ -1,0 +1,188 @@
+{{/* What the pods of all components have in common. All take dict root, component, values. */}}
+
+{{- define "memory.podMetadata" -}}
+metadata:
+  labels:
+    {{- include "memory.labels" (dict "root" .root "component" .component) | nindent 4 }}
+    {{- with .values.podLabels }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+  {{- $annotations := merge (dict "kubectl.kubernetes.io/default-container" .component) .values.podAnnotations .root.Values.commonAnnotations }}
+  annotations:
+    {{- toYaml $annotations | nindent 4 }}
+{{- end -}}
+
+{{/* Where pods go, who they are, how they end. `token`: whether they may talk to the API server. */}}
+{{- define "memory.podBase" -}}
+serviceAccountName: {{ include "memory.serviceAccountName" . }}
+automountServiceAccountToken: {{ .token }}
+# Variables for every Service of the namespace would only slow the start and could shadow ours.
+enableServiceLinks: false
+securityContext:
+  {{- toYaml .root.Values.podSecurityContext | nindent 2 }}
+{{- $secrets := uniq (concat .root.Values.global.imagePullSecrets .root.Values.imagePullSecrets) }}
+{{- with $secrets }}
+imagePullSecrets:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+terminationGracePeriodSeconds: {{ .values.terminationGracePeriodSeconds }}
+{{- with .values.priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
+{{- with .values.nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .values.tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .values.affinity }}
+affinity:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- if .values.topologySpreadConstraints }}
+topologySpreadConstraints:
+  {{- range .values.topologySpreadConstraints }}
+  - {{- toYaml . | nindent 4 }}
+    {{- if not .labelSelector }}
+    labelSelector:
+      matchLabels:
+        {{- include "memory.selector" $ | nindent 8 }}
+    {{- end }}
+  {{- end }}
+{{- end }}
+{{- end -}}
+
+{{/* Settings of a container that the user may add to: extraEnv, extraEnvFrom, resources, security. */}}
+{{- define "memory.containerBase" -}}
+imagePullPolicy: {{ .image.pullPolicy }}
+securityContext:
+  {{- toYaml .root.Values.containerSecurityContext | nindent 2 }}
+resources:
+  {{- toYaml .values.resources | nindent 2 }}
+{{- with .values.extraEnvFrom }}
+envFrom:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end -}}
+
+{{/* Variables that all processes of the operator's image need. */}}
+{{- define "memory.storeEnv" -}}
+- name: MEMORY_DATABASE_URL
+  valueFrom:
+    secretKeyRef:
+      {{- include "memory.databaseSecret" .root | nindent 6 }}
+- name: MEMORY_LOG_FORMAT
+  value: {{ .root.Values.logs.format }}
+{{- end -}}
+
+{{/*
+The pod template of operator, API and worker: one image, one init container, one process.
+dict root, component, values, command, env (text), ports (text), readiness (text), preStopSeconds,
+mounts (text), volumes (text)
+*/}}
+{{- define "memory.process" -}}
+{{- $image := .root.Values.image -}}
+{{- $base := dict "root" .root "component" .component "values" .values "token" true "image" $image -}}
+{{ include "memory.podMetadata" $base }}
+spec:
+  {{- include "memory.podBase" $base | nindent 2 }}
+  initContainers:
+    # Once per release: whoever comes second waits for the first one's lock and finds nothing left to do.
+    - name: migrate
+      image: {{ include "memory.image" (dict "root" .root "image" $image) }}
+      args: [migrate]
+      {{- include "memory.containerBase" $base | nindent 6 }}
+      env:
+        {{- include "memory.storeEnv" . | nindent 8 }}
+        {{- with .values.extraEnv }}
+        {{- toYaml . | nindent 8 }}
+        {{- end }}
+      volumeMounts:
+        - {name: tmp, mountPath: /tmp}
+        {{- with .values.extraVolumeMounts }}
+        {{- toYaml . | nindent 8 }}
+        {{- end }}
+  containers:
+    - name: {{ .component }}
+      image: {{ include "memory.image" (dict "root" .root "image" $image) }}
+      args:
+        {{- if .root.Values.logs.verbose }}
+        - --verbose
+        {{- end }}
+        - {{ .command }}
+        {{- with .values.extraArgs }}
+        {{- toYaml . | nindent 8 }}
+        {{- end }}
+      {{- include "memory.containerBase" $base | nindent 6 }}
+      env:
+        {{- include "memory.storeEnv" . | nindent 8 }}
+        - name: MEMORY_MASTER_KEY_FILE
+          value: /etc/memory/master-key/key
+        - name: MEMORY_PROBE_PORT
+          value: "8081"
+        {{- with .root.Values.providers.credentialEnvVars }}
+        - name: MEMORY_CREDENTIAL_ENV_VARS
+          value: {{ join "," . | quote }}
+        {{- end }}
+        {{- with .root.Values.providers.credentialDirectory }}
+        - name: MEMORY_CREDENTIAL_DIRECTORY
+          value: {{ . | quote }}
+        {{- end }}
+        {{- with .env }}
+        {{- . | nindent 8 }}
+        {{- end }}
+        {{- with .values.extraEnv }}
+        {{- toYaml . | nindent 8 }}
+        {{- end }}
+      ports:
+        {{- with .ports }}
+        {{- . | nindent 8 }}
+        {{- end }}
+        - {name: metrics, containerPort: 8081}
+      # /livez answers from the first second on; the database may still be starting then.
+      startupProbe:
+        httpGet: {path: /livez, port: metrics}
+        periodSeconds: 1
+        timeoutSeconds: 5
+        failureThreshold: 60
+      livenessProbe:
+        httpGet: {path: /livez, port: metrics}
+        periodSeconds: 10
+        timeoutSeconds: 5
+        failureThreshold: 6
+      readinessProbe:
+        {{- .readiness | nindent 8 }}
+      {{- with .preStopSeconds }}
+      lifecycle:
+        preStop:
+          # Long enough for every kube-proxy to stop sending new connections here.
+          sleep: {seconds: {{ . }}}
+      {{- end }}
+      volumeMounts:
+        - {name: tmp, mountPath: /tmp}
+        - {name: master-key, mountPath: /etc/memory/master-key, readOnly: true}
+        {{- with .mounts }}
+        {{- . | nindent 8 }}
+        {{- end }}
+        {{- with .values.extraVolumeMounts }}
+        {{- toYaml . | nindent 8 }}
+        {{- end }}
+    {{- with .values.extraContainers }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+  volumes:
+    - name: tmp
+      emptyDir: {sizeLimit: 256Mi}
+    - name: master-key
+      secret:
+        {{- include "memory.masterKeySecret" .root | nindent 8 }}
+        defaultMode: 0440
+    {{- with .volumes }}
+    {{- . | nindent 4 }}
+    {{- end }}
+    {{- with .values.extraVolumes }}
+    {{- toYaml . | nindent 4 }}
+    {{- end }}
+{{- end -}}

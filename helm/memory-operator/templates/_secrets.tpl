@@ -1,0 +1,70 @@
+{{/*
+Secrets that are made once and then never change: the master key, the password of the bundled database, the webhook's
+certificate. Only `lookup` knows whether they were made already. Where it sees no cluster (helm template, and so most
+GitOps tools) every rendering would make new ones, so that is refused and an existing Secret asked for.
+*/}}
+
+{{/* "true" when lookup sees a cluster; the namespace `default` is in every one. */}}
+{{- define "memory.seesCluster" -}}
+{{- if lookup "v1" "Namespace" "" "default" -}}true{{- end -}}
+{{- end -}}
+
+{{/* Stop unless a new Secret may be made now. dict root, name, what, instead */}}
+{{- define "memory.mayGenerate" -}}
+{{- if not (include "memory.seesCluster" .root) -}}
+{{- fail (printf "%s cannot be made here: without a cluster to look at (helm template, GitOps) each rendering would make another one. Set %s" .what .instead) -}}
+{{- end -}}
+{{- end -}}
+
+{{/* secretName and items of the volume with the master key. */}}
+{{- define "memory.masterKeySecret" -}}
+secretName: {{ default (printf "%s-master-key" (include "memory.fullname" .)) .Values.masterKey.existingSecret }}
+items:
+  - {key: {{ .Values.masterKey.existingSecretKey }}, path: key}
+{{- end -}}
+
+{{/* The master key, base64 of what the file holds: the one that is there, else a new one. */}}
+{{- define "memory.masterKey" -}}
+{{- $name := printf "%s-master-key" (include "memory.fullname" .) -}}
+{{- $found := lookup "v1" "Secret" .Release.Namespace $name -}}
+{{- if $found -}}
+{{- required (printf "Secret %s/%s has no key %s: the master key is missing; restore the Secret" .Release.Namespace $name .Values.masterKey.existingSecretKey) (get (default (dict) $found.data) .Values.masterKey.existingSecretKey) -}}
+{{- else -}}
+{{- include "memory.mayGenerate" (dict "root" . "what" "the master key" "instead" "masterKey.existingSecret to a Secret that you keep: openssl rand -base64 32 | kubectl create secret generic NAME --from-file=key=/dev/stdin") -}}
+{{- if .Release.IsUpgrade -}}
+{{- fail (printf "Secret %s/%s with the master key is gone, and another key could read no memory: restore it, or set masterKey.existingSecret" .Release.Namespace $name) -}}
+{{- end -}}
+{{- randBytes 32 | b64enc -}}
+{{- end -}}
+{{- end -}}
+
+{{/* name and key of the Secret with the database URL. */}}
+{{- define "memory.databaseSecret" -}}
+{{- $name := include "memory.fullname" . -}}
+{{- if .Values.database.existingSecret -}}
+name: {{ .Values.database.existingSecret }}
+key: {{ .Values.database.existingSecretKey }}
+{{- else if .Values.postgresql.embedded -}}
+name: {{ default (printf "%s-postgresql" $name) .Values.postgresql.auth.existingSecret }}
+key: uri
+{{- else -}}
+name: {{ $name }}-database
+key: uri
+{{- end -}}
+{{- end -}}
+
+{{/* Password of the bundled database: the one that was given, else the one that is there, else a new one. */}}
+{{- define "memory.postgresqlPassword" -}}
+{{- $name := printf "%s-postgresql" (include "memory.fullname" .) -}}
+{{- if .Values.postgresql.auth.password -}}
+{{- .Values.postgresql.auth.password -}}
+{{- else -}}
+{{- $found := lookup "v1" "Secret" .Release.Namespace $name -}}
+{{- if and $found $found.data.password -}}
+{{- $found.data.password | b64dec -}}
+{{- else -}}
+{{- include "memory.mayGenerate" (dict "root" . "what" "the password of the bundled database" "instead" "postgresql.auth.existingSecret to a Secret with the keys password and uri") -}}
+{{- randAlphaNum 32 -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
