@@ -2,7 +2,8 @@
 
 In this order: the folder KUBEBUILDER_ASSETS, where it is set; for kubectl, PATH; the cache,
 `$XDG_CACHE_HOME` (else `~/.cache`)`/memory-operator/controlplane/VERSION/`, which a build with Go fills.
-What a node needs beside Kubernetes is kept in `…/memory-operator/addons/DIGEST/`.
+What a node needs beside Kubernetes is kept in `…/memory-operator/addons/DIGEST/`, and helm in
+`…/memory-operator/helm/VERSION/`.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ MODULE = Path(__file__).resolve().parents[1] / "controlplane"
 """The Go module that pins what is built."""
 ADDONS = Path(__file__).resolve().parents[2] / "e2e" / "node" / "addons"
 """The Go module that pins what only a node needs: its names, its network, its pause container."""
+HELM = Path(__file__).resolve().parents[2] / "chart" / "helm"
+"""The Go module that pins helm."""
 
 BUILD_SECONDS = 3600.0
 """How long one build may take, and how long another process's build is waited for."""
@@ -48,7 +51,13 @@ _ADDONS = {
     "host-local": "github.com/containernetworking/plugins/plugins/ipam/host-local",
     "loopback": "github.com/containernetworking/plugins/plugins/main/loopback",
 }
-_EXPECTED = {"etcd": "a minute", "kube-apiserver": "4 to 8 minutes", "kube-controller-manager": "2 minutes"}
+_HELM = {"helm": "helm.sh/helm/v3/cmd/helm"}
+_EXPECTED = {
+    "etcd": "a minute",
+    "helm": "2 minutes",
+    "kube-apiserver": "4 to 8 minutes",
+    "kube-controller-manager": "2 minutes",
+}
 _REQUIRED = ("etcd", "kube-apiserver")
 
 Say = Callable[[str], None]
@@ -79,9 +88,14 @@ class NodePrograms(Programs):
 @cache
 def version() -> str:
     """The release of Kubernetes that is built, such as v1.34.4; the module's go.mod says which."""
-    match = re.search(r"^\s*k8s\.io/kubernetes (v\S+)$", (MODULE / "go.mod").read_text(), re.MULTILINE)
+    return _required(MODULE, "k8s.io/kubernetes")
+
+
+def _required(module: Path, package: str) -> str:
+    text = (module / "go.mod").read_text()
+    match = re.search(rf"^(?:require)?\s*{re.escape(package)} (v\S+)$", text, re.MULTILINE)
     if match is None:
-        raise ProgramsMissingError(f"{MODULE / 'go.mod'} requires no version of k8s.io/kubernetes")
+        raise ProgramsMissingError(f"{module / 'go.mod'} requires no version of {package}")
     return match[1]
 
 
@@ -111,6 +125,11 @@ def find_node_programs(environment: Mapping[str, str], say: Say) -> NodePrograms
     return NodePrograms(
         first.etcd, first.kube_apiserver, first.kubectl, *rest, coredns=coredns, pause=pause, network=network[0].parent
     )
+
+
+def find_helm(environment: Mapping[str, str], say: Say) -> Path:
+    """helm, of the version that its module names; built where it is not there yet. Raises ProgramsMissingError."""
+    return _cached(cache_root(environment) / "helm" / _required(HELM, "helm.sh/helm/v3"), "helm", environment, say)
 
 
 def cache_root(environment: Mapping[str, str]) -> Path:
@@ -184,8 +203,10 @@ def _ways_out() -> str:
 
 
 def _build(go: Path, name: str, program: Path, environment: Mapping[str, str], say: Say) -> None:
+    module = MODULE if name in _PACKAGES else HELM if name in _HELM else ADDONS
+    what = name if name in _HELM else f"{name} of Kubernetes {version()}"
     say(
-        f"building {name} of Kubernetes {version()} into {program.parent},"
+        f"building {what} into {program.parent},"
         f" once on this machine, for about {_EXPECTED.get(name, 'half a minute')} ..."
     )
     began = time.monotonic()
@@ -194,12 +215,12 @@ def _build(go: Path, name: str, program: Path, environment: Mapping[str, str], s
         shutil.rmtree(left)
     with tempfile.TemporaryDirectory(prefix="build-", dir=program.parent) as scratch:
         made = Path(scratch) / name
-        package = _PACKAGES.get(name) or _ADDONS[name]
+        package = (_PACKAGES | _ADDONS | _HELM)[name]
         command = [str(go), "build", "-trimpath", "-ldflags", _linker_flags(), "-o", str(made), package]
         try:
             done = subprocess.run(
                 ["nice", *command] if shutil.which("nice", path=environment.get("PATH", "")) else command,
-                cwd=MODULE if name in _PACKAGES else ADDONS,
+                cwd=module,
                 env=_go_environment(environment),
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
@@ -213,16 +234,20 @@ def _build(go: Path, name: str, program: Path, environment: Mapping[str, str], s
             last = "\n".join(done.stderr.splitlines()[-15:])
             raise ProgramsMissingError(f"`{go} build` of {name} failed. {_ways_out()} It said:\n{last}")
         made.replace(program)  # one step, so that nobody ever runs half a program
-    say(f"built {name} of Kubernetes {version()} in {time.monotonic() - began:.0f} s")
+    say(f"built {what} in {time.monotonic() - began:.0f} s")
 
 
 def _linker_flags() -> str:
     major, minor = version().removeprefix("v").split(".")[:2]
     stamps = {"gitVersion": version(), "gitMajor": major, "gitMinor": minor}
     packages = ("k8s.io/component-base/version", "k8s.io/client-go/pkg/version")
-    return " ".join(
-        ["-s", "-w", *(f"-X {package}.{key}={value}" for package in packages for key, value in stamps.items())]
-    )
+    set_at_build = [f"-X {package}.{key}={value}" for package in packages for key, value in stamps.items()]
+    # What helm template takes a cluster for that it cannot ask.
+    for package in ("chartutil", "lint/rules"):
+        helm = f"helm.sh/helm/v3/pkg/{package}"
+        set_at_build += [f"-X {helm}.k8sVersionMajor={major}", f"-X {helm}.k8sVersionMinor={minor}"]
+    set_at_build.append(f"-X helm.sh/helm/v3/internal/version.version={_required(HELM, 'helm.sh/helm/v3')}")
+    return " ".join(["-s", "-w", *set_at_build])
 
 
 def _go_environment(environment: Mapping[str, str]) -> dict[str, str]:
