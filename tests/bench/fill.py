@@ -103,7 +103,8 @@ def _of_a_fill(speed: Speed, filled: Filled, index_seconds: float | None) -> lis
         told(f"fill, {name}: calls", filled.seen["count"]),
         told(f"fill, {name}: texts a call", _batch(filled)),
         told(f"fill, {name}: most calls at once", filled.seen["peak_in_flight"]),
-        told(f"fill, {name}: tokens", filled.seen["tokens"]),
+        told(f"fill, {name}: tokens, as the vendor counts", filled.seen["tokens"]),
+        told(f"fill, {name}: tokens, as the ledger has them", filled.ledger_tokens),
     ]
     if filled.loop_lag_seconds is not None:
         figures.append(at_most(f"fill, {name}: worst lag of the worker's loop", filled.loop_lag_seconds, "s", 0.1))

@@ -24,8 +24,8 @@ from vendor.stub import VendorProcess
 CHUNKS = 50_000
 SERVED_DIMENSIONS = 64
 """Of the space that is queried: its index is built in seconds."""
-RATE_PER_SECOND = 20
-IDLE_SECONDS = 6.0
+RATE_PER_SECOND = 30
+IDLE_SECONDS = 8.0
 WARM_UP_SECONDS = 2.0
 TIMES = 3.0
 

@@ -42,6 +42,8 @@ class Filled:
     peak_memory_mb: float
     seen: dict[str, Any]
     """What the vendor saw."""
+    ledger_tokens: int
+    """Tokens of all paid calls, as the database keeps them."""
     loop_lag_seconds: float | None
 
     @property
@@ -145,6 +147,7 @@ class Scene:
             postgres_cpu_seconds=used[2],
             peak_memory_mb=peak_memory_mb(worker.pid),
             seen=seen,
+            ledger_tokens=await self.world.value("select coalesce(sum(tokens), 0) from memory_usage_ledger"),
             loop_lag_seconds=worker.metric("memory_worker_loop_lag_seconds"),
         )
 

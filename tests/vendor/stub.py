@@ -19,6 +19,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from vendor.authority import Authority
 from vendor.script import Call, Fault, Script
 from vendor.server import CONTROL, VendorServer
 from vendor.tls import private_ca
@@ -34,7 +35,7 @@ class StubVendor:
         with StubVendor(dimensions=768) as vendor:
             vendor.fault = Fault(status=429, retry_after="1", times=2)
 
-    It speaks OpenAI's form under `base_url` and Ollama's under `root_url`.
+    It speaks OpenAI's form under `base_url`; under `root_url` those of Ollama, Voyage AI, Cohere, Gemini and Azure.
     """
 
     def __init__(
@@ -142,6 +143,11 @@ class StubVendor:
         self._script.dimensions = dimensions
 
     @property
+    def authority(self) -> Authority:
+        """Who gives tokens for workload identities, under `root_url` too."""
+        return self._script.authority
+
+    @property
     def calls(self) -> list[Call]:
         """All calls that arrived, refused ones too."""
         return list(self._script.calls)
@@ -158,7 +164,7 @@ class StubVendor:
 
     @property
     def keys(self) -> list[str | None]:
-        """The bearer token of each call."""
+        """The key of each call."""
         return [call.key for call in self.calls]
 
     @property
@@ -230,6 +236,7 @@ class VendorProcess:
 
         With `fast` it is a `FastVendor`, which takes its other habits too but no faults; `set` changes habits.
         """
+        assert fast or not habits, f"only a fast vendor has {sorted(habits)}"
         options = {"port": 0, "dimensions": dimensions, "latency_ms": latency_ms, "api_key": api_key, **habits}
         self._arguments = ["--fast"] if fast else []
         for name, value in options.items():
