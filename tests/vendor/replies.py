@@ -1,18 +1,22 @@
-"""The body of an answer, in the form of OpenAI or of Ollama."""
+"""The body of an answer, in the form that the vendor meant writes it."""
 
 from __future__ import annotations
 
 import base64
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vendor.script import Call, Fault, Script
 
-OPENAI_TARGETS = ("/v1/embeddings", "/embeddings")
-OLLAMA_TARGETS = ("/api/embed",)
+MOST_INPUTS = {"openai": 2048, "azure": 2048, "voyageai": 1000, "cohere": 96, "gemini": 100}
+MODES = {
+    "voyageai": ("document", "query"),
+    "cohere": ("search_document", "search_query"),
+    "gemini": ("RETRIEVAL_DOCUMENT", "RETRIEVAL_QUERY"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,17 +35,27 @@ def answer(script: Script, call: Call, fault: Fault) -> Answer:
         return refused
     native = script.length_of(call.model) or 0
     length = native if call.dimensions is None or fault.ignore_dimensions else call.dimensions
-    if call.target.endswith(OLLAMA_TARGETS):
-        # Ollama cannot make a vector longer than the model does.
-        return Answer(200, _ollama(script, call, fault, min(length, native)))
-    return Answer(200, _openai(script, call, fault, length))
+    match call.form:
+        case "ollama":  # cannot make a vector longer than the model does
+            return Answer(200, _ollama(script, call, fault, min(length, native)))
+        case "cohere":
+            return Answer(200, _cohere(script, call, fault, length))
+        case "gemini":
+            return Answer(200, _gemini(script, call, fault, length))
+        case _:
+            return Answer(200, _openai(script, call, fault, length))
 
 
 def _refusal(script: Script, call: Call, fault: Fault) -> Answer | None:
     native = script.length_of(call.model)
-    if not call.target.endswith(OPENAI_TARGETS + OLLAMA_TARGETS):
+    if call.form == "unknown":
         return _error(404, "no such page", fault)
-    if script.api_key is not None and call.key != script.api_key:
+    by_token = call.form == "azure" and "api-key" not in call.headers
+    if by_token and call.key not in script.authority.tokens:
+        return _error(401, f"Access denied for token {call.key}", fault)
+    if not by_token and script.api_key is not None and call.key != script.api_key:
+        if call.form == "gemini":
+            return _error(400, "API key not valid. Please pass a valid API key.", fault)
         return _error(401, f"Incorrect API key provided: {call.key}", fault)
     if native is None:
         return _error(404, f"The model {call.model} does not exist", fault)
@@ -49,6 +63,10 @@ def _refusal(script: Script, call: Call, fault: Fault) -> Answer | None:
         return Answer(fault.status, fault.body.encode(), whole=False)
     if any(text == "" for text in call.inputs) or not call.inputs:
         return _error(400, "input cannot be an empty string", fault)
+    if len(call.inputs) > MOST_INPUTS.get(call.form, len(call.inputs)):
+        return _error(400, f"at most {MOST_INPUTS[call.form]} inputs in a request", fault)
+    if call.form in MODES and call.mode not in MODES[call.form]:
+        return _error(400, f"{call.mode} is no valid input type", fault)
     if fault.refuse_base64 and call.encoding_format == "base64":
         return _error(400, "base64 encoding is not currently supported", fault)
     if fault.refuse_dimensions and call.dimensions is not None:
@@ -56,7 +74,7 @@ def _refusal(script: Script, call: Call, fault: Fault) -> Answer | None:
     if fault.max_batch is not None and len(call.inputs) > fault.max_batch:
         return _error(413, f"batch size {len(call.inputs)} > maximum allowed batch size {fault.max_batch}", fault)
     too_long = call.dimensions is not None and script.models is not None and call.dimensions > native
-    if too_long and not call.target.endswith(OLLAMA_TARGETS):
+    if too_long and call.form != "ollama":
         return _error(400, f"dimensions must be at most {native}", fault)
     return None
 
@@ -76,7 +94,10 @@ def _openai(script: Script, call: Call, fault: Fault, length: int) -> bytes:
     if fault.shuffle:
         items.reverse()
     tokens = _tokens(call)
-    usage = b"" if fault.no_usage else b',"usage":{"prompt_tokens":%d,"total_tokens":%d}' % (tokens, tokens)
+    counted = b'"total_tokens":%d' % tokens
+    if call.form != "voyageai":
+        counted = b'"prompt_tokens":%d,' % tokens + counted
+    usage = b"" if fault.no_usage else b',"usage":{%b}' % counted
     model = json.dumps(call.model).encode()
     return b'{"object":"list","data":[%b],"model":%b%b}' % (b",".join(items), model, usage)
 
@@ -87,6 +108,23 @@ def _ollama(script: Script, call: Call, fault: Fault, length: int) -> bytes:
     return b'{"model":%b,"embeddings":[%b]%b}' % (json.dumps(call.model).encode(), b",".join(vectors), usage)
 
 
+def _cohere(script: Script, call: Call, fault: Fault, length: int) -> bytes:
+    vectors = _encoded(script, call, fault, length, as_base64=False)
+    billed = b"" if fault.no_usage else b',"billed_units":{"input_tokens":%d}' % _tokens(call)
+    texts = json.dumps(list(call.inputs)).encode()
+    return b'{"id":"1","embeddings":{"float":[%b]},"texts":%b,"meta":{"api_version":{"version":"2"}%b}}' % (
+        b",".join(vectors),
+        texts,
+        billed,
+    )
+
+
+def _gemini(script: Script, call: Call, fault: Fault, length: int) -> bytes:
+    vectors = _encoded(script, call, fault, length, as_base64=False)
+    usage = b"" if fault.no_usage else b',"usageMetadata":{"promptTokenCount":%d}' % _tokens(call)
+    return b'{"embeddings":[%b]%b}' % (b",".join(b'{"values":%b}' % vector for vector in vectors), usage)
+
+
 def _tokens(call: Call) -> int:
     """As many as a vendor would count, near enough: one for each four characters."""
     return sum(len(text) // 4 + 1 for text in call.inputs)
@@ -94,12 +132,17 @@ def _tokens(call: Call) -> int:
 
 def _encoded(script: Script, call: Call, fault: Fault, length: int, as_base64: bool) -> list[bytes]:
     codebook = script.codebook(call.model, length)
+    if call.form == "gemini" and call.dimensions is not None:
+        # Shortened by cutting off, which leaves a vector that is shorter than 1.
+        fault = replace(fault, shrunk=True)
     if _vectors_are_right(fault):
         if as_base64:
             return [b'"%b"' % codebook.base64(text) for text in call.inputs]
         return [codebook.numbers(text) for text in call.inputs]
     vectors = [codebook.vector(text) for text in call.inputs]
     vectors = vectors[: len(vectors) + fault.vectors] if fault.vectors < 0 else vectors + vectors[:1] * fault.vectors
+    if fault.shrunk:
+        vectors = [vector * np.float32(0.5) for vector in vectors]
     if fault.length:
         vectors = [np.resize(vector, length + fault.length) for vector in vectors]
     if fault.uneven:
@@ -114,7 +157,7 @@ def _encoded(script: Script, call: Call, fault: Fault, length: int, as_base64: b
 
 
 def _vectors_are_right(fault: Fault) -> bool:
-    return not (fault.vectors or fault.length or fault.uneven or fault.value or fault.mixed)
+    return not (fault.vectors or fault.length or fault.uneven or fault.value or fault.mixed or fault.shrunk)
 
 
 def _one(vector: NDArray[np.float32], as_base64: bool) -> bytes:

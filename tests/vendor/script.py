@@ -6,9 +6,12 @@ import asyncio
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
+from vendor.authority import Authority
 from vendor.vectors import Codebook
+
+Form = Literal["openai", "ollama", "voyageai", "cohere", "gemini", "azure", "unknown"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +20,8 @@ class Fault:
 
     containing: str | None = None
     """Only for calls with an input that has this in it."""
+    path: str | None = None
+    """Only for paths with this in them; an exchange of tokens is met by such faults only."""
     times: int | None = None
     """For so many calls, then no more; None until the fault is changed."""
 
@@ -50,6 +55,8 @@ class Fault:
     """Every vector longer (or shorter) by this."""
     uneven: bool = False
     """The last vector longer by one than the others."""
+    shrunk: bool = False
+    """Each vector is half as long as it should be, with as many numbers."""
     value: Literal["nan", "inf", "zero"] | None = None
     """In the last vector: one such number, or nothing but zeros."""
 
@@ -83,11 +90,21 @@ class Call:
     inputs: Sequence[str]
     encoding_format: str | None
     dimensions: int | None
-    truncate: bool | None
+    truncate: bool | str | None
+    form: Form = "openai"
+    mode: str | None = None
+    """Whether the texts are documents or queries, in the vendor's words."""
+    request: Mapping[str, Any] = field(default_factory=dict)
+    """The whole body."""
 
     @property
     def key(self) -> str | None:
-        """The bearer token that came with it."""
+        """The key that came with it: in the vendor's own header, otherwise as a bearer token."""
+        own = {"azure": "api-key", "gemini": "x-goog-api-key"}.get(self.form, "")
+        if own in self.headers:
+            return self.headers[own]
+        if self.form == "gemini":
+            return None
         scheme, _, key = self.headers.get("authorization", "").partition(" ")
         return key if scheme == "Bearer" else None
 
@@ -105,6 +122,7 @@ class Script:
     record: bool = True
     """Whether calls are kept; a bench only counts them."""
 
+    authority: Authority = field(default_factory=Authority)
     faults: list[Fault] = field(default_factory=list)
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     """Set, and replaced, whenever the faults change."""
@@ -123,9 +141,11 @@ class Script:
         self.changed.set()
         self.changed = asyncio.Event()
 
-    def fault_for(self, inputs: Sequence[str]) -> Fault:
-        """What happens to this call."""
+    def fault_for(self, inputs: Sequence[str], target: str, *, exchange: bool = False) -> Fault:
+        """What happens to this call, or to this exchange of tokens."""
         for number, fault in enumerate(self.faults):
+            if (exchange and fault.path is None) or (fault.path or "") not in target:
+                continue
             if fault.times is not None and self._used[number] >= fault.times:
                 continue
             if fault.containing is not None and not any(fault.containing in text for text in inputs):

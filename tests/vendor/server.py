@@ -12,6 +12,7 @@ import struct
 from http import HTTPStatus
 from typing import Any
 
+from vendor.forms import is_exchange, read_call
 from vendor.replies import Answer, answer
 from vendor.script import Call, Fault, Script
 
@@ -68,17 +69,19 @@ class VendorServer:
         if target.startswith(CONTROL):
             await self._controlled(target, body, writer)
             return True
+        if is_exchange(target):
+            return await self._exchanged(target, body, writer)
         self.script.in_flight += 1
         self.script.peak_in_flight = max(self.script.peak_in_flight, self.script.in_flight)
         try:
-            return await self._answer(_call(target, headers, body), writer)
+            return await self._answer(read_call(target, headers, body), writer)
         finally:
             self.script.in_flight -= 1
 
     async def _answer(self, call: Call, writer: asyncio.StreamWriter) -> bool:
         loop = asyncio.get_running_loop()
         arrived = loop.time()
-        fault = self.script.fault_for(call.inputs)
+        fault = self.script.fault_for(call.inputs, call.target)
         changed = self.script.changed
         self.script.saw(call)
         if fault.hold:
@@ -102,6 +105,19 @@ class VendorServer:
             return False
         return True
 
+    async def _exchanged(self, target: str, body: bytes, writer: asyncio.StreamWriter) -> bool:
+        """Answer as the authority does that gives tokens."""
+        fault = self.script.fault_for((), target, exchange=True)
+        changed = self.script.changed
+        if fault.hold:
+            await changed.wait()
+            fault = Fault()
+        status, said = self.script.authority.exchange(target, body)
+        if fault.status is not None:
+            status, said = fault.status, fault.body.encode()
+        await _send(writer, Answer(status, said, whole=status == 200), fault)
+        return True
+
     async def _controlled(self, target: str, body: bytes, writer: asyncio.StreamWriter) -> None:
         """How a vendor in another process is steered: see `VendorProcess`."""
         script = self.script
@@ -123,23 +139,6 @@ class VendorServer:
             "calls": [dataclasses.asdict(call) for call in script.calls] if target == f"{CONTROL}/calls" else [],
         }
         await _send(writer, Answer(200, json.dumps(seen).encode()), Fault())
-
-
-def _call(target: str, headers: dict[str, str], body: bytes) -> Call:
-    try:
-        request = json.loads(body) if body else {}
-    except ValueError:
-        request = {}
-    given = request.get("input", [])
-    return Call(
-        target=target,
-        headers=headers,
-        model=request.get("model", ""),
-        inputs=[given] if isinstance(given, str) else given,
-        encoding_format=request.get("encoding_format"),
-        dimensions=request.get("dimensions"),
-        truncate=request.get("truncate"),
-    )
 
 
 async def _send(writer: asyncio.StreamWriter, said: Answer, fault: Fault) -> None:

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+AZURE = "azure"
+"""The platform type of models of OpenAI on Azure."""
+WORKLOAD_IDENTITY = "workloadIdentity"
+"""The auth type under which the process itself is known to the platform, and no credential is stored."""
+
 _DIMENSIONS = {
     "text-embedding-3-small": 1536,
     "text-embedding-3-large": 3072,
@@ -18,19 +23,32 @@ _DIMENSIONS = {
     "snowflake-arctic-embed-s": 384,
     "snowflake-arctic-embed-m": 768,
     "snowflake-arctic-embed-l": 1024,
+    "voyage-4": 1024,
+    "voyage-4-large": 1024,
+    "voyage-4-lite": 1024,
     "voyage-3.5": 1024,
+    "voyage-3.5-lite": 1024,
+    "voyage-3-large": 1024,
     "voyage-code-3": 1024,
     "gemini-embedding-001": 3072,
     "text-embedding-004": 768,
     "embed-v4.0": 1536,
+    "embed-english-v3.0": 1024,
+    "embed-multilingual-v3.0": 1024,
 }
+_VOYAGE_LENGTHS = (256, 512, 1024, 2048)
 _LOCAL_DIMENSION = 256
 _LOCAL_MODEL = "wordllama"
 _SHORTER: dict[str, Collection[int]] = {
     "text-embedding-3-small": range(1, 1537),
     "text-embedding-3-large": range(1, 3073),
-    "voyage-3.5": (256, 512, 1024, 2048),
-    "voyage-code-3": (256, 512, 1024, 2048),
+    "voyage-4": _VOYAGE_LENGTHS,
+    "voyage-4-large": _VOYAGE_LENGTHS,
+    "voyage-4-lite": _VOYAGE_LENGTHS,
+    "voyage-3.5": _VOYAGE_LENGTHS,
+    "voyage-3.5-lite": _VOYAGE_LENGTHS,
+    "voyage-3-large": _VOYAGE_LENGTHS,
+    "voyage-code-3": _VOYAGE_LENGTHS,
     "gemini-embedding-001": range(128, 3073),
     "embed-v4.0": (256, 512, 1024, 1536),
 }
@@ -50,7 +68,8 @@ _SECRET_KEYS = {
     "gemini": ("GEMINI_API_KEY", "GOOGLE_API_KEY"),
     "voyageai": ("VOYAGE_API_KEY",),
 }
-_KEYLESS = frozenset({"ollama", "openai_compatible", "local", "mock"})
+_AZURE_SECRET_KEYS = ("AZURE_OPENAI_API_KEY", "AZURE_API_KEY")
+_KEYLESS = frozenset({"ollama", "openai_compatible", "vllm", "huggingface", "local", "mock"})
 _EMBEDDING_TYPES = frozenset({"openai", "voyageai", "gemini", "cohere"}) | _KEYLESS
 _COLUMN_LIMITS = {"vector": 2000, "halfvec": 4000}
 
@@ -88,14 +107,15 @@ def default_base_url(provider_type: str) -> str | None:
     return _BASE_URLS.get(provider_type)
 
 
-def default_secret_keys(provider_type: str) -> tuple[str, ...]:
-    """Keys looked for in a Secret when the Provider names none, in this order."""
-    return (*_SECRET_KEYS.get(provider_type, ()), "api-key")
+def default_secret_keys(provider_type: str, platform_type: str | None = None) -> tuple[str, ...]:
+    """Keys looked for in a Secret when the Provider names none, in this order. A platform has its own."""
+    own = _AZURE_SECRET_KEYS if platform_type == AZURE else _SECRET_KEYS.get(provider_type, ())
+    return (*own, "api-key")
 
 
-def needs_credential(provider_type: str) -> bool:
-    """Whether a Provider of this type cannot work without a credential."""
-    return provider_type not in _KEYLESS
+def needs_credential(provider_type: str, auth_type: str | None = None) -> bool:
+    """Whether a Provider of this type, with this `spec.auth.type`, cannot work without a credential."""
+    return auth_type != WORKLOAD_IDENTITY and provider_type not in _KEYLESS
 
 
 def column_limit(column_type: str) -> int:

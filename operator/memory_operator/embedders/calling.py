@@ -11,6 +11,7 @@ from memory_operator.embedders.endpoint import Endpoint
 from memory_operator.embedders.types import Embeddings, Meter, Parts
 from memory_operator.embedders.wire import Reply, Wire, reply_cap
 from memory_operator.errors import BadReply
+from memory_operator.plan.space import Mode
 
 IN_A_THREAD_FROM_BYTES = 8 * 1024 * 1024
 """Larger replies are decoded off the event loop: 8 MiB take 20 to 30 ms; for less a thread costs more than it frees."""
@@ -24,6 +25,7 @@ class Call:
     """What the requests of one `embed` have in common. A reply that is `ok` has to be given to `decoded`."""
 
     endpoint: Endpoint
+    mode: Mode
     wire: Wire = field(repr=False)
     ca_pem: str | None = field(repr=False)
     dimensions: int | None
@@ -34,10 +36,17 @@ class Call:
 
     @classmethod
     def of(
-        cls, parts: Parts, endpoint: Endpoint, *, dimensions: int | None, timeout: float, meter: Meter | None
+        cls,
+        parts: Parts,
+        endpoint: Endpoint,
+        *,
+        mode: Mode,
+        dimensions: int | None,
+        timeout: float,
+        meter: Meter | None,
     ) -> Call:
         """A call with the connections and the CA of an embedder's parts."""
-        return cls(endpoint, parts.wire, parts.ca_pem, dimensions, timeout, meter)
+        return cls(endpoint, mode, parts.wire, parts.ca_pem, dimensions, timeout, meter)
 
     async def post(self, request: Mapping[str, object], inputs: int) -> Reply:
         """Send one request with so many texts; again, and announced again, where a kept connection had gone.

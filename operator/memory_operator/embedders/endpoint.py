@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from memory_operator.errors import ConfigurationError
 from memory_operator.plan.space import CallConfig
 
+_AUTHORIZATION = "authorization"
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _HEADER_VALUE = re.compile(r"[\x21-\x7e](?:[\t\x20-\x7e]*[\x21-\x7e])?")
 _FRAMING = frozenset(
@@ -31,13 +32,14 @@ class Endpoint:
     headers: Mapping[str, str] = field(repr=False)
 
 
-def endpoint(config: CallConfig, path: str, credential: str | None) -> Endpoint:
-    """Where calls under `config` go, with the credential as a bearer token.
+def endpoint(config: CallConfig, path: str, credential: str | None, *, key_header: str = _AUTHORIZATION) -> Endpoint:
+    """Where calls under `config` go, with the credential as a bearer token or in a header of the vendor's own.
 
     Args:
         config: its effective base URL is used as it is, without a default.
         path: what follows the base URL, starting with a slash.
-        credential: the key; None sends none. It replaces an Authorization header of the Provider's own.
+        credential: the key; None sends none. It replaces such a header of the Provider's own.
+        key_header: name of the header, in lower case.
 
     Raises:
         ConfigurationError: no usable base URL, or a header or key that HTTP cannot carry.
@@ -45,8 +47,8 @@ def endpoint(config: CallConfig, path: str, credential: str | None) -> Endpoint:
     url = _checked_base_url(config)
     headers = _checked_headers(config.headers)
     if credential is not None:
-        headers = {name: value for name, value in headers.items() if name != "authorization"}
-        headers["authorization"] = f"Bearer {_checked_credential(credential)}"
+        key = _checked_credential(credential)
+        headers[key_header] = f"Bearer {key}" if key_header == _AUTHORIZATION else key
     return Endpoint(host=host_of(url), url=url + path, headers=headers)
 
 

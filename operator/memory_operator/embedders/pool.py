@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
+from collections.abc import Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from types import TracebackType
 from typing import Self
 
+from memory_operator.embedders.identity import WorkloadIdentity
 from memory_operator.embedders.manners import Manners
 from memory_operator.embedders.registry import embedder_type
 from memory_operator.embedders.types import Embedder, Parts
@@ -19,12 +23,17 @@ class EmbedderPool:
     To be used as an async context manager on the event loop that the embedders are used on.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, environment: Mapping[str, str] | None = None) -> None:
+        """`environment` is this process's own when left out; Azure's workload identity is told by it."""
+        self._environment = os.environ if environment is None else environment
         self._wire = Wire()
-        self._manners: dict[tuple[str | None, str], Manners] = {}
+        self._identity = WorkloadIdentity(self._wire, self._environment)
+        self._manners: dict[tuple[str, str | None, str], Manners] = {}
         self._thread: ThreadPoolExecutor | None = None
 
     async def __aenter__(self) -> Self:
+        # Reading the public CAs takes a tenth of a second, for which no heartbeat waits.
+        await asyncio.to_thread(self._wire.prepare, None)
         return self
 
     async def __aexit__(
@@ -46,8 +55,11 @@ class EmbedderPool:
         """
         built = embedder_type(config)
         self._wire.prepare(ca_pem)
-        manners = self._manners.setdefault((config.base_url, config.model), Manners())
-        return built.build(Parts(config, credential, ca_pem, self._wire, manners, self._executor))
+        manners = self._manners.setdefault((config.type, config.base_url, config.model), Manners())
+        parts = Parts(
+            config, credential, ca_pem, self._wire, manners, self._executor, self._identity, self._environment
+        )
+        return built.build(parts)
 
     async def aclose(self) -> None:
         """Close the connections. Calls still under way end with an error."""

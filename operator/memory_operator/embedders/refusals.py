@@ -32,16 +32,9 @@ def refusal(reply: Reply, *, host: str, model: str) -> MemoryOperatorError:
     answered = f"{host} answered {_status_line(reply.status)}"
     match reply.status:
         case 401 | 403:
-            return CredentialRefused(
-                answered,
-                hint="check the key in the Secret that spec.credential names: wrong, revoked or without rights",
-            )
+            return refused_key(reply, host=host)
         case 404:
-            return RequestRejected(
-                f"{answered}: no model {_shown(model)} or no embedding API at this base URL",
-                hint="check spec.model and spec.baseURL; an Ollama model must be pulled first",
-                about_the_texts=False,
-            )
+            return about_the_model(reply, host=host, model=model)
         case 408 | 429:
             return RateLimited(
                 answered,
@@ -69,6 +62,23 @@ def refusal(reply: Reply, *, host: str, model: str) -> MemoryOperatorError:
                 hint="the embedding server has a problem of its own; it is tried again",
                 retry_after=retry_after(reply.headers),
             )
+
+
+def refused_key(reply: Reply, *, host: str) -> CredentialRefused:
+    """The error for a reply that is about the key, whatever its status."""
+    return CredentialRefused(
+        f"{host} answered {_status_line(reply.status)}",
+        hint="check the key in the Secret that spec.credential names: wrong, revoked or without rights",
+    )
+
+
+def about_the_model(reply: Reply, *, host: str, model: str) -> RequestRejected:
+    """The error for a reply that says that there is no such model, whatever its status."""
+    return RequestRejected(
+        f"{host} answered {_status_line(reply.status)}: no model {_shown(model)} or no embedding API at this base URL",
+        hint="check spec.model and spec.baseURL; an Ollama model must be pulled first",
+        about_the_texts=False,
+    )
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+from memory_operator.contract.known_models import AZURE as PLATFORM
+from memory_operator.embedders.azure import AZURE
+from memory_operator.embedders.cohere import COHERE
+from memory_operator.embedders.gemini import GEMINI
 from memory_operator.embedders.local import LOCAL
 from memory_operator.embedders.mock import MOCK
 from memory_operator.embedders.ollama import OLLAMA
-from memory_operator.embedders.openai import COMPATIBLE, OPENAI
+from memory_operator.embedders.openai import COMPATIBLE, HUGGINGFACE, OPENAI, VLLM
 from memory_operator.embedders.types import EmbedderType
+from memory_operator.embedders.voyageai import VOYAGEAI
 from memory_operator.errors import UnsupportedType
 from memory_operator.plan.space import CallConfig
 
-BUILT: dict[str, EmbedderType] = {built.name: built for built in (OPENAI, COMPATIBLE, OLLAMA, LOCAL, MOCK)}
+BUILT: dict[str, EmbedderType] = {
+    built.name: built
+    for built in (OPENAI, COMPATIBLE, VOYAGEAI, GEMINI, COHERE, OLLAMA, VLLM, HUGGINGFACE, LOCAL, MOCK)
+}
+_AZURE_TYPES = (OPENAI.name, COMPATIBLE.name)
 
 
 def embedder_type(config: CallConfig) -> EmbedderType:
@@ -19,12 +28,16 @@ def embedder_type(config: CallConfig) -> EmbedderType:
     Raises:
         UnsupportedType: none is built for its type or its platform.
     """
-    choice = f"built are {', '.join(BUILT)}"
+    choice = f"use {', '.join(BUILT)}, or openai on platform {PLATFORM}"
     if config.platform is not None:
-        raise UnsupportedType(f"Platform {config.platform.type} is not built yet; {choice}, without a platform")
+        if config.platform.type != PLATFORM or config.type not in _AZURE_TYPES:
+            raise UnsupportedType(
+                f"Provider type {config.type} on platform {config.platform.type} has no embedder", hint=choice
+            )
+        return AZURE
     built = BUILT.get(config.type)
     if built is None:
-        raise UnsupportedType(f"Provider type {config.type} is not built yet; {choice}")
+        raise UnsupportedType(f"Provider type {config.type} has no embedder", hint=choice)
     return built
 
 
@@ -54,4 +67,5 @@ def token_limits(config: CallConfig) -> tuple[int | None, int | None]:
         UnsupportedType: as `embedder_type`.
     """
     built = embedder_type(config)
-    return built.max_tokens_per_request, built.max_tokens_per_text
+    per_request = built.max_tokens_per_request_of.get(config.model, built.max_tokens_per_request)
+    return per_request, built.max_tokens_per_text

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from memory_operator.plan.space import CallConfig, Mode
 
 if TYPE_CHECKING:
+    from memory_operator.embedders.identity import WorkloadIdentity
     from memory_operator.embedders.manners import Manners
     from memory_operator.embedders.wire import Wire
 
@@ -90,6 +91,9 @@ class Parts:
     """What the server behind this base URL and model was found to refuse; shared by all embedders for it."""
     executor: Callable[[], Executor] = field(repr=False)
     """Gives the one thread for models that compute in this process."""
+    identity: WorkloadIdentity = field(repr=False)
+    environment: Mapping[str, str] = field(repr=False)
+    """Of this process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +110,8 @@ class EmbedderType:
     default_batch_size: int
     """Texts in one request when the Provider does not say."""
     max_tokens_per_request: int | None = None
+    max_tokens_per_request_of: Mapping[str, int] = field(default_factory=dict)
+    """The same for models that have a limit of their own."""
     max_tokens_per_text: int | None = None
     calls_a_vendor: bool = True
     """Whether its embedder sends requests, which may have to be paid; False where this process computes the vectors."""

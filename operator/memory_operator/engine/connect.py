@@ -60,14 +60,16 @@ class Connector:
         """The secret that a configuration refers to; None where it needs none and names none."""
         reference = config.credential
         if reference is None:
-            if needs_credential(config.type):
+            if needs_credential(config.type, config.auth_type):
                 raise SecretMissing(
                     f"a Provider of type {config.type} needs a credential and names none",
                     hint="set spec.credential.secretRef.name to a Secret in the Provider's namespace",
                 )
             return None
         if reference.secret is not None:
-            return await self._from_secret(config.namespace, reference.secret, default_secret_keys(config.type))
+            platform = config.platform.type if config.platform else None
+            keys = default_secret_keys(config.type, platform)
+            return await self._from_secret(config.namespace, reference.secret, keys)
         if reference.env_var is not None:
             return self._from_environment(reference.env_var)
         if reference.file_path is not None:

@@ -4,9 +4,16 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from memory_operator.contract.known_models import column_limit, default_base_url, default_model, known_dimension
+from memory_operator.contract.known_models import (
+    AZURE,
+    WORKLOAD_IDENTITY,
+    column_limit,
+    default_base_url,
+    default_model,
+    known_dimension,
+)
 from memory_operator.contract.provider import Budget as BudgetSpec
-from memory_operator.contract.provider import Credential, EmbeddingSpec, ProviderSpec, duration_seconds
+from memory_operator.contract.provider import EmbeddingSpec, ProviderSpec, duration_seconds
 from memory_operator.errors import InvalidInput
 from memory_operator.plan.space import (
     Budget,
@@ -24,7 +31,7 @@ DEFAULT_TIMEOUT_SECONDS = 60.0
 def call_config(namespace: str, spec: ProviderSpec) -> CallConfig:
     """What an embedder of this Provider needs to make calls; the default base URL belongs to the type."""
     embedding = spec.embedding or EmbeddingSpec()
-    base_url = spec.base_url or default_base_url(spec.type)
+    base_url = _base_url(spec)
     timeout = spec.defaults.request_timeout if spec.defaults else None
     limits = embedding.limits
     return CallConfig(
@@ -32,12 +39,13 @@ def call_config(namespace: str, spec: ProviderSpec) -> CallConfig:
         type=str(spec.type),
         base_url=base_url.rstrip("/") if base_url else None,
         platform=_platform(spec),
+        auth_type=str(spec.auth.type) if spec.auth else None,
         model=spec.model or default_model(spec.type),
         requested_dimensions=embedding.dimensions,
         document_prefix=embedding.document_prefix or "",
         query_prefix=embedding.query_prefix or "",
         headers=dict(spec.headers or {}),
-        credential=_credential(spec.credential),
+        credential=_credential(spec),
         ca_secret=SecretKeyRef(name=embedding.ca_secret_ref.name, key=embedding.ca_secret_ref.key)
         if embedding.ca_secret_ref
         else None,
@@ -90,6 +98,12 @@ def reshape_target(spec: ProviderSpec | None) -> int | None:
     return declared_dimension(spec)
 
 
+def _base_url(spec: ProviderSpec) -> str | None:
+    if spec.platform is not None and spec.platform.type == AZURE:
+        return spec.platform.endpoint or spec.base_url  # the type's own would be OpenAI's
+    return spec.base_url or default_base_url(spec.type)
+
+
 def _platform(spec: ProviderSpec) -> Platform | None:
     if spec.platform is None:
         return None
@@ -112,9 +126,13 @@ def _budget(budget: BudgetSpec | None) -> Budget:
     )
 
 
-def _credential(credential: Credential | None) -> CredentialRef | None:
-    if credential is None:
+def _credential(spec: ProviderSpec) -> CredentialRef | None:
+    if spec.auth is not None and spec.auth.type == WORKLOAD_IDENTITY:
         return None
+    credential = spec.credential
+    if credential is None:
+        of_platform = spec.auth.credentials_secret_ref if spec.auth else None
+        return CredentialRef(secret=SecretKeyRef(name=of_platform.name, key=of_platform.key)) if of_platform else None
     secret = credential.secret_ref
     return CredentialRef(
         secret=SecretKeyRef(name=secret.name, key=secret.key) if secret else None,

@@ -69,6 +69,8 @@ class CallConfig(Frozen):
     base_url: str | None = None
     """Effective base URL without trailing slash; None where the type has none (local, mock)."""
     platform: Platform | None = None
+    auth_type: str | None = None
+    """How calls to the platform prove who makes them; None without a platform. No part of a space's identity."""
     model: str = ""
     requested_dimensions: int | None = None
     """`spec.embedding.dimensions`: sent to the API where it takes it."""
@@ -126,6 +128,7 @@ class SpaceConfig(CallConfig):
 
 _CALL_FIELDS = (
     "credential",
+    "auth_type",
     "headers",
     "ca_secret",
     "timeout_seconds",
@@ -150,3 +153,9 @@ INPUT_MODES: dict[str, tuple[str, str]] = {
     "gemini": ("RETRIEVAL_DOCUMENT", "RETRIEVAL_QUERY"),
 }
 """Document and query input mode of the types whose API tells the two apart."""
+
+
+def input_mode(provider_type: str, mode: Mode) -> str:
+    """What a type that is in INPUT_MODES calls `mode`."""
+    document, query = INPUT_MODES[provider_type]
+    return query if mode == "query" else document

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from memory_operator.embedders import BUILT, batch_limit, token_limits
+from memory_operator.embedders import BUILT, batch_limit, calls_a_vendor, token_limits
 from memory_operator.errors import ConfigurationError, UnsupportedType
 from memory_operator.plan.space import CallConfig, Platform
 
@@ -11,16 +11,17 @@ def config(type_: str = "openai", **fields: object) -> CallConfig:
     return CallConfig.model_validate({"namespace": "agents", "type": type_, "model": "m", **fields})
 
 
-@pytest.mark.parametrize("type_", ["voyageai", "gemini", "cohere", "claude"])
-async def test_a_type_that_is_not_built_is_named_with_those_that_are(pool, type_):
-    with pytest.raises(UnsupportedType, match=f"^Provider type {type_} is not built yet; built are openai, "):
+@pytest.mark.parametrize("type_", ["claude", "cartesia", "imagen"])
+async def test_a_type_without_an_embedder_is_named_with_those_that_have_one(pool, type_):
+    with pytest.raises(UnsupportedType, match=f"^Provider type {type_} has no embedder") as refused:
         pool.embedder(config(type_), "key", None)
+    assert refused.value.hint.startswith("use openai, openai_compatible, voyageai, gemini, cohere, ollama, ")
 
 
-async def test_a_platform_is_not_built_yet(pool):
-    azure = config(platform=Platform(type="azure", endpoint="https://x.openai.azure.com"))
-    with pytest.raises(UnsupportedType, match=r"^Platform azure is not built yet"):
-        pool.embedder(azure, "key", None)
+@pytest.mark.parametrize(("platform", "type_"), [("bedrock", "openai"), ("vertex", "gemini"), ("azure", "cohere")])
+async def test_a_platform_without_an_embedder_is_named(pool, platform, type_):
+    with pytest.raises(UnsupportedType, match=f"^Provider type {type_} on platform {platform} has no embedder"):
+        pool.embedder(config(type_, platform=Platform(type=platform)), "key", None)
 
 
 def test_a_batch_is_what_the_provider_declares_within_what_its_type_allows():
@@ -33,11 +34,22 @@ def test_a_batch_is_what_the_provider_declares_within_what_its_type_allows():
 def test_token_limits_are_those_of_the_vendor():
     assert token_limits(config()) == (300_000, 8192)
     assert token_limits(config("ollama")) == (None, None)
+    assert token_limits(config("voyageai", model="voyage-3.5-lite")) == (1_000_000, 32_000)
+    assert token_limits(config("voyageai", model="voyage-3-large")) == (120_000, 32_000)
+    assert token_limits(config("gemini")) == (None, 2048)
+    assert token_limits(config(platform=Platform(type="azure"))) == (300_000, 8192)
+
+
+def test_a_batch_is_never_more_than_the_vendor_takes():
+    most = {"openai": 2048, "voyageai": 1000, "cohere": 96, "gemini": 100}
+    assert {type_: batch_limit(config(type_, batch_size=2048)) for type_ in most} == most
 
 
 def test_every_built_type_is_listed_under_its_name():
     assert {name: built.name for name, built in BUILT.items()} == {name: name for name in BUILT}
-    assert set(BUILT) == {"openai", "openai_compatible", "ollama", "local", "mock"}
+    vendors = {"openai", "openai_compatible", "voyageai", "gemini", "cohere", "ollama", "vllm", "huggingface"}
+    assert set(BUILT) == {*vendors, "local", "mock"}
+    assert {name for name in BUILT if calls_a_vendor(config(name))} == vendors
 
 
 @pytest.mark.parametrize(
@@ -57,7 +69,7 @@ def test_every_built_type_is_listed_under_its_name():
         "https://[::1/v1",
     ],
 )
-@pytest.mark.parametrize("type_", ["openai", "openai_compatible", "ollama"])
+@pytest.mark.parametrize("type_", ["openai", "openai_compatible", "ollama", "voyageai", "cohere", "gemini"])
 async def test_a_base_url_that_cannot_be_used_is_refused_without_being_shown(pool, type_, base_url):
     with pytest.raises(ConfigurationError) as refused:
         pool.embedder(config(type_, base_url=base_url), None, None)
