@@ -44,8 +44,18 @@ async def test_what_was_paid_is_exact(memories: Memories) -> None:
         shown = await memories.remember.show("default", stored.id)
         assert (shown.memory.tokens, shown.memory.cost) == (3, Decimal("0.00000006"))
         vendor.fault = Fault(no_usage=True)
-        stored = await memories.add("abcdefgh")
+        stored = await memories.add("ijklmnop")
         assert (stored.embedding_status, stored.tokens, stored.cost) == ("embedded", None, None)
+
+
+async def test_a_text_that_a_memory_has_already_is_not_paid_again(memories: Memories) -> None:
+    with StubVendor(64) as vendor:
+        space = await memories.space(vendor_config(vendor))
+        await memories.add("The operator sizes the columns.")
+        stored = await memories.add("The operator sizes the columns.", project="another")
+        assert (stored.embedding_status, stored.tokens) == ("embedded", 0)
+        assert vendor.inputs == ["The operator sizes the columns."]
+    assert await memories.counted() == {registry.CHUNKS: 2, space.id: 2}
 
 
 async def test_nothing_readable_is_in_the_tables(memories: Memories) -> None:

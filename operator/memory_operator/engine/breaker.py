@@ -55,6 +55,10 @@ class Breaker:
         # Without a count: a text that changes is a status that is published.
         return f"after failures in a row calls rest, but for a trial now and then: {self._last}"
 
+    def not_tried(self) -> None:
+        """A call that was let through ended without telling anything about the vendor: the next may try."""
+        self._trial_until = 0.0
+
     def succeeded(self) -> None:
         """A call was answered."""
         self._failures, self._until, self._rest, self._trial_until = 0, None, FIRST_REST_SECONDS, 0.0

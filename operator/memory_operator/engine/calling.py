@@ -6,14 +6,16 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from memory_operator import metrics
-from memory_operator.embedders import Embedder, Embeddings
-from memory_operator.errors import MemoryOperatorError, StoreUnavailable
+from memory_operator.embedders import Embeddings, calls_a_vendor
+from memory_operator.engine.connect import Connector
+from memory_operator.errors import EmbedderUnreachable, MemoryOperatorError, StoreUnavailable
 from memory_operator.logs import get_logger
 from memory_operator.plan.cost import split
 from memory_operator.plan.space import Mode
 from memory_operator.store import ledger
-from memory_operator.store.ledger import Ending, Entry, Intent, Outcome
+from memory_operator.store.ledger import Ending, Entry, Intent, Outcome, Purpose, Share
 from memory_operator.store.pool import Store
+from memory_operator.store.spaces import Space
 
 log = get_logger(__name__)
 
@@ -80,20 +82,56 @@ class Metered:
         )
 
 
-async def embed_written_down(
-    store: Store, embedder: Embedder, intent: Intent, texts: Sequence[str], *, mode: Mode, timeout: float
+async def embed_at_once(
+    store: Store,
+    connector: Connector,
+    space: Space,
+    texts: Sequence[str],
+    *,
+    purpose: Purpose,
+    tenant_id: int,
+    timeout: float,
 ) -> Embeddings:
-    """Embed texts in a call of its own, outside a fill, which is in the ledger whatever becomes of it.
+    """Embed texts that somebody waits for, in a call that is in the ledger whatever becomes of it.
 
-    Raises what `Embedder.embed` raises, and StoreUnavailable.
+    Raises what `Connector.embedder` and `Embedder.embed` raise, CircuitOpen, StoreUnavailable.
     """
+    breaker = connector.breaker(space.config)
+    breaker.admit(timeout)
+    try:
+        found = await _embed_once(store, connector, space, texts, purpose=purpose, tenant_id=tenant_id, timeout=timeout)
+    except EmbedderUnreachable as error:
+        breaker.failed(error)
+        raise
+    except BaseException:
+        breaker.not_tried()
+        raise
+    breaker.succeeded()
+    return found
+
+
+async def _embed_once(
+    store: Store,
+    connector: Connector,
+    space: Space,
+    texts: Sequence[str],
+    *,
+    purpose: Purpose,
+    tenant_id: int,
+    timeout: float,
+) -> Embeddings:
+    mode: Mode = "query" if purpose == "query" else "document"
+    embedder = await connector.embedder(space.config)
+    if not calls_a_vendor(space.config):
+        return await embedder.embed(texts, mode=mode, timeout=timeout, dimensions=space.dimensions)
+    share = Share(tenant_id, len(texts), sum(max(1, len(text) // 4) for text in texts))
     async with store.connection() as conn:
-        entry = await ledger.intend(conn, intent, lazily=True)
+        entry = await ledger.intend(conn, Intent(space, purpose, [share]), lazily=True)
     if entry is None:
         raise StoreUnavailable("a call could not be written down")
     meter = Metered(store, entry)
     try:
-        return await embedder.embed(texts, mode=mode, timeout=timeout, dimensions=intent.space.dimensions, meter=meter)
+        return await embedder.embed(texts, mode=mode, timeout=timeout, dimensions=space.dimensions, meter=meter)
     finally:
         await write_outcomes(store, meter)
 
@@ -102,7 +140,10 @@ async def write_outcomes(store: Store, meter: Metered) -> None:
     """Complete the rows of calls outside a fill; where that fails they are marked unanswered in time."""
     try:
         async with store.connection() as conn:
-            await ledger.complete(conn, meter.outcomes())
+            outcomes = meter.outcomes()
+            await ledger.complete(conn, outcomes, lazily=True)
+            for outcome in outcomes:
+                metrics.CALLS.labels(outcome.entry.intent.purpose, outcome.ending).inc()
     except MemoryOperatorError as error:
         metrics.LEDGER_FAILURES.inc()
         log.warning("how a call ended could not be written down: %s", error)

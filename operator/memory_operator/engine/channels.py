@@ -11,6 +11,7 @@ from typing import Generic, Literal, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from memory_operator.engine.calling import embed_at_once
 from memory_operator.engine.connect import Connector
 from memory_operator.errors import MemoryOperatorError, StoreUnavailable
 from memory_operator.logs import get_logger
@@ -56,6 +57,7 @@ class Resolved:
 class Asking:
     """What is looked for, and where."""
 
+    tenant_id: int
     project_id: int
     text: str
     """Preprocessed."""
@@ -149,7 +151,7 @@ class Channels:
         if space is None:
             return
         started = _now()
-        vector = await self._embedded(channel, space, text, deadline)
+        vector = await self._embedded(channel, asking, space, text, deadline)
         channel.embed_seconds += _now() - started
         if vector is None:
             return
@@ -173,17 +175,19 @@ class Channels:
         await _within_limit(channel, read)
 
     async def _embedded(
-        self, channel: Semantic, space: Space, text: str, deadline: float
+        self, channel: Semantic, asking: Asking, space: Space, text: str, deadline: float
     ) -> NDArray[np.float32] | None:
         try:
             # The embedder keeps the limit itself, and says more; this is for reading its Secret.
             async with asyncio.timeout_at(deadline + _SLACK_SECONDS):
-                embedder = await self._connector.embedder(space.config)
-                answer = await embedder.embed(
+                answer = await embed_at_once(
+                    self._store,
+                    self._connector,
+                    space,
                     [text],
-                    mode="query",
+                    purpose="query",
+                    tenant_id=asking.tenant_id,
                     timeout=max(0.001, deadline - _now()),
-                    dimensions=space.dimensions,
                 )
         except TimeoutError:
             channel.failed("embedder_unavailable", "timeout")

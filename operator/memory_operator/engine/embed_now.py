@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from memory_operator.embedders import Embedder, Embeddings, batch_limit
+from memory_operator.embedders import Embeddings, batch_limit
+from memory_operator.engine.calling import embed_at_once
 from memory_operator.engine.connect import Connector
 from memory_operator.errors import MemoryOperatorError
 from memory_operator.logs import get_logger
+from memory_operator.store.pool import Store
 from memory_operator.store.spaces import Space
 
 log = get_logger(__name__)
@@ -43,9 +45,31 @@ class Made:
         self.vectors.append(answer.vectors)
         self.tokens = None if self.tokens is None or answer.tokens is None else self.tokens + answer.tokens
 
+    def spread(
+        self, hashes: Sequence[bytes], wanted: Sequence[int], known: Mapping[bytes, NDArray[np.float32]]
+    ) -> None:
+        """Give their vector to the texts that are the same as one that has it: nothing is paid for them."""
+        rows = dict(zip(self.places, np.concatenate(self.vectors), strict=True)) if self.places else {}
+        by_text = {**known, **{hashes[place]: row for place, row in rows.items()}}
+        more = [place for place in wanted if place not in rows and hashes[place] in by_text]
+        if more:
+            self.places += more
+            self.vectors.append(np.stack([by_text[hashes[place]] for place in more]))
+
+
+@dataclass(frozen=True, slots=True)
+class Calls:
+    """By what, and for whom, calls are made."""
+
+    store: Store
+    connector: Connector
+    tenant_id: int
+
 
 async def embed_now(
+    store: Store,
     connector: Connector,
+    tenant_id: int,
     wanted: Mapping[int, Sequence[int]],
     spaces: Sequence[Space],
     texts: Sequence[str],
@@ -60,7 +84,7 @@ async def embed_now(
     deadline = asyncio.get_running_loop().time() + seconds
     tasks = [
         asyncio.create_task(
-            _one_space(connector, space, wanted[space.id], texts, deadline, made[space.id]),
+            _one_space(Calls(store, connector, tenant_id), space, wanted[space.id], texts, deadline, made[space.id]),
             name=f"embed for {space.embedding_version}",
         )
         for space in spaces
@@ -77,17 +101,16 @@ async def embed_now(
 
 
 async def _one_space(
-    connector: Connector, space: Space, places: Sequence[int], texts: Sequence[str], deadline: float, made: Made
+    calls_to: Calls, space: Space, places: Sequence[int], texts: Sequence[str], deadline: float, made: Made
 ) -> None:
     if not places:
         return
     try:
         limit = batch_limit(space.config)
-        embedder = await connector.embedder(space.config)
         batches = [places[start : start + limit] for start in range(0, len(places), limit)]
         gate = asyncio.Semaphore(_CALLS_IN_FLIGHT)
         calls = [
-            asyncio.create_task(_one_batch(embedder, space, batch, texts, deadline, made, gate), name="embed a batch")
+            asyncio.create_task(_one_batch(calls_to, space, batch, texts, deadline, made, gate), name="embed a batch")
             for batch in batches
         ]
         try:
@@ -98,7 +121,7 @@ async def _one_space(
         finally:
             await _end(calls)
     except MemoryOperatorError as error:
-        connector.forget(space.config, error)
+        calls_to.connector.forget(space.config, error)
         log.warning(
             "a memory is stored without its vectors in %s for now: %s: %s",
             space.embedding_version,
@@ -110,7 +133,7 @@ async def _one_space(
 
 
 async def _one_batch(
-    embedder: Embedder,
+    calls_to: Calls,
     space: Space,
     batch: Sequence[int],
     texts: Sequence[str],
@@ -119,11 +142,14 @@ async def _one_batch(
     gate: asyncio.Semaphore,
 ) -> None:
     async with gate:
-        answer = await embedder.embed(
+        answer = await embed_at_once(
+            calls_to.store,
+            calls_to.connector,
+            space,
             [texts[place] for place in batch],
-            mode="document",
+            purpose="add",
+            tenant_id=calls_to.tenant_id,
             timeout=max(0.001, deadline - asyncio.get_running_loop().time()),
-            dimensions=space.dimensions,
         )
     made.add(batch, answer)
 

@@ -107,7 +107,7 @@ class Recall:
         if owner is None or project_id is None:
             return Answer((), _diagnostics(Channel(), Semantic(resolved=resolved), watch))
         limit = max(_FEWEST_CANDIDATES, k * _CANDIDATES_PER_RESULT)
-        asking = Asking(project_id, text, limit, filters or Filters())
+        asking = Asking(owner.id, project_id, text, limit, filters or Filters())
         words, meaning = await self._search(asking, resolved)
         watch.lap("search")
         fused = fuse(

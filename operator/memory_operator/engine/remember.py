@@ -12,17 +12,20 @@ from decimal import Decimal
 from typing import Any, TypedDict, TypeVar
 from uuid import UUID, uuid4
 
+import numpy as np
+from numpy.typing import NDArray
+
 from memory_operator.engine.connect import Connector
 from memory_operator.engine.embed_now import embed_now
 from memory_operator.engine.version import EmbeddingStatus, Overtaken, StoredMemory, Vectors, VersionWrite
 from memory_operator.engine.writing import NewMemory, Prepared, metadata_of, opened, prepare, seal
 from memory_operator.errors import Conflict, LockBusy, NotFound
 from memory_operator.memory.encrypt import DataKey, Field, Place
-from memory_operator.store import activity, memories, registry, spaces
+from memory_operator.store import activity, memories, registry, spaces, vectors
 from memory_operator.store.activity import Actor
 from memory_operator.store.keys import KeyRing, Tenant
 from memory_operator.store.memories import Erased, NewVersion, Version
-from memory_operator.store.pool import Conn, Store
+from memory_operator.store.pool import Conn, Store, TableGone
 from memory_operator.store.search import SpaceVanished
 from memory_operator.store.spaces import Space
 
@@ -104,7 +107,7 @@ class Remember:
         owner = await self._keys.tenant(self._store, tenant)
         prepared = await prepare(memory, owner.key)
         project_id = await self._keys.project(self._store, owner, memory.project)
-        made = await self._embed(prepared, None, started)
+        made = await self._embed(owner.id, prepared, None, started)
         version, chunks = await seal(prepared, owner.key, uuid4(), 1, project_id, by.name)
         write = VersionWrite(owner.id, memory.project, version, chunks, made, None)
         return await self._transact(write.store)
@@ -120,7 +123,7 @@ class Remember:
             async with self._store.connection() as conn:
                 old = _living(await memories.current(conn, owner.id, memory_id), memory_id)
             prepared = await prepare(_changed(old, changes, owner.key), owner.key)
-            made = await self._embed(prepared, old, started)
+            made = await self._embed(owner.id, prepared, old, started)
             version, chunks = await seal(prepared, owner.key, memory_id, old.version_no + 1, old.project_id, by.name)
             write = VersionWrite(owner.id, old.project, version, chunks, made, old)
             try:
@@ -203,17 +206,33 @@ class Remember:
             raise _no_such(memory_id)
         return owner
 
-    async def _embed(self, prepared: Prepared, old: Version | None, started: float) -> Vectors:
-        """Make the vectors that the old version cannot lend, outside of any transaction."""
+    async def _embed(self, tenant_id: int, prepared: Prepared, old: Version | None, started: float) -> Vectors:
+        """Make the vectors that the old version cannot lend, outside of any transaction; a text is paid once."""
         async with self._store.connection() as conn:
             feeding = await spaces.feeding(conn)
         wanted: dict[int, Sequence[int]] = {}
+        asked: dict[int, Sequence[int]] = {}
+        known: dict[int, Mapping[bytes, NDArray[np.float32]]] = {}
         for space in feeding:
             lent = await self._lent(space, old) if old else set()
             wanted[space.id] = [place for place, found in enumerate(prepared.hashes) if found not in lent]
+            known[space.id] = await self._known(space, {prepared.hashes[place] for place in wanted[space.id]})
+            firsts = {prepared.hashes[place]: place for place in reversed(wanted[space.id])}
+            asked[space.id] = sorted(place for found, place in firsts.items() if found not in known[space.id])
         left = ADD_DEADLINE_SECONDS - _STORING_SECONDS - (asyncio.get_running_loop().time() - started)
-        made = await embed_now(self._connector, wanted, feeding, prepared.texts, max(0.0, left))
+        texts = prepared.texts
+        made = await embed_now(self._store, self._connector, tenant_id, asked, feeding, texts, max(0.0, left))
+        for space in feeding:
+            made[space.id].spread(prepared.hashes, wanted[space.id], known[space.id])
         return Vectors(feeding, wanted, made)
+
+    async def _known(self, space: Space, hashes: set[bytes]) -> Mapping[bytes, NDArray[np.float32]]:
+        """Vectors that the space has of these texts already, in whichever memory."""
+        try:
+            async with self._store.connection() as conn:
+                return await vectors.of_texts(conn, space.id, list(hashes))
+        except TableGone:
+            return {}
 
     async def _lent(self, space: Space, old: Version) -> set[bytes]:
         try:

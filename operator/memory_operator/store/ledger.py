@@ -15,6 +15,7 @@ from memory_operator.store.spaces import Space
 Purpose = Literal["fill", "add", "query", "probe"]
 Ending = Literal["answered", "unusable", "refused", "unanswered"]
 
+_LAZY = "with lazy as (select set_config('synchronous_commit', 'off', true)) "
 _FORGOTTEN_SECONDS = 900
 """A call that is still under way after so long died with its process."""
 
@@ -83,8 +84,8 @@ async def intend(conn: Conn, intent: Intent, *, lazily: bool = False) -> Entry |
     """
     call_id, config = uuid4(), intent.space.config
     rows = await conn.fetch(
-        ("with lazy as (select set_config('synchronous_commit', 'off', true))" if lazily else "")
-        + " insert into memory_usage_ledger (call_id, purpose, tenant_id, provider_namespace, provider_name, space_id,"
+        (_LAZY if lazily else "")
+        + "insert into memory_usage_ledger (call_id, purpose, tenant_id, provider_namespace, provider_name, space_id,"
         " embedding_version, model, job_id, presence, inputs, estimated_tokens)"
         " select $1, $2, s.tenant_id, $3, $4, $5, $6, $7, $8, $9, s.inputs, s.tokens"
         " from unnest($10::int[], $11::int[], $12::bigint[]) as s (tenant_id, inputs, tokens)"
@@ -107,8 +108,11 @@ async def intend(conn: Conn, intent: Intent, *, lazily: bool = False) -> Entry |
     return Entry(call_id, [row["id"] for row in rows], intent) if rows else None
 
 
-async def complete(conn: Conn, outcomes: Sequence[Outcome]) -> None:
-    """Write down how calls ended; tokens and cost are split by what each tenant's texts were estimated at."""
+async def complete(conn: Conn, outcomes: Sequence[Outcome], *, lazily: bool = False) -> None:
+    """Write down how calls ended; tokens and cost are split by what each tenant's texts were estimated at.
+
+    `lazily` as for `intend`.
+    """
     ids: list[int] = []
     endings: list[str] = []
     tokens: list[int | None] = []
@@ -121,9 +125,11 @@ async def complete(conn: Conn, outcomes: Sequence[Outcome]) -> None:
         tokens += parts
         costs += [cost_of(part, intent.space.config.input_cost_per_1k) for part in parts]
     await conn.execute(
-        "update memory_usage_ledger l set state = o.state, tokens = o.tokens, cost = o.cost, ended_at = now()"
+        (_LAZY if lazily else "")
+        + "update memory_usage_ledger l set state = o.state, tokens = o.tokens, cost = o.cost, ended_at = now()"
         " from unnest($1::bigint[], $2::text[], $3::bigint[], $4::numeric[]) as o (id, state, tokens, cost)"
-        " where l.id = o.id and l.state = 'sent'",
+        + (", lazy" if lazily else "")
+        + " where l.id = o.id and l.state = 'sent'",
         ids,
         endings,
         tokens,

@@ -162,6 +162,17 @@ async def give_to_equals(
     return [row["chunk_id"] for row in rows if row["new"]]
 
 
+async def of_texts(conn: Conn, space_id: int, hashes: Sequence[bytes]) -> dict[bytes, NDArray[np.float32]]:
+    """Vectors of live chunks with these content hashes, each of shape (dimensions,), by hash."""
+    rows = await conn.fetch(
+        "select w.content_hash, s.embedding from unnest($1::bytea[]) as w (content_hash),"
+        f" lateral (select v.embedding::vector as embedding from memory_chunks r join {table(space_id)} v"
+        "   on v.chunk_id = r.id where r.content_hash = w.content_hash and r.live limit 1) s",
+        list(hashes),
+    )
+    return {row["content_hash"]: row["embedding"].to_numpy().astype(np.float32) for row in rows}
+
+
 async def forget(conn: Conn, chunk_ids: Sequence[int]) -> dict[int, int]:
     """Delete the vectors of chunks in every space, their pending and quarantine rows; counter changes by space."""
     ids = list(chunk_ids)
