@@ -53,7 +53,7 @@ class Breaker:
     def text(self) -> str:
         """What a condition says."""
         # Without a count: a text that changes is a status that is published.
-        return f"after failures in a row calls rest, but for a trial now and then: {self._last}"
+        return f"the circuit is open after failures in a row, calls rest but for a trial now and then: {self._last}"
 
     def not_tried(self) -> None:
         """A call that was let through ended without telling anything about the vendor: the next may try."""

@@ -33,6 +33,9 @@ from memory_operator.store.spaces import Space
 log = get_logger(__name__)
 
 
+_REASONS = {"CredentialRefused": Reason.CREDENTIAL_REFUSED, "RateLimited": Reason.RATE_LIMITED}
+"""What Reachable says of a trouble that the worker met, by its class; all others are EmbedderUnreachable."""
+
 _CALM = (Reason.FILLING, Reason.NOT_ACTIVE, Reason.NO_SPACE)
 """Reasons for a False that nobody needs to act on."""
 
@@ -227,16 +230,30 @@ def _judge_spaces(verdicts: dict[ConditionType, Verdict], stored: Stored) -> Non
     for space in (stored.applied, stored.beside):
         if space and space.id in stored.troubles:
             code, text = stored.troubles[space.id]
-            reason = Reason.CREDENTIAL_REFUSED if code == "CredentialRefused" else Reason.EMBEDDER_UNREACHABLE
+            reason = _REASONS.get(code, Reason.EMBEDDER_UNREACHABLE)
             verdicts[ConditionType.REACHABLE] = Verdict(False, reason, text)
     if target is None:
         verdicts[ConditionType.POPULATED] = Verdict(False, Reason.NO_SPACE, "no space yet")
         verdicts[ConditionType.ACTIVE] = Verdict(False, Reason.NO_SPACE, "no space yet")
         return
-    share = f"{stored.counted.get(target.id, 0)} of {stored.counted.get(registry.CHUNKS, 0)} chunks have a vector"
-    full = target.state == "ready"
-    verdicts[ConditionType.POPULATED] = Verdict(full, Reason.FILLED if full else Reason.FILLING, share)
+    verdicts[ConditionType.POPULATED] = _populated(target, stored)
     verdicts[ConditionType.ACTIVE] = _active(stored)
+
+
+def _populated(target: Space, stored: Stored) -> Verdict:
+    share = f"{stored.counted.get(target.id, 0)} of {stored.counted.get(registry.CHUNKS, 0)} chunks have a vector"
+    if target.state == "ready":
+        return Verdict(True, Reason.FILLED, share)
+    job = stored.jobs.get(target.id)
+    if job is None or job.state in ("running", "done"):
+        return Verdict(False, Reason.FILLING, share)
+    if job.state == "cancelled":
+        hint = f"job {job.id} was cancelled; `memory embeddings reembed` fills what is missing"
+        return Verdict(False, Reason.FILL_CANCELLED, f"{share}; {hint}")
+    if job.paused_for == "budget":
+        return Verdict(False, Reason.BUDGET_REACHED, f"{share}; {job.message or ''}".rstrip("; "))
+    hint = f"job {job.id} is paused; `memory embeddings resume {job.id}` goes on"
+    return Verdict(False, Reason.FILL_PAUSED, f"{share}; {hint}")
 
 
 def _active(stored: Stored) -> Verdict:
