@@ -6,6 +6,7 @@ import asyncio
 import os
 from collections.abc import Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
@@ -14,6 +15,7 @@ from memory_operator.embedders.manners import Manners
 from memory_operator.embedders.registry import embedder_type
 from memory_operator.embedders.types import Embedder, Parts
 from memory_operator.embedders.wire import Wire
+from memory_operator.errors import ConfigurationError
 from memory_operator.plan.space import CallConfig
 
 
@@ -33,7 +35,8 @@ class EmbedderPool:
 
     async def __aenter__(self) -> Self:
         # Reading the public CAs takes a tenth of a second, for which no heartbeat waits.
-        await asyncio.to_thread(self._wire.prepare, None)
+        with suppress(ConfigurationError):  # of a proxy; `embedder` tells it to whoever needs the network
+            await asyncio.to_thread(self._wire.prepare, None)
         return self
 
     async def __aexit__(
