@@ -9,4 +9,5 @@ pytest_plugins = [
     "fixtures.control_plane",
     "fixtures.kube",
     "fixtures.processes",
+    "fixtures.chart",
 ]

@@ -11,6 +11,7 @@ GitOps tools) every rendering would make new ones, so that is refused and an exi
 
 {{/* Stop unless a new Secret may be made now. dict root, name, what, instead */}}
 {{- define "memory.mayGenerate" -}}
+{{- include "memory.validate" .root -}}
 {{- if not (include "memory.seesCluster" .root) -}}
 {{- fail (printf "%s cannot be made here: without a cluster to look at (helm template, GitOps) each rendering would make another one. Set %s" .what .instead) -}}
 {{- end -}}

@@ -1,0 +1,236 @@
+"""What the chart makes, whatever the values: safe containers, least rights, no secret where it can be read."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from fixtures.chart import CHART, OFFLINE, ROOT, SCENARIOS, Chart, Manifest, Releases, named, overlay, pod_specs
+
+PASSWORD = "correct-horse"
+"""In the URL of the scenario database-url."""
+COMPONENTS = ("operator", "api", "worker", "webhook")
+EMBEDDED = {
+    "database": {"existingSecret": ""},
+    "postgresql": {"embedded": True, "auth": {"existingSecret": "db"}},
+}
+
+
+@pytest.fixture(scope="module")
+def everything(chart: Chart) -> list[Manifest]:
+    """A release with all that can be switched on."""
+    on = {
+        "metrics": {each: {"enabled": True} for each in ("podMonitor", "prometheusRule", "dashboard")},
+        "worker": {"autoscaling": {"enabled": True}},
+        "networkPolicy": {"egress": {"enabled": True}},
+    }
+    return chart.render(OFFLINE, EMBEDDED, on)
+
+
+def containers(objects: list[Manifest]) -> dict[str, dict[str, Any]]:
+    return {
+        f"{pod}:{each['name']}": each
+        for pod, spec in pod_specs(objects).items()
+        for each in [*spec.get("initContainers", []), *spec["containers"]]
+    }
+
+
+def test_every_container_is_confined(everything: list[Manifest]) -> None:
+    found = containers(everything)
+    assert len(found) == 9
+    for name, container in found.items():
+        assert container["securityContext"] == {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        }, name
+        assert container["resources"]["requests"], name
+        assert container["resources"]["limits"]["memory"], name
+        assert container["image"].endswith(":0.1.0"), name
+        assert container["imagePullPolicy"] == "IfNotPresent", name
+    for name, spec in pod_specs(everything).items():
+        context = spec["securityContext"]
+        assert context["runAsNonRoot"], name
+        assert context["runAsUser"] == context["runAsGroup"] == context["fsGroup"] == 65532, name
+        assert context["seccompProfile"] == {"type": "RuntimeDefault"}, name
+        assert not {"hostNetwork", "hostPID", "hostIPC"} & set(spec), name
+        assert not [each for each in spec["volumes"] if "hostPath" in each], name
+
+
+def test_only_those_who_ask_the_api_server_have_a_token(everything: list[Manifest]) -> None:
+    asking = {name for name, spec in pod_specs(everything).items() if spec["automountServiceAccountToken"]}
+    assert asking == {
+        "Deployment/memory-operator",
+        "Deployment/memory-api",
+        "Deployment/memory-worker",
+        "Pod/memory-test",
+    }
+    for each in everything:
+        if each["kind"] == "ServiceAccount":
+            assert each["automountServiceAccountToken"] is False
+
+
+def test_every_process_has_an_account_of_its_own(everything: list[Manifest]) -> None:
+    accounts = [spec["serviceAccountName"] for spec in pod_specs(everything).values()]
+    assert len(accounts) == len(set(accounts)) == 6
+
+
+def test_every_process_is_probed_and_has_its_metrics_port(everything: list[Manifest]) -> None:
+    for name, container in containers(everything).items():
+        if name.endswith(":migrate") or name.startswith("Pod/"):
+            continue
+        assert {"startupProbe", "livenessProbe", "readinessProbe"} <= set(container), name
+        ports = {each["name"]: each["containerPort"] for each in container["ports"]}
+        assert ports.get("metrics", 8081) == 8081
+    operator = named(everything, "Deployment", "memory-operator")["spec"]["template"]["spec"]["containers"][0]
+    assert operator["readinessProbe"]["httpGet"]["path"] == "/livez"  # /readyz is 503 while a change is held
+    api = named(everything, "Deployment", "memory-api")["spec"]["template"]["spec"]["containers"][0]
+    assert "tcpSocket" in api["readinessProbe"]  # so that it is there to answer 503 while the database is away
+
+
+def test_the_store_is_migrated_before_each_process_starts(everything: list[Manifest]) -> None:
+    for name in ("operator", "api", "worker"):
+        spec = named(everything, "Deployment", f"memory-{name}")["spec"]["template"]["spec"]
+        (migrate,) = spec["initContainers"]
+        assert migrate["args"] == ["migrate"]
+        assert migrate["image"] == spec["containers"][0]["image"]
+
+
+def test_rolling_updates_drop_no_request(everything: list[Manifest]) -> None:
+    assert named(everything, "Deployment", "memory-operator")["spec"]["strategy"] == {"type": "Recreate"}
+    api = named(everything, "Deployment", "memory-api")["spec"]
+    assert api["strategy"]["rollingUpdate"] == {"maxUnavailable": 0, "maxSurge": 1}
+    pod = api["template"]["spec"]
+    wait = pod["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"]
+    assert wait + 10 < pod["terminationGracePeriodSeconds"]
+
+
+def test_the_webhook_is_registered_as_designed(everything: list[Manifest]) -> None:
+    (webhook,) = named(everything, "ValidatingWebhookConfiguration", "memory-memory-system")["webhooks"]
+    assert webhook["failurePolicy"] == "Ignore"
+    assert webhook["timeoutSeconds"] == 3
+    assert webhook["sideEffects"] == "None"
+    assert webhook["clientConfig"]["service"] == {
+        "name": "memory-webhook",
+        "namespace": "memory-system",
+        "port": 443,
+        "path": "/validate-omnia-altairalabs-ai-v1alpha1-provider",
+    }
+    (rule,) = webhook["rules"]
+    assert (rule["operations"], rule["resources"]) == (["CREATE", "UPDATE"], ["providers"])
+
+
+def test_the_crd_is_the_generated_one(chart: Chart) -> None:
+    generated = (ROOT / "crds" / "omnia.altairalabs.ai_providers.yaml").read_text()
+    crd = named(chart.render(OFFLINE), "CustomResourceDefinition", "providers.omnia.altairalabs.ai")
+    assert crd["spec"] == yaml.safe_load(generated)["spec"]
+    assert crd["metadata"]["annotations"] == {"helm.sh/resource-policy": "keep"}
+
+
+def test_passwords_are_in_secrets_only(releases: Releases) -> None:
+    objects = releases.render(CHART / "ci" / "database-url-values.yaml")
+    encoded = base64.b64encode(PASSWORD.encode()).decode().rstrip("=")[:-2]
+    holders = [each for each in objects if PASSWORD in json.dumps(each) or encoded in json.dumps(each)]
+    assert holders == []  # base64 of the whole URL does not hold that of the password
+    secret = named(objects, "Secret", "memory-database")
+    assert PASSWORD in base64.b64decode(secret["data"]["uri"]).decode()
+    for each in objects:
+        if each["kind"] != "Secret":
+            assert secret["data"]["uri"] not in json.dumps(each)
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda path: path.name.removesuffix("-values.yaml"))
+def test_what_is_secret_stands_in_no_other_object(scenario: Path, releases: Releases) -> None:
+    objects = releases.render(scenario)
+    secrets = [
+        value for each in objects if each["kind"] == "Secret" for key, value in each["data"].items() if key != "ca.crt"
+    ]
+    rest = json.dumps([each for each in objects if each["kind"] != "Secret"])
+    for value in secrets:
+        assert value not in rest
+        assert json.dumps(base64.b64decode(value).decode(errors="replace"))[1:-1] not in rest
+
+
+def test_network_policies_let_nobody_else_into_the_bundled_database(everything: list[Manifest]) -> None:
+    policy = named(everything, "NetworkPolicy", "memory-postgresql")["spec"]
+    (rule,) = policy["ingress"]
+    assert rule["ports"] == [{"protocol": "TCP", "port": "postgresql"}]
+    (who,) = rule["from"]
+    assert who["podSelector"]["matchExpressions"][0]["values"] == ["operator", "api", "worker"]
+    assert policy["egress"] == []
+    assert named(everything, "NetworkPolicy", "memory-webhook")["spec"]["egress"] == []
+
+
+def test_selectors_find_the_pods_of_one_component(everything: list[Manifest]) -> None:
+    pods = {
+        each["metadata"]["name"]: each["spec"]["template"]["metadata"]["labels"]
+        for each in everything
+        if each["kind"] in ("Deployment", "StatefulSet")
+    }
+    for each in everything:
+        if each["kind"] in ("Service", "PodDisruptionBudget", "NetworkPolicy"):
+            spec = each["spec"]
+            wanted = spec.get("podSelector", spec.get("selector"))
+            wanted = wanted.get("matchLabels", wanted)
+            found = [name for name, labels in pods.items() if wanted.items() <= labels.items()]
+            assert found == [each["metadata"]["name"]]
+
+
+def test_the_pods_get_what_their_component_was_given(releases: Releases) -> None:
+    objects = releases.render(CHART / "ci" / "mirror-values.yaml")
+    for component in COMPONENTS:
+        deployment = named(objects, "Deployment", f"memory-{component}")
+        assert deployment["metadata"]["annotations"] == {"example.com/a": "b", "example.com/owner": "platform"}
+        template = deployment["spec"]["template"]
+        assert template["metadata"]["labels"].items() >= {"example.com/e": "f", "team": "platform"}.items()
+        assert template["metadata"]["annotations"].items() >= {"example.com/c": "d"}.items()
+        spec = template["spec"]
+        assert spec["nodeSelector"] == {"kubernetes.io/os": "linux"}
+        assert spec["tolerations"] == [{"key": "memory", "operator": "Exists"}]
+        assert spec["priorityClassName"] == "system-cluster-critical"
+        assert spec["imagePullSecrets"] == [{"name": "mirror"}, {"name": "other"}]
+        (spread,) = spec["topologySpreadConstraints"]
+        assert spread["labelSelector"]["matchLabels"]["app.kubernetes.io/component"] == component
+        main, beside = spec["containers"]
+        assert beside["name"] == "beside"
+        assert main["image"].startswith("registry.example.com/memory/memory-")
+        assert {"name": "HTTPS_PROXY", "value": "http://proxy.example.com:3128"} in main["env"]
+        assert {"name": "ca", "mountPath": "/etc/company", "readOnly": True} in main["volumeMounts"]
+        assert [each["name"] for each in spec["volumes"]].count("ca") == 1
+    assert {"memory-more", "more"} <= {each["metadata"]["name"] for each in objects}
+    assert named(objects, "StatefulSet", "memory-postgresql")["spec"]["template"]["spec"]["containers"][0]["env"] == [
+        {"name": "POSTGRES_SETTINGS", "value": "max_connections=200\nshared_buffers=512MB\n"}
+    ]
+
+
+def test_the_operator_fills_only_where_nobody_else_does(chart: Chart) -> None:
+    def fills(values: dict[str, Any]) -> str:
+        operator = named(chart.render(overlay(OFFLINE, values)), "Deployment", "memory-operator")
+        env = {each["name"]: each.get("value") for each in operator["spec"]["template"]["spec"]["containers"][0]["env"]}
+        return str(env["MEMORY_FILL"])
+
+    assert fills({}) == "false"
+    assert fills({"worker": {"replicaCount": 0}}) == "true"
+    assert fills({"worker": {"replicaCount": 0, "autoscaling": {"enabled": True}}}) == "false"
+    assert fills({"operator": {"fill": True}}) == "true"
+    assert fills({"operator": {"fill": False}, "worker": {"replicaCount": 0}}) == "false"
+
+
+def test_options_that_the_chart_sets_are_options_of_the_processes(chart: Chart) -> None:
+    settings = (ROOT / "docs" / "settings.md").read_text()
+    known = set(re.findall(r"`(MEMORY_[A-Z_]+)`", settings))
+    objects = chart.render(overlay(OFFLINE, {"auth": {"mode": "tokens", "tokens": {"existingSecret": "t"}}}))
+    objects += chart.render(overlay(OFFLINE, {"providers": {"credentialEnvVars": ["A"], "credentialDirectory": "/k"}}))
+    used = {
+        env["name"]
+        for container in containers(objects).values()
+        for env in container.get("env", [])
+        if env["name"].startswith("MEMORY_")
+    }
+    assert used <= known
