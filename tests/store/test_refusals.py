@@ -202,7 +202,7 @@ async def test_a_lookup_that_fails_leaves_everything_as_it_is(world: World, vend
 async def test_a_type_that_is_not_built_says_which_ones_are(world: World) -> None:
     async with world.operator():
         ref = world.cluster.apply(
-            "memory", {"type": "voyageai", "model": "voyage-3.5", "credential": {"secretRef": {"name": "key"}}}
+            "memory", {"type": "claude", "model": "haiku", "credential": {"secretRef": {"name": "key"}}}
         )
         await until(lambda: reason(world, ref, "Ready"))
         condition = world.cluster.condition(ref, "Ready")

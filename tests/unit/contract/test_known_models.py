@@ -52,6 +52,13 @@ def test_a_vendor_is_never_offered_the_key_of_another() -> None:
     assert default_secret_keys("openai") == ("OPENAI_API_KEY", "OPENAI_TOKEN", "api-key")
     assert default_secret_keys("voyageai") == ("VOYAGE_API_KEY", "api-key")
     assert default_secret_keys("cohere") == ("COHERE_API_KEY", "CO_API_KEY", "api-key")
+    assert default_secret_keys("gemini") == ("GEMINI_API_KEY", "GOOGLE_API_KEY", "api-key")
+    assert default_secret_keys("openai", "azure") == ("AZURE_OPENAI_API_KEY", "AZURE_API_KEY", "api-key")
+
+
+def test_a_workload_identity_needs_no_credential() -> None:
+    assert needs_credential("openai", "accessKey")
+    assert not needs_credential("openai", "workloadIdentity")
 
 
 def test_the_limits_are_those_of_the_index() -> None:
