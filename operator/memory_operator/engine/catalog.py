@@ -6,17 +6,16 @@ import asyncio
 import random
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from typing import Literal
 
 from memory_operator.contract.resource import ProviderRef
 from memory_operator.contract.status import ConditionType, ProviderStatus
 from memory_operator.engine import switch
+from memory_operator.engine.progress import JobView, view_of
 from memory_operator.errors import Conflict, LockBusy, NotFound
 from memory_operator.plan.coverage import coverage
-from memory_operator.store import activity, counts, jobs, locks, providers, registry, spaces, vectors
+from memory_operator.store import activity, counts, job_control, locks, providers, registry, spaces, vectors
 from memory_operator.store.activity import Actor
-from memory_operator.store.jobs import Job
 from memory_operator.store.pool import Conn, Store
 from memory_operator.store.providers import PendingChange, ProviderRow
 from memory_operator.store.registry import Registry
@@ -55,24 +54,14 @@ class Waiting:
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
-    """One fill, with its rate since the first call."""
-
-    job: Job
-    embedding_version: str
-    rate: float | None
-    """Chunks a second."""
-    eta_seconds: int | None
-
-
-@dataclass(frozen=True, slots=True)
 class Overview:
     """The whole store at one moment."""
 
     views: Sequence[SpaceView]
     registry: Registry
     chunks: int
-    fills: Sequence[Progress]
+    jobs: Sequence[JobView]
+    """The newest of each space, newest first, and a reindex that is open."""
     held: Sequence[PendingChange]
 
     @property
@@ -126,17 +115,16 @@ class Catalog:
         return [_waiting(row) for row in rows if row.applied_space_id is None and row.absent_since is None]
 
     async def overview(self) -> Overview:
-        """Spaces, fills and held changes."""
+        """Spaces, jobs and held changes."""
         async with self._store.connection() as conn:
             views = await _views(conn)
-            latest = await jobs.latest(conn)
-            names = {view.space.id: view.space.embedding_version for view in views}
+            newest = await job_control.newest(conn)
             counted = await registry.counted(conn)
             return Overview(
                 views,
                 await registry.read(conn),
                 counted.get(registry.CHUNKS, 0),
-                [_progress(job, names[job.space_id]) for job in latest.values() if job.space_id in names],
+                [view_of(named) for named in newest],
                 await providers.pending_changes(conn),
             )
 
@@ -324,17 +312,6 @@ def _not_covered(view: SpaceView) -> Conflict:
             "quarantined": view.figures.quarantined,
         },
     )
-
-
-def _progress(job: Job, embedding_version: str) -> Progress:
-    rate = None
-    if job.first_call_at is not None and job.done:
-        until = job.finished_at or datetime.now(UTC)
-        seconds = (until - job.first_call_at).total_seconds()
-        rate = job.done / seconds if seconds > 0 else None
-    left = max(0, job.total - job.done)
-    eta = round(left / rate) if rate and job.state == "running" else None
-    return Progress(job, embedding_version, rate, eta)
 
 
 def _waiting(row: ProviderRow) -> Waiting:

@@ -178,25 +178,40 @@ class SpacesAnswer(Answer):
 
 
 class JobAnswer(Answer):
-    """One fill."""
+    """One job: a walk over chunks that makes vectors of one space, or over memories that makes their chunks anew."""
 
     id: int
-    kind: Literal["fill"] = "fill"
-    embedding_version: str
+    kind: Literal["fill", "reembed", "reindex"]
+    embedding_version: str | None = Field(description="Null for a reindex, which is about all spaces.")
+    provider: str | None
+    project: str | None = Field(description="Null: the whole store.")
+    replace: bool = Field(description="Whether chunks that have a vector get a new one.")
     state: Literal["running", "paused", "done", "cancelled"]
-    done: int
+    paused_for: Literal["user", "budget"] | None = Field(
+        description="A job that waits for its budget goes on by itself when that is raised, or on the next day."
+    )
+    message: str | None
+    done: int = Field(description="Chunks; memories in a reindex.")
     total: int
-    rate: float | None = Field(description="Chunks a second since the first call.")
+    rate: float | None = Field(description="How many a second since the first call.")
     eta_seconds: int | None
-    tokens: int | None
+    tokens: int | None = Field(description="Input tokens that the vendor counted; null as long as it has not said.")
+    cost: Money | None
+    currency: Literal["USD"] = "USD"
+    calls: int
+    copied: int = Field(description="Of those done: vectors copied from an equal text instead of paid.")
+    quarantined: int
+    requested_by: str
     created_at: datetime
+    first_call_at: datetime | None
     finished_at: datetime | None
 
 
 class JobsAnswer(Answer):
-    """The newest fill of each space."""
+    """Jobs, newest first."""
 
     jobs: list[JobAnswer]
+    next_before: int | None = Field(description="Give it as `before` for the next page.")
 
 
 class EffectAnswer(Answer):

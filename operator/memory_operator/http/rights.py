@@ -63,6 +63,13 @@ async def namespaces_with(request: Request, identity: Identity, right: Right, as
     return found
 
 
+async def demand_in_all(request: Request, identity: Identity, right: Right, namespaces: Iterable[str]) -> None:
+    """Raise a 403 problem unless a caller has a right in each of some namespaces; in the tenant's own for none."""
+    wanted: list[str | None] = [*sorted(set(namespaces))]
+    for namespace in wanted or [identity.namespace]:
+        await demand(request, identity, right, namespace)
+
+
 async def readable(request: Request, identity: Identity) -> frozenset[str]:
     """The namespaces whose Providers, and their spaces, a caller may look at. Raises a 403 problem when there are none.
 

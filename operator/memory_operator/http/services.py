@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from memory_operator.engine.catalog import Catalog
 from memory_operator.engine.consents import Consents
+from memory_operator.engine.jobs import Jobs
 from memory_operator.engine.recall import Recall
 from memory_operator.engine.remember import Remember
 from memory_operator.errors import MemoryOperatorError
@@ -22,6 +23,7 @@ class Services:
     recall: Recall
     catalog: Catalog
     consents: Consents
+    jobs: Jobs
 
     async def not_ready(self) -> str | None:
         """Why the API cannot answer, for a /readyz; None when it can."""

@@ -7,13 +7,11 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request, Response
 
-from memory_operator.engine.catalog import Overview, Progress, SpaceView
+from memory_operator.engine.catalog import Overview, SpaceView
 from memory_operator.http.answers import (
     ActivatedAnswer,
     CreateEnabledAnswer,
     DeactivatedAnswer,
-    JobAnswer,
-    JobsAnswer,
     PrunedAnswer,
     PrunedSpaceAnswer,
     SpaceAnswer,
@@ -25,6 +23,7 @@ from memory_operator.http.auth import ACTIVATE, JOBS
 from memory_operator.http.bodies import ActivateBody, CreateEnabledBody, NoBody, PruneBody, read
 from memory_operator.http.consent_routes import held_answer
 from memory_operator.http.documents import answered, reply, takes
+from memory_operator.http.job_routes import job_answer
 from memory_operator.http.rights import Known, actor, demand, namespaces_with, readable, services_of
 
 router = APIRouter(prefix="/v1", tags=["embeddings"])
@@ -118,13 +117,6 @@ async def prune(
     )
 
 
-@router.get("/jobs", responses=answered(JobsAnswer))
-async def jobs(request: Request, identity: Known) -> Response:
-    """The newest fill of each space."""
-    visible = await readable(request, identity)
-    return reply(JobsAnswer(jobs=_status(await services_of(request).catalog.overview(), visible).jobs))
-
-
 def space_answer(view: SpaceView) -> SpaceAnswer:
     """One space as the API shows it."""
     space = view.space
@@ -155,24 +147,10 @@ def _status(overview: Overview, visible: frozenset[str]) -> StatusAnswer:
         chunks=overview.chunks,
         active=space_answer(active) if active else None,
         spaces=[space_answer(view) for view in views],
-        jobs=[_job(progress) for progress in overview.fills if progress.embedding_version in shown],
+        jobs=[
+            job_answer(view)
+            for view in overview.jobs
+            if view.named.embedding_version in shown or view.named.ref is None
+        ],
         held=[held_answer(change) for change in overview.held if change.ref.namespace in visible],
-    )
-
-
-def _job(progress: Progress) -> JobAnswer:
-    job = progress.job
-    return JobAnswer.model_validate(
-        {
-            "id": job.id,
-            "embedding_version": progress.embedding_version,
-            "state": job.state,
-            "done": job.done,
-            "total": job.total,
-            "rate": None if progress.rate is None else round(progress.rate, 1),
-            "eta_seconds": progress.eta_seconds,
-            "tokens": job.tokens,
-            "created_at": job.created_at,
-            "finished_at": job.finished_at,
-        }
     )

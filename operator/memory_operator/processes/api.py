@@ -7,6 +7,7 @@ from typing import Any
 
 from memory_operator.engine.catalog import Catalog
 from memory_operator.engine.consents import Consents
+from memory_operator.engine.jobs import Jobs
 from memory_operator.engine.recall import Recall
 from memory_operator.engine.remember import Remember
 from memory_operator.http.auth import Authenticator, no_auth
@@ -31,6 +32,7 @@ def make_services(base: Base) -> Services:
         recall=Recall(base.store, base.connector, base.keys),
         catalog=Catalog(base.store),
         consents=Consents(base.store),
+        jobs=Jobs(base.store),
     )
 
 

@@ -1,0 +1,145 @@
+"""Jobs as people see and steer them: listed, paused, resumed, cancelled."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from memory_operator.engine.progress import JobView, view_of
+from memory_operator.errors import Conflict, NotFound
+from memory_operator.plan.budget import Left
+from memory_operator.store import activity, job_control, jobs, limits, registry, spaces
+from memory_operator.store.activity import Actor
+from memory_operator.store.job_control import NamedJob
+from memory_operator.store.pool import Conn, Store
+from memory_operator.store.spaces import Space
+
+
+class Jobs:
+    """Looks at jobs and steers them. One for each event loop."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    async def page(self, namespaces: Collection[str], before: int | None, limit: int) -> list[JobView]:
+        """The newest jobs of spaces of some namespaces, and reindexes, or those before one, newest first."""
+        async with self._store.connection() as conn:
+            return [view_of(named) for named in await job_control.page(conn, namespaces, before, limit)]
+
+    async def get(self, job_id: int) -> JobView:
+        """One job. Raises NotFound."""
+        async with self._store.connection() as conn:
+            return view_of(await _known(conn, job_id))
+
+    async def namespaces(self, job_id: int) -> frozenset[str]:
+        """Where somebody needs the right to steer a job: its Provider's namespace; for a reindex, those of all spaces.
+
+        Raises NotFound.
+        """
+        async with self._store.connection() as conn:
+            named = await _known(conn, job_id)
+            if named.ref is not None:
+                return frozenset([named.ref.namespace])
+            return frozenset(space.ref.namespace for space in await spaces.all_spaces(conn))
+
+    async def pause(self, job_id: int, by: Actor) -> JobView:
+        """Let no further call leave for a job until it is resumed; calls under way are still stored.
+
+        A job that waits for its budget does not go on by itself after this. Raises NotFound, Conflict (job_ended).
+        """
+        async with self._store.transaction() as conn:
+            before = await _open(conn, job_id)
+            if before.job.paused_for != "user":
+                if not await job_control.pause(conn, job_id):
+                    raise _ended(await _known(conn, job_id))
+                await _record(conn, by, "job_paused", before)
+            return view_of(await _known(conn, job_id))
+
+    async def resume(self, job_id: int, by: Actor) -> JobView:
+        """Let a paused job go on.
+
+        Raises NotFound, Conflict (job_ended; budget_reached: it was paused for its budget, which is still used up).
+        """
+        async with self._store.transaction() as conn:
+            before = await _open(conn, job_id)
+            if before.job.paused_for == "budget":
+                await _resume_within_budget(conn, before)
+            elif before.job.state == "paused":
+                await job_control.resume(conn, job_id)
+            if before.job.state == "paused":
+                await _record(conn, by, "job_resumed", before)
+            return view_of(await _known(conn, job_id))
+
+    async def cancel(self, job_id: int, by: Actor) -> JobView:
+        """End a job; what it has stored stays, and what is under way is still stored.
+
+        Cancelling it once more changes nothing. Raises NotFound, Conflict (job_ended: it is done).
+        """
+        async with self._store.transaction() as conn:
+            before = await _known(conn, job_id)
+            if before.job.state != "cancelled":
+                await _open(conn, job_id)
+                if not await job_control.cancel(conn, job_id):
+                    raise _ended(await _known(conn, job_id))
+                await _record(conn, by, "job_cancelled", before)
+            return view_of(await _known(conn, job_id))
+
+
+async def _resume_within_budget(conn: Conn, named: NamedJob) -> None:
+    space = await spaces.get(conn, named.job.space_id or 0)
+    if space is None:
+        raise _no_such(named.job.id)
+    left = await limits.budget_left(conn, space, named.job)
+    if not await jobs.go_on(conn, named.job.id, left.tokens):
+        raise _budget_reached(named, space, left)
+
+
+def _budget_reached(named: NamedJob, space: Space, left: Left) -> Conflict:
+    budget = space.config.budget.model_dump(mode="json", exclude_none=True)
+    return Conflict(
+        f"the budget of job {named.job.id} is used up: {left.bound}",
+        code="budget_reached",
+        hint=f"raise spec.embedding.budget of Provider {space.ref}: the job then goes on by itself",
+        extra={
+            "job": named.job.id,
+            "bound": left.bound,
+            "tokens_left": left.tokens,
+            "spent_tokens": named.job.spent_tokens,
+            "spent_cost": f"{named.job.spent_cost:f}",
+            "budget": budget,
+        },
+    )
+
+
+async def _known(conn: Conn, job_id: int) -> NamedJob:
+    """A job. Raises NotFound."""
+    named = await job_control.one(conn, job_id)
+    if named is None:
+        raise _no_such(job_id)
+    return named
+
+
+def _no_such(job_id: int) -> NotFound:
+    return NotFound(f"there is no job {job_id}", hint="GET /v1/jobs lists them; those of a removed space are gone")
+
+
+async def _open(conn: Conn, job_id: int) -> NamedJob:
+    """A job that runs or is paused. Raises NotFound, Conflict."""
+    named = await _known(conn, job_id)
+    if named.job.state in ("done", "cancelled"):
+        raise _ended(named)
+    return named
+
+
+def _ended(named: NamedJob) -> Conflict:
+    return Conflict(
+        f"job {named.job.id} is {named.job.state}",
+        code="job_ended",
+        hint="POST /v1/reembed starts another one for what is missing",
+        extra={"job": named.job.id, "state": named.job.state},
+    )
+
+
+async def _record(conn: Conn, by: Actor, kind: str, named: NamedJob) -> None:
+    subject = named.embedding_version or named.job.kind
+    await activity.record(conn, by, kind, subject, job=named.job.id, done=named.job.done, total=named.job.total)
+    await registry.announce(conn)

@@ -1,0 +1,111 @@
+"""Jobs: listed, paused, resumed, cancelled."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
+
+from memory_operator.engine.progress import JobView
+from memory_operator.errors import NotFound
+from memory_operator.http.answers import JobAnswer, JobsAnswer
+from memory_operator.http.auth import JOBS, Identity
+from memory_operator.http.bodies import NoBody, read
+from memory_operator.http.documents import answered, reply, takes
+from memory_operator.http.rights import Known, actor, demand, demand_in_all, readable, services_of
+
+router = APIRouter(prefix="/v1", tags=["jobs"])
+
+JobId = Annotated[int, Path(ge=1, le=2**63 - 1, description="Number of the job.")]
+Nothing = Annotated[NoBody, Depends(read(NoBody, may_be_empty=True))]
+_TAKES_NOTHING = takes(NoBody, required=False)
+
+
+@router.get("/jobs", responses=answered(JobsAnswer))
+async def jobs(
+    request: Request,
+    identity: Known,
+    before: Annotated[int | None, Query(ge=1, le=2**63 - 1, description="Only older jobs than this id.")] = None,
+    limit: Annotated[int, Query(ge=1, le=200, description="How many at most.")] = 50,
+) -> Response:
+    """All jobs, newest first."""
+    found = await services_of(request).jobs.page(await readable(request, identity), before, limit)
+    following = found[-1].named.job.id if len(found) == limit else None
+    return reply(JobsAnswer(jobs=[job_answer(view) for view in found], next_before=following))
+
+
+@router.get("/jobs/{id}", responses=answered(JobAnswer, 200, 404))
+async def job(request: Request, identity: Known, id: JobId) -> Response:  # noqa: A002 - the name in the path
+    """One job."""
+    visible = await readable(request, identity)
+    view = await services_of(request).jobs.get(id)
+    if view.named.ref is not None and view.named.ref.namespace not in visible:
+        raise NotFound(f"there is no job {id}", hint="GET /v1/jobs lists those that you may see")
+    return reply(job_answer(view))
+
+
+@router.post("/jobs/{id}/pause", responses=answered(JobAnswer, 200, 404, 409), openapi_extra=_TAKES_NOTHING)
+async def pause(request: Request, identity: Known, id: JobId, body: Nothing) -> Response:  # noqa: A002
+    """Let no further call leave for a job until it is resumed; what is under way is still stored."""
+    await _may_steer(request, identity, id)
+    return reply(job_answer(await services_of(request).jobs.pause(id, actor(request, identity))))
+
+
+@router.post("/jobs/{id}/resume", responses=answered(JobAnswer, 200, 404, 409), openapi_extra=_TAKES_NOTHING)
+async def resume(request: Request, identity: Known, id: JobId, body: Nothing) -> Response:  # noqa: A002
+    """Let a paused job go on; refused with the figures while the budget that it was paused for is used up."""
+    await _may_steer(request, identity, id)
+    return reply(job_answer(await services_of(request).jobs.resume(id, actor(request, identity))))
+
+
+@router.post("/jobs/{id}/cancel", responses=answered(JobAnswer, 200, 404, 409), openapi_extra=_TAKES_NOTHING)
+async def cancel(request: Request, identity: Known, id: JobId, body: Nothing) -> Response:  # noqa: A002
+    """End a job; the vectors that it has stored stay, and what is under way is still stored."""
+    await _may_steer(request, identity, id)
+    return reply(job_answer(await services_of(request).jobs.cancel(id, actor(request, identity))))
+
+
+async def _may_steer(request: Request, identity: Identity, job_id: int) -> None:
+    """Raise a 403 problem, or NotFound: which of them tells nothing to those who may steer no job anywhere."""
+    try:
+        namespaces = await services_of(request).jobs.namespaces(job_id)
+    except NotFound:
+        await demand(request, identity, JOBS, None)
+        raise
+    await demand_in_all(request, identity, JOBS, namespaces)
+
+
+def job_answer(view: JobView) -> JobAnswer:
+    """One job as the API shows it."""
+    named, job = view.named, view.named.job
+    return JobAnswer.model_validate(
+        {
+            "embedding_version": named.embedding_version,
+            "provider": None if named.ref is None else str(named.ref),
+            "project": named.project,
+            "rate": None if view.rate is None else round(view.rate, 1),
+            "eta_seconds": view.eta_seconds,
+            **{name: getattr(job, name) for name in _AS_STORED},
+        }
+    )
+
+
+_AS_STORED = (
+    "id",
+    "kind",
+    "replace",
+    "state",
+    "paused_for",
+    "message",
+    "done",
+    "total",
+    "tokens",
+    "cost",
+    "calls",
+    "copied",
+    "quarantined",
+    "requested_by",
+    "created_at",
+    "first_call_at",
+    "finished_at",
+)
