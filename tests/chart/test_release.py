@@ -1,0 +1,213 @@
+"""A release over its life on a real API server: what is made once, what stays, what is left to others."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from cryptography import x509
+
+from cluster.harness import ControlPlane
+from fixtures.chart import OFFLINE, ROOT, Chart, HelmRefusalError, Releases, named, overlay
+
+CRD = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/providers.omnia.altairalabs.ai"
+FOREIGN = ROOT / "tests" / "cluster" / "foreign_crd.yaml"
+EMBEDDED: dict[str, Any] = {"postgresql": {"embedded": True}}
+SECRETS = ("memory-master-key", "memory-postgresql", "memory-webhook-tls")
+
+
+@pytest.fixture
+def place(releases: Releases, namespace: str) -> Iterator[str]:
+    """A namespace; no release is left in it."""
+    yield namespace
+    if '"name":"memory"' in releases.run("list", "-n", namespace, "--all", "-o", "json"):
+        releases.run("uninstall", "memory", "-n", namespace)
+
+
+@pytest.fixture
+def no_crd(releases: Releases) -> Iterator[ControlPlane]:
+    """No CRD of Providers before the test, and none of the release's after it."""
+    control_plane = releases.control_plane
+    control_plane.kubectl("delete", "crd", "providers.omnia.altairalabs.ai", "--ignore-not-found", "--timeout=30s")
+    yield control_plane
+    control_plane.kubectl("delete", "crd", "providers.omnia.altairalabs.ai", "--ignore-not-found", "--timeout=30s")
+
+
+def kept(releases: Releases, namespace: str) -> dict[str, dict[str, str] | None]:
+    return {name: releases.secret(namespace, name) for name in SECRETS}
+
+
+def test_what_is_secret_is_made_once_and_outlives_upgrades(releases: Releases, place: str) -> None:
+    releases.install("install", place, EMBEDDED)
+    first = kept(releases, place)
+    assert all(first.values())
+    releases.install("upgrade", place, EMBEDDED, {"worker": {"replicaCount": 2}})
+    releases.install("upgrade", place, EMBEDDED, {"commonLabels": {"a": "b"}})
+    assert kept(releases, place) == first
+
+
+def test_an_uninstalled_release_finds_its_key_and_its_password_again(releases: Releases, place: str) -> None:
+    releases.install("install", place, EMBEDDED)
+    first = kept(releases, place)
+    releases.run("uninstall", "memory", "-n", place)
+    left = kept(releases, place)
+    assert left["memory-webhook-tls"] is None
+    assert (left["memory-master-key"], left["memory-postgresql"]) == (
+        first["memory-master-key"],
+        first["memory-postgresql"],
+    )
+    releases.install("install", place, EMBEDDED)
+    again = kept(releases, place)
+    assert again["memory-master-key"] == first["memory-master-key"]
+    assert again["memory-postgresql"] == first["memory-postgresql"]
+
+
+def test_the_master_key_is_32_bytes_as_base64(releases: Releases, place: str) -> None:
+    releases.install("install", place, EMBEDDED)
+    secret = releases.secret(place, "memory-master-key")
+    assert secret is not None
+    assert len(base64.b64decode(base64.b64decode(secret["key"]), validate=True)) == 32
+
+
+def test_an_upgrade_never_makes_another_master_key(releases: Releases, place: str) -> None:
+    releases.install("install", place, EMBEDDED)
+    releases.control_plane.kubectl("-n", place, "delete", "secret", "memory-master-key")
+    with pytest.raises(HelmRefusalError, match="with the master key is gone"):
+        releases.install("upgrade", place, EMBEDDED)
+
+
+def test_a_new_password_of_the_database_is_set_by_an_upgrade(releases: Releases, place: str) -> None:
+    releases.install("install", place, EMBEDDED)
+    releases.install("upgrade", place, EMBEDDED, {"postgresql": {"auth": {"password": "new/one"}}})
+    secret = releases.secret(place, "memory-postgresql")
+    assert secret is not None
+    assert base64.b64decode(secret["password"]) == b"new/one"
+    url = base64.b64decode(secret["uri"]).decode()
+    assert url == f"postgresql://memory:new%2Fone@memory-postgresql.{place}.svc:5432/memory"
+    releases.install("upgrade", place, EMBEDDED)
+    assert releases.secret(place, "memory-postgresql") == secret
+
+
+def test_the_api_server_trusts_the_certificate_that_the_webhook_shows(releases: Releases, place: str) -> None:
+    releases.install("install", place, EMBEDDED)
+    secret = releases.secret(place, "memory-webhook-tls")
+    assert secret is not None
+    path = f"/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations/memory-{place}"
+    configuration = releases.control_plane.request("GET", path).body
+    assert configuration["webhooks"][0]["clientConfig"]["caBundle"] == secret["ca.crt"]
+    certificate, authority = (
+        x509.load_pem_x509_certificate(base64.b64decode(secret[name])) for name in ("tls.crt", "ca.crt")
+    )
+    certificate.verify_directly_issued_by(authority)
+    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert f"memory-webhook.{place}.svc" in names.get_values_for_type(x509.DNSName)
+    assert certificate.not_valid_after_utc > datetime.now(UTC) + timedelta(days=3640)
+
+
+def test_a_certificate_in_its_last_year_is_replaced_by_an_upgrade(releases: Releases, place: str) -> None:
+    releases.install("install", place, EMBEDDED)
+    first = releases.secret(place, "memory-webhook-tls")
+    releases.control_plane.kubectl(
+        "-n", place, "annotate", "secret", "memory-webhook-tls", "--overwrite", "memory-operator/renew-after=1"
+    )
+    releases.install("upgrade", place, EMBEDDED)
+    second = releases.secret(place, "memory-webhook-tls")
+    assert second != first
+    releases.install("upgrade", place, EMBEDDED)
+    assert releases.secret(place, "memory-webhook-tls") == second
+
+
+def test_the_authority_of_an_own_certificate_is_looked_up(releases: Releases, place: str) -> None:
+    values = overlay(EMBEDDED, {"webhook": {"tls": {"mode": "existingSecret", "existingSecret": "mine"}}})
+    with pytest.raises(HelmRefusalError, match=r"webhook\.tls\.caBundle is needed"):
+        releases.render(values, namespace=place)
+    releases.control_plane.kubectl(
+        "-n", place, "create", "secret", "generic", "mine", "--from-literal=ca.crt=authority"
+    )
+    objects = releases.render(values, namespace=place)
+    client = named(objects, "ValidatingWebhookConfiguration", f"memory-{place}")["webhooks"][0]["clientConfig"]
+    assert base64.b64decode(client["caBundle"]) == b"authority"
+
+
+def test_the_crd_is_upgraded_with_the_release_and_stays_when_it_goes(
+    releases: Releases, place: str, no_crd: ControlPlane
+) -> None:
+    releases.install("install", place, EMBEDDED)
+    assert no_crd.request("GET", CRD).ok
+    releases.install("upgrade", place, EMBEDDED, {"crds": {"annotations": {"example.com/a": "b"}}})
+    assert no_crd.request("GET", CRD).body["metadata"]["annotations"]["example.com/a"] == "b"
+    releases.run("uninstall", "memory", "-n", place)
+    assert no_crd.request("GET", CRD).ok
+    releases.install("install", place, EMBEDDED)
+
+
+def test_a_crd_of_somebody_else_is_left_alone(releases: Releases, place: str, no_crd: ControlPlane) -> None:
+    no_crd.install_crd(FOREIGN.read_text())
+    releases.install("install", place, EMBEDDED)
+    crd = no_crd.request("GET", CRD).body
+    assert "helm.sh/resource-policy" not in crd["metadata"].get("annotations", {})
+    role = no_crd.request("GET", f"/apis/rbac.authorization.k8s.io/v1/namespaces/{place}/roles/memory-operator").body
+    # Beside the group's own CRD the figures become an annotation, which takes one permission more.
+    assert ["patch"] in [rule["verbs"] for rule in role["rules"] if rule["resources"] == ["providers"]]
+
+
+def test_a_second_release_leaves_the_crd_to_the_first(releases: Releases, place: str, no_crd: ControlPlane) -> None:
+    releases.install("install", place, EMBEDDED)
+    objects = releases.render(EMBEDDED, namespace="memory-system")
+    assert not [each for each in objects if each["kind"] == "CustomResourceDefinition"]
+    operator = named(objects, "Role", "memory-operator")
+    assert ["patch"] not in [rule["verbs"] for rule in operator["rules"] if rule["resources"] == ["providers"]]
+
+
+REFUSALS: dict[str, tuple[dict[str, Any], str]] = {
+    "no database": ({"database": {"existingSecret": ""}}, "a database is needed"),
+    "two databases": ({"database": {"url": "postgresql://u@h/d"}}, "choose one database"),
+    "no master key": ({"masterKey": {"existingSecret": ""}}, "Set masterKey.existingSecret"),
+    "no certificate": ({"webhook": {"tls": {"mode": "helm"}}}, "Set webhook.tls.mode"),
+    "no password": (
+        {"database": {"existingSecret": ""}, "postgresql": {"embedded": True}},
+        "Set postgresql.auth.existingSecret",
+    ),
+    "no token file": ({"auth": {"mode": "tokens"}}, "set auth.tokens.existingSecret"),
+    "no certificate Secret": ({"webhook": {"tls": {"mode": "existingSecret"}}}, "set webhook.tls.existingSecret"),
+    "no host": ({"api": {"ingress": {"enabled": True}}}, "set api.ingress.hosts"),
+    "scaled backwards": (
+        {"worker": {"autoscaling": {"enabled": True, "minReplicas": 5}}},
+        "minReplicas is above maxReplicas",
+    ),
+    "read twice": (
+        {"metrics": {"podMonitor": {"enabled": True}, "serviceMonitor": {"enabled": True}}},
+        "enable one of them",
+    ),
+    "roles that are not made": (
+        {"rbac": {"userRoles": False, "bindings": [{"role": "consent", "subjects": [{"kind": "Group", "name": "g"}]}]}},
+        "set rbac.userRoles",
+    ),
+    "open to everybody": ({"auth": {"mode": "none"}}, "/auth/mode"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSALS)
+def test_what_cannot_work_is_refused_with_what_to_do(case: str, chart: Chart) -> None:
+    values, message = REFUSALS[case]
+    with pytest.raises(HelmRefusalError) as caught:
+        chart.render(OFFLINE, values)
+    assert message in str(caught.value)
+
+
+def test_nothing_secret_is_made_without_a_cluster(chart: Chart) -> None:
+    assert not [each for each in chart.render(OFFLINE) if each["kind"] == "Secret"]
+
+
+def test_the_notes_name_the_next_commands(releases: Releases, place: str) -> None:
+    releases.install("install", place, EMBEDDED)
+    notes = json.loads(releases.run("status", "memory", "-n", place, "-o", "json"))["info"]["notes"]
+    assert f"helm test memory -n {place}" in notes
+    assert "kind: Provider" in notes
+    assert f"kubectl get providers -n {place} --watch" in notes
+    assert "KEEP A COPY of the master key" in notes
+    assert "trying it out" in notes
