@@ -21,11 +21,12 @@ from fixtures.dev import free_port
 from memory_operator.dev.postgres import RunningPostgres
 from vendor.stub import VendorProcess
 
-CHUNKS = 50_000
+CHUNKS = 100_000
 SERVED_DIMENSIONS = 64
 """Of the space that is queried: its index is built in seconds."""
-RATE_PER_SECOND = 30
-IDLE_SECONDS = 8.0
+RATE_PER_SECOND = 10
+"""Far below what the API can answer: near that a fill would only show how a full queue grows."""
+IDLE_SECONDS = 12.0
 WARM_UP_SECONDS = 2.0
 TIMES = 3.0
 
