@@ -10,4 +10,5 @@ pytest_plugins = [
     "fixtures.kube",
     "fixtures.processes",
     "fixtures.chart",
+    "fixtures.node",
 ]

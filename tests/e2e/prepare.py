@@ -15,7 +15,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from cluster.harness import ControlPlaneError, find_node_programs
+from cluster.harness import ControlPlaneError, find_helm, find_node_programs
 from e2e.images.build import OUTPUT, make_images
 from e2e.images.room import RoomError
 from e2e.node.packages import install
@@ -36,6 +36,7 @@ def main() -> int:
         install(os.environ, say)
         if not arguments.only_images:
             find_node_programs(os.environ, say)
+            find_helm(os.environ, say)
         make_images(OUTPUT, os.environ, say)
     except (ControlPlaneError, RoomError) as error:
         print(f"prepare.py: {error}", file=sys.stderr)

@@ -52,8 +52,8 @@ def _make(recipe: Recipe, cache: Path, output: Path, say: Say) -> Path:
     layers = [*_common_layers(recipe, cache, say)]
     if recipe.own:
         layers.append(_own_layer(recipe, cache, say))
-    if recipe.tests:
-        layers.append(_tests_layer(recipe, cache))
+    if recipe.extra:
+        layers.append(_extra_layer(recipe, cache))
     path = archive_path(output, recipe.name)
     made_of = " ".join([repr(recipe), recipes.version(), *(layer.digest for layer in layers)])
     note = path.with_suffix(".made-of")
@@ -97,17 +97,15 @@ def _own_layer(recipe: Recipe, cache: Path, say: Say) -> Layer:
     return _layer(folder, folder / "opt", "opt")
 
 
-def _tests_layer(recipe: Recipe, cache: Path) -> Layer:
-    layer = cache / f"tests-{'-'.join(recipe.tests)}-{recipes.tests_key(recipe.tests)}.tar"
+def _extra_layer(recipe: Recipe, cache: Path) -> Layer:
+    layer = cache / f"extra-{recipe.name}-{recipes.extra_key(recipe)}.tar"
     found = read_layer(layer)
     if found is not None:
         return found
     with tempfile.TemporaryDirectory(dir=cache) as scratch:
-        for folder in recipe.tests:
-            copied = Path(scratch) / folder
-            shutil.copytree(ROOT / "tests" / folder, copied, ignore=shutil.ignore_patterns("__pycache__"))
-        Path(scratch).chmod(0o755)
-        return write_layer(layer, (Path(scratch), "opt/tests"))
+        for folder, place in recipe.extra:
+            shutil.copytree(ROOT / folder, Path(scratch, place), ignore=shutil.ignore_patterns("__pycache__"))
+        return write_layer(layer, (Path(scratch), ""))
 
 
 def _base(cache: Path) -> Path:

@@ -11,11 +11,22 @@ from e2e.images.room import CODE, ROOT, SCRIPT
 
 PATH = "/opt/memory/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 USER = "65532:65532"
+PACKAGES = "opt/memory/lib/python3.11/site-packages"
+
+
+# What an image of less than everything changes with.
+_OWN = {
+    "postgres": ("operator/image",),
+    "webhook": ("operator/image", "operator/memory_operator/contract", "webhook", "pyproject.toml"),
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """One image. `wheels` and `own` are the arguments of install.sh; `tests` are folders of tests/ put on top."""
+    """One image. `wheels` and `own` are the arguments of install.sh.
+
+    `extra` are folders of the checkout that come on top, each with its place in the image.
+    """
 
     name: str
     wheels: str
@@ -23,7 +34,7 @@ class Recipe:
     description: str
     entrypoint: tuple[str, ...]
     environment: dict[str, str] = field(default_factory=dict)
-    tests: tuple[str, ...] = ()
+    extra: tuple[tuple[str, str], ...] = ()
     limit: int | None = None
     """How large it may be when compressed, in bytes."""
 
@@ -65,7 +76,15 @@ RECIPES = (
         "A stub embedding vendor, for tests",
         ("/opt/memory/bin/python3", "-m", "vendor", "--host", "0.0.0.0"),
         {"PYTHONPATH": "/opt/tests"},
-        ("vendor",),
+        (("tests/vendor", "opt/tests/vendor"),),
+    ),
+    Recipe(
+        "memory-operator-next",
+        "operator",
+        "operator",
+        "A release with one more migration, for tests of rolling back",
+        ("memory-operator",),
+        extra=(("tests/e2e/images/next", f"{PACKAGES}/memory_operator/store/migrations"),),
     ),
 )
 
@@ -100,14 +119,14 @@ def wheels_key(name: str) -> str:
 def own_key(name: str) -> str:
     """Changes when a file of ours does."""
     files = [ROOT / SCRIPT, ROOT / "requirements" / "build.txt", ROOT / "requirements" / f"{name}.txt"]
-    for each in CODE:
+    for each in _OWN.get(name, CODE):
         files += _files(ROOT / each)
     return _digest(files)
 
 
-def tests_key(folders: tuple[str, ...]) -> str:
-    """Changes when a file in those folders of tests/ does."""
-    return _digest([file for folder in folders for file in _files(ROOT / "tests" / folder)])
+def extra_key(recipe: Recipe) -> str:
+    """Changes when a file in those folders does."""
+    return _digest([file for folder, _ in recipe.extra for file in _files(ROOT / folder)])
 
 
 def _files(path: Path) -> list[Path]:

@@ -49,9 +49,10 @@ class HttpAnswer:
 class Node:
     """A node of its own. `start` it, `stop` it; it ends with this process too, however that ends."""
 
-    def __init__(self, programs: NodePrograms, environment: Mapping[str, str]) -> None:
+    def __init__(self, programs: NodePrograms, helm: Path, environment: Mapping[str, str]) -> None:
         """Nothing is started."""
         self.programs = programs
+        self._helm = helm
         self.environment = dict(environment) | {"PATH": search_path(environment)}
         nodes = cache_root(environment) / "nodes"
         self.layout = Layout(nodes / f"node-{os.getpid()}-{time.monotonic_ns() % 1_000_000:06}")
@@ -115,6 +116,10 @@ class Node:
     ) -> Done:
         """Run kubectl as the administrator. Raises ControlPlaneError when it fails and `check` is true."""
         return self.run(str(self.programs.kubectl), *arguments, input=input, check=check, seconds=seconds)
+
+    def helm(self, *arguments: str, check: bool = True, seconds: float = COMMAND_SECONDS) -> Done:
+        """Run helm as the administrator. Raises ControlPlaneError when it fails and `check` is true."""
+        return self.run(str(self._helm), *arguments, check=check, seconds=seconds)
 
     def run(
         self,
