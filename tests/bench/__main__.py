@@ -49,6 +49,9 @@ def main() -> None:
     parser.add_argument("--peer-python", default=sys.executable, help="the Python that it is installed for")
     options = parser.parse_args()
     set_up_logs(level=logging.CRITICAL)
+    load, cores = os.getloadavg()[0], os.cpu_count() or 1
+    if load > cores / 4:
+        print(f"this machine is busy (load {load:.1f} on {cores} cores): speeds will be too low", file=sys.stderr)
     figures = asyncio.run(_run(options.only or list(BENCHES), options))
     print(table(figures))
     target = os.environ.get("BENCH_JSON")
