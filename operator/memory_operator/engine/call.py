@@ -180,7 +180,7 @@ class Caller:
         if job is not None and self._begun != job.id:
             await jobs.begin_calls(conn, job.id)
             self._begun = job.id
-        intent = Intent(space, "fill", shares(batch, self.estimate), job.id if job else None, self._presence)
+        intent = Intent.of(space, "fill", shares(batch, self.estimate), job.id if job else None, self._presence)
         found = await limits.ask(conn, intent)
         if isinstance(found, Granted):
             return _Leave(batch, found.entry)
@@ -240,7 +240,7 @@ class Caller:
         meter = None
         if calls_a_vendor(config):
             async with self._store.transaction() as conn:
-                intent = Intent(
+                intent = Intent.of(
                     self._space, "probe", [Share(None, 1, self.estimate.tokens(len(PROBE_TEXT)))], None, self._presence
                 )
                 found = await limits.ask(conn, intent)

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from memory_operator import metrics
-from memory_operator.embedders import Embeddings, calls_a_vendor
-from memory_operator.engine.connect import Connector
+from memory_operator.contract.resource import ProviderRef
+from memory_operator.embedders import PROBE_TEXT, Embeddings, calls_a_vendor, probe
+from memory_operator.engine.connect import PROBE_SECONDS, Connector
 from memory_operator.errors import EmbedderUnreachable, MemoryOperatorError, StoreUnavailable
 from memory_operator.logs import get_logger
 from memory_operator.plan.cost import split
-from memory_operator.plan.space import Mode
+from memory_operator.plan.space import CallConfig, Mode
 from memory_operator.store import ledger
 from memory_operator.store.ledger import Ending, Entry, Intent, Outcome, Purpose, Share
 from memory_operator.store.pool import Store
@@ -126,12 +127,31 @@ async def _embed_once(
         return await embedder.embed(texts, mode=mode, timeout=timeout, dimensions=space.dimensions)
     share = Share(tenant_id, len(texts), sum(max(1, len(text) // 4) for text in texts))
     async with store.connection() as conn:
-        entry = await ledger.intend(conn, Intent(space, purpose, [share]), lazily=True)
+        entry = await ledger.intend(conn, Intent.of(space, purpose, [share]), lazily=True)
     if entry is None:
         raise StoreUnavailable("a call could not be written down")
     meter = Metered(store, entry)
     try:
         return await embedder.embed(texts, mode=mode, timeout=timeout, dimensions=space.dimensions, meter=meter)
+    finally:
+        await write_outcomes(store, meter)
+
+
+async def probe_written_down(store: Store, connector: Connector, ref: ProviderRef, config: CallConfig) -> int:
+    """Length of the vectors of a Provider's embedder, from one short call.
+
+    Raises as `embed_at_once`, but for the breaker: who probes wants to know how it is now.
+    """
+    embedder = await connector.embedder(config)
+    if not calls_a_vendor(config):
+        return await probe(embedder, PROBE_SECONDS)
+    async with store.connection() as conn:
+        entry = await ledger.intend(conn, Intent(ref, config, "probe", [Share(None, 1, len(PROBE_TEXT) // 4)]))
+    if entry is None:
+        raise StoreUnavailable("a call could not be written down")
+    meter = Metered(store, entry)
+    try:
+        return await probe(embedder, PROBE_SECONDS, meter)
     finally:
         await write_outcomes(store, meter)
 

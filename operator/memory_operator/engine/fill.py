@@ -79,6 +79,7 @@ class SpaceFill:
         self._caller = Caller(bench.store, bench.connector, space, self._hand, bench.presence)
         self._backend: Backend | None = None
         self._read_all = False
+        self._look = True
         self._calls: set[asyncio.Task[None]] = set()
 
     def stop(self) -> None:
@@ -87,8 +88,9 @@ class SpaceFill:
         self._hand.changed.set()
 
     def look_again(self) -> None:
-        """There may be more to read."""
+        """There may be more to read, or the Provider may say something else."""
         self._read_all = False
+        self._look = True
         self._hand.changed.set()
 
     async def run(self) -> None:
@@ -113,6 +115,10 @@ class SpaceFill:
         while not self._hand.stopping.is_set():
             self._hand.changed.clear()
             try:
+                if self._look:
+                    self._look = False
+                    if not await self._refresh():
+                        return
                 read = await self._read_more()
                 failures = 0
             except (StoreUnavailable, LockBusy) as error:
@@ -130,9 +136,6 @@ class SpaceFill:
     async def _read_more(self) -> bool:
         """Read ahead, pending chunks first; False when there is no room, or nothing to read."""
         if self._hand.waiting >= READ_AHEAD_ROWS or self._read_all or self._backend is None:
-            return False
-        if not await self._refresh():
-            self._read_all = True
             return False
         if await self._reader.read_pending(self.space):
             return True
@@ -160,11 +163,13 @@ class SpaceFill:
         hand, space = self._hand, self.space
         if not hand.waiting or not self._caller.may_send:
             return False
-        if hand.sent + batch_limit(space.config) > rows_at_risk(space.dimensions, self._job.total if self._job else 0):
+        at_risk = rows_at_risk(space.dimensions, self._job.total if self._job else 0)
+        most_texts = min(batch_limit(space.config), at_risk)
+        if hand.sent + most_texts > at_risk:
             return False
         most_tokens, _ = token_limits(space.config)
         partly = self._read_all or hand.waiting >= READ_AHEAD_ROWS
-        batch = hand.next_batch(batch_limit(space.config), most_tokens, self._caller.estimate, partly=partly)
+        batch = hand.next_batch(most_texts, most_tokens, self._caller.estimate, partly=partly)
         if not batch:
             return False
         hand.sent += len(batch)
@@ -269,7 +274,7 @@ class SpaceFill:
     async def _give_up_ranges(self) -> None:
         """The job no longer runs: give back what was claimed for it, once nothing is under way there."""
         idle = self._hand.give_up_ranges()
-        self._read_all = False
+        self.look_again()
         try:
             async with self._store.connection() as conn:
                 await leases.release(conn, idle)

@@ -1,24 +1,106 @@
-"""Jobs as people see and steer them: listed, paused, resumed, cancelled."""
+"""Jobs as people see and steer them: begun, estimated, listed, paused, resumed, cancelled."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 
+from memory_operator.engine.begin import Asked, Planned, begin, begin_reindex, choose, plan
 from memory_operator.engine.progress import JobView, view_of
+from memory_operator.engine.reindex import FED
+from memory_operator.engine.writing import VERSIONS
 from memory_operator.errors import Conflict, NotFound
 from memory_operator.plan.budget import Left
-from memory_operator.store import activity, job_control, jobs, limits, registry, spaces
+from memory_operator.store import activity, job_control, jobs, limits, recut, registry, spaces
 from memory_operator.store.activity import Actor
+from memory_operator.store.estimate import Which
 from memory_operator.store.job_control import NamedJob
+from memory_operator.store.keys import KeyRing
 from memory_operator.store.pool import Conn, Store
+from memory_operator.store.recut import Scope
 from memory_operator.store.spaces import Space
 
 
-class Jobs:
-    """Looks at jobs and steers them. One for each event loop."""
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """What a request has begun, or what it would take."""
 
-    def __init__(self, store: Store) -> None:
+    spaces: Sequence[Planned]
+    reindex: JobView | None = None
+    """The job that cuts memories anew."""
+    scope: Scope | None = None
+    """The memories that it walks."""
+
+
+class Jobs:
+    """Begins jobs, looks at them and steers them. One for each event loop."""
+
+    def __init__(self, store: Store, keys: KeyRing) -> None:
         self._store = store
+        self._keys = keys
+
+    async def reembed(self, tenant: str, asked: Asked, by: Actor) -> Begun:
+        """Begin to fill what is missing, or to replace what is there, in each space that is meant.
+
+        Raises NotFound, Conflict (no_embedder, space_retired, space_orphaned, job_open).
+        """
+        project_id = await self._project(tenant, asked.project)
+        async with self._store.transaction() as conn:
+            await registry.hold_for_switch(conn)
+            planned = await begin(conn, await choose(conn, asked), project_id, asked, by)
+            for each in planned:
+                if each.job is not None:
+                    await _record(conn, by, "job_requested", each.job.named)
+            return Begun(planned)
+
+    async def reindex(self, tenant: str, asked: Asked, by: Actor) -> Begun:
+        """Begin to cut memories anew; for one space in particular only fill what is missing there.
+
+        Raises as `reembed`.
+        """
+        if asked.names_a_space:
+            return await self.reembed(tenant, asked, by)
+        project_id = await self._project(tenant, asked.project)
+        async with self._store.transaction() as conn:
+            await registry.hold_for_switch(conn)
+            begun = await begin_reindex(conn, project_id, by)
+            await _record(conn, by, "job_requested", begun)
+            return Begun((), view_of(begun), await recut.scope(conn, project_id, VERSIONS))
+
+    async def estimate_reembed(self, tenant: str, asked: Asked) -> Begun:
+        """What `reembed` would do; nothing is written. Raises NotFound, Conflict."""
+        project_id = await self._project(tenant, asked.project)
+        which: Which = "all" if asked.replace else "missing"
+        async with self._store.connection() as conn:
+            return Begun([await plan(conn, space, project_id, which) for space in await choose(conn, asked)])
+
+    async def estimate_reindex(self, tenant: str, asked: Asked) -> Begun:
+        """What `reindex` would do at most: a memory that was cut by other versions counts as if all its text changed.
+
+        Nothing is written. Raises NotFound, Conflict.
+        """
+        if asked.names_a_space:
+            return await self.estimate_reembed(tenant, asked)
+        project_id = await self._project(tenant, asked.project)
+        async with self._store.connection() as conn:
+            fed = [space for space in await spaces.all_spaces(conn) if space.state in FED]
+            planned = [await plan(conn, space, project_id, "outdated") for space in fed]
+            return Begun(planned, scope=await recut.scope(conn, project_id, VERSIONS))
+
+    async def fed_namespaces(self) -> frozenset[str]:
+        """Namespaces of the Providers whose spaces get new vectors."""
+        async with self._store.connection() as conn:
+            return frozenset(space.ref.namespace for space in await spaces.all_spaces(conn) if space.state in FED)
+
+    async def _project(self, tenant: str, slug: str | None) -> int | None:
+        """Id of a tenant's project; None where the whole store is meant. Raises NotFound."""
+        if slug is None:
+            return None
+        owner = await self._keys.known_tenant(self._store, tenant)
+        found = await self._keys.known_project(self._store, owner, slug) if owner else None
+        if found is None:
+            raise NotFound(f"there is no project {slug}", hint="GET /v1/stats lists those of your tenant")
+        return found
 
     async def page(self, namespaces: Collection[str], before: int | None, limit: int) -> list[JobView]:
         """The newest jobs of spaces of some namespaces, and reindexes, or those before one, newest first."""

@@ -10,9 +10,9 @@ from memory_operator import metrics
 from memory_operator.contract.provider import EmbeddingSpec, ProviderSpec
 from memory_operator.contract.resource import ProviderObject, ProviderRef
 from memory_operator.contract.status import ConditionType, Phase, Reason
-from memory_operator.embedders import Embedder, probe
 from memory_operator.engine import reshape
-from memory_operator.engine.connect import PROBE_SECONDS, Connector
+from memory_operator.engine.calling import probe_written_down
+from memory_operator.engine.connect import Connector
 from memory_operator.engine.report import Reporter
 from memory_operator.engine.reshape import Change, SupersededError
 from memory_operator.engine.sources import ProviderSource
@@ -281,10 +281,10 @@ class Reconciler:
         now = asyncio.get_running_loop().time()
         at, verified, actual = self._verified.get(ref, (0.0, None, 0))
         endpoint = CallConfig.model_validate(call.model_dump(include=set(CallConfig.model_fields)))
-        embedder = await self._connector.embedder(call)
+        await self._connector.embedder(call)  # a Secret that is gone is told even while the embedder is believed
         if verified != endpoint or now - at > _VERIFY_SECONDS:
             self._verified.pop(ref, None)
-            actual = await self._probe(embedder, call)
+            actual = await self._probe(ref, call)
             self._verified[ref] = (now, endpoint, actual)
         if dimensions is not None and actual != dimensions:
             self._verified.pop(ref, None)
@@ -297,9 +297,9 @@ class Reconciler:
         findings.say(ConditionType.REACHABLE, True, Reason.ANSWERED, f"{actual} dimensions")
         return actual
 
-    async def _probe(self, embedder: Embedder, call: CallConfig) -> int:
+    async def _probe(self, ref: ProviderRef, call: CallConfig) -> int:
         try:
-            return await probe(embedder, PROBE_SECONDS)
+            return await probe_written_down(self._store, self._connector, ref, call)
         except MemoryOperatorError as error:
             self._connector.forget(call, error)
             raise
