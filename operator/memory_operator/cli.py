@@ -22,6 +22,7 @@ from memory_operator.processes.loops import signals_stop
 from memory_operator.processes.operator import run_operator, run_worker_process
 from memory_operator.processes.options import Options
 from memory_operator.settings import AuthMode, OnUnconsentedChange
+from memory_operator.store.address import DatabaseAddress
 
 log = get_logger(__name__)
 
@@ -38,7 +39,14 @@ app = typer.Typer(
 )
 
 DatabaseUrl = Annotated[
-    str, typer.Option(envvar="MEMORY_DATABASE_URL", help="PostgreSQL 15+ with pgvector.", show_default=False)
+    str,
+    typer.Option(
+        envvar="MEMORY_DATABASE_URL", help="PostgreSQL 15+ with pgvector; this or the file.", show_default=False
+    ),
+]
+DatabaseUrlFile = Annotated[
+    Path | None,
+    typer.Option(envvar="MEMORY_DATABASE_URL_FILE", help="File with that URL, read for each new connection."),
 ]
 MasterKeyFile = Annotated[
     Path, typer.Option(envvar="MEMORY_MASTER_KEY_FILE", help="File with the 32-byte master key, hex or base64.")
@@ -84,8 +92,9 @@ def set_up(
 
 @app.command()
 def run(
-    database_url: DatabaseUrl,
     master_key_file: MasterKeyFile,
+    database_url: DatabaseUrl = "",
+    database_url_file: DatabaseUrlFile = None,
     kubeconfig: Kubeconfig = None,
     namespaces: Namespaces = "",
     on_unconsented_change: OnUnconsented = "Hold",
@@ -99,7 +108,7 @@ def run(
 ) -> None:
     """Watch Providers of a cluster: the gate, status, Events."""
     options = Options(
-        database_url=database_url,
+        database=DatabaseAddress(database_url, database_url_file),
         master_key_file=master_key_file,
         environment=dict(os.environ),
         kubeconfig=kubeconfig,
@@ -115,8 +124,9 @@ def run(
 
 @app.command()
 def worker(
-    database_url: DatabaseUrl,
     master_key_file: MasterKeyFile,
+    database_url: DatabaseUrl = "",
+    database_url_file: DatabaseUrlFile = None,
     kubeconfig: Kubeconfig = None,
     probe_host: ProbeHost = AnyAddress,
     probe_port: ProbePort = 8081,
@@ -125,7 +135,7 @@ def worker(
 ) -> None:
     """Fill spaces, beside any number of other workers."""
     options = Options(
-        database_url=database_url,
+        database=DatabaseAddress(database_url, database_url_file),
         master_key_file=master_key_file,
         environment=dict(os.environ),
         kubeconfig=kubeconfig,
@@ -139,8 +149,9 @@ def worker(
 
 @app.command()
 def api(
-    database_url: DatabaseUrl,
     master_key_file: MasterKeyFile,
+    database_url: DatabaseUrl = "",
+    database_url_file: DatabaseUrlFile = None,
     kubeconfig: Kubeconfig = None,
     namespaces: Namespaces = "",
     host: Annotated[str, typer.Option(envvar="MEMORY_HOST", help="Address to listen on.")] = AnyAddress,
@@ -156,7 +167,7 @@ def api(
 ) -> None:
     """Serve the memory API and the admin API."""
     options = Options(
-        database_url=database_url,
+        database=DatabaseAddress(database_url, database_url_file),
         master_key_file=master_key_file,
         environment=dict(os.environ),
         kubeconfig=kubeconfig,
@@ -214,16 +225,23 @@ def dev(
 
 
 @app.command()
-def migrate(database_url: DatabaseUrl) -> None:
+def migrate(
+    database_url: DatabaseUrl = "",
+    database_url_file: DatabaseUrlFile = None,
+    wait_seconds: Annotated[
+        float, typer.Option(envvar="MEMORY_MIGRATE_WAIT_SECONDS", min=0, help="How long to wait for the database.")
+    ] = 0,
+) -> None:
     """Bring a database to this release's schema. Safe to run at any time, by any number of processes."""
-    for name in _run(chores.run_migrate(database_url)):
+    for name in _run(chores.run_migrate(DatabaseAddress(database_url, database_url_file), wait_seconds)):
         typer.echo(f"migrated {name}")
     typer.echo("the schema is up to date")
 
 
 @app.command()
 def check(
-    database_url: DatabaseUrl,
+    database_url: DatabaseUrl = "",
+    database_url_file: DatabaseUrlFile = None,
     providers: Annotated[
         Path | None, typer.Option(help="Folder of manifests to compare with.", show_default=False)
     ] = None,
@@ -233,7 +251,7 @@ def check(
 ) -> None:
     """Compare Providers with the database and change nothing: exit 0 settled, 7 held, 1 when one cannot be compared."""
     options = Options(
-        database_url=database_url,
+        database=DatabaseAddress(database_url, database_url_file),
         master_key_file=Path(),
         environment=dict(os.environ),
         kubeconfig=kubeconfig,

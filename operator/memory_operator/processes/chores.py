@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 from memory_operator.dev.manifests import FolderSource
@@ -9,18 +10,36 @@ from memory_operator.embedders import EmbedderPool
 from memory_operator.engine.check import Comparison, compare
 from memory_operator.engine.connect import Connector
 from memory_operator.engine.sources import ProviderSource, SecretReader
+from memory_operator.errors import LockBusy, StoreUnavailable
 from memory_operator.kube.client import open_api
 from memory_operator.kube.secrets import secret_reader
 from memory_operator.kube.source import KubeSource
+from memory_operator.logs import get_logger
 from memory_operator.processes.operator import served_namespaces
 from memory_operator.processes.options import Options
+from memory_operator.store.address import DatabaseAddress
 from memory_operator.store.migrate import check_schema, migrate
 from memory_operator.store.pool import open_store
 
+log = get_logger(__name__)
 
-async def run_migrate(database_url: str) -> list[str]:
-    """Bring a database to this release's schema; names of the migrations that ran."""
-    return await migrate(database_url)
+_RETRY_SECONDS = 1.0
+
+
+async def run_migrate(database: DatabaseAddress, wait_seconds: float) -> list[str]:
+    """Bring a database to this release's schema; names of the migrations that ran.
+
+    A database that is away is waited for. Raises StoreUnavailable after `wait_seconds`, ConfigurationError.
+    """
+    deadline = asyncio.get_running_loop().time() + wait_seconds
+    while True:
+        try:
+            return await migrate(database)
+        except (StoreUnavailable, LockBusy) as error:
+            if asyncio.get_running_loop().time() >= deadline:
+                raise
+            log.warning("waiting for the database: %s", error)
+            await asyncio.sleep(_RETRY_SECONDS)
 
 
 async def run_check(options: Options, providers: Path | None) -> list[Comparison]:
@@ -34,7 +53,7 @@ async def run_check(options: Options, providers: Path | None) -> list[Comparison
 
 async def _compare(options: Options, source: ProviderSource, read_secret: SecretReader) -> list[Comparison]:
     settings = options.engine_settings()
-    async with await open_store(options.database_url, application="memory-check", max_size=2) as store:
+    async with await open_store(options.database, application="memory-check", max_size=2) as store:
         async with store.connection() as conn:
             await check_schema(conn)
         async with EmbedderPool() as pool:

@@ -26,6 +26,7 @@ from memory_operator.processes.options import Options
 from memory_operator.processes.parts import make_operator, open_base, run_worker
 from memory_operator.processes.sample import greet, load_sample
 from memory_operator.settings import AuthMode, OnUnconsentedChange
+from memory_operator.store.address import DatabaseAddress
 from memory_operator.store.migrate import migrate
 
 log = get_logger(__name__)
@@ -104,7 +105,7 @@ def _options(dev: DevOptions, data: Path, dsn: str) -> Options:
     if not key_file.exists():
         generate_master_key(key_file)
     return Options(
-        database_url=dsn,
+        database=DatabaseAddress(dsn),
         master_key_file=key_file,
         environment=dev.environment,
         kubeconfig=dev.kubeconfig,

@@ -7,13 +7,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from memory_operator.settings import AuthMode, CredentialAllowList, EngineSettings, OnUnconsentedChange
+from memory_operator.store.address import DatabaseAddress
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
     """The options that processes share."""
 
-    database_url: str = field(repr=False)
+    database: DatabaseAddress
     master_key_file: Path
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     kubeconfig: Path | None = None

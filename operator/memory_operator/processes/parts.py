@@ -59,7 +59,7 @@ async def open_base(
 async def _open_when_there(options: Options, application: str, master: MasterKey, stop: asyncio.Event) -> Store | None:
     while not stop.is_set():
         try:
-            store = await open_store(options.database_url, application=application)
+            store = await open_store(options.database, application=application)
             async with store.connection() as conn:
                 await check_schema(conn)
                 await check_or_store_key(conn, master)

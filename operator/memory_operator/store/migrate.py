@@ -12,7 +12,8 @@ import asyncpg
 
 from memory_operator.errors import ConfigurationError, LockBusy
 from memory_operator.logs import get_logger
-from memory_operator.store.pool import ACQUIRE_SECONDS, Conn, check_url, told_plainly, vector_schema
+from memory_operator.store.address import DatabaseAddress
+from memory_operator.store.pool import ACQUIRE_SECONDS, Conn, told_plainly, vector_schema
 
 log = get_logger(__name__)
 
@@ -57,16 +58,15 @@ def shipped() -> list[Migration]:
     return found
 
 
-async def migrate(dsn: str) -> list[str]:
+async def migrate(database: str | DatabaseAddress) -> list[str]:
     """Bring the database to this release's schema; names of the migrations that ran.
 
     Raises StoreUnavailable, ConfigurationError (too old a server, missing permission, too new a schema).
     """
-    check_url(dsn)
+    address = DatabaseAddress(database) if isinstance(database, str) else database
+    address.check()
     async with told_plainly():
-        conn = await asyncpg.connect(
-            dsn, timeout=ACQUIRE_SECONDS, server_settings={"application_name": "memory-migrate"}
-        )
+        conn = await address.connect(timeout=ACQUIRE_SECONDS, server_settings={"application_name": "memory-migrate"})
         try:
             await _poll_lock(conn)
             await _check_server(conn)

@@ -8,19 +8,18 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Any, TypeAlias
-from urllib.parse import urlsplit
 
 import asyncpg
 from pgvector.asyncpg import register_vector
 
 from memory_operator.errors import ConfigurationError, LockBusy, Retryable, StoreUnavailable
+from memory_operator.store.address import DatabaseAddress
 
 Conn: TypeAlias = Any
 """A connection in use (`asyncpg` ships no types)."""
 
 ACQUIRE_SECONDS = 10.0
 STATEMENT_SECONDS = 60.0
-_URL_FORM = "it has the form postgresql://user:password@host:5432/database"
 LOCK_TIMEOUT_MS = 5_000
 _CUSTOM_PLANS = "set plan_cache_mode = force_custom_plan"
 """A generic plan of a filtered vector search finds nothing in small projects. Not a parameter of the connection's
@@ -57,7 +56,7 @@ async def told_plainly() -> AsyncIterator[None]:
     except asyncpg.UndefinedTableError as error:
         raise TableGone("a space was discarded while it was being worked on") from error
     except asyncpg.ClientConfigurationError as error:
-        raise ConfigurationError("the database URL cannot be used", hint=_URL_FORM) from error
+        raise ConfigurationError("the database URL cannot be used", hint="its options are those of libpq") from error
     except _UNREACHABLE as error:
         raise StoreUnavailable(
             f"the database cannot be used at the moment ({type(error).__name__})",
@@ -71,9 +70,9 @@ async def told_plainly() -> AsyncIterator[None]:
 class Store:
     """The database of one process's event loop. Open it with `open_store`, close it with `async with`."""
 
-    def __init__(self, pool: Any, dsn: str) -> None:
+    def __init__(self, pool: Any, address: DatabaseAddress) -> None:
         self._pool = pool
-        self._dsn = dsn
+        self._address = address
 
     async def __aenter__(self) -> Store:
         return self
@@ -103,8 +102,8 @@ class Store:
     async def dedicated(self, application: str) -> AsyncIterator[Conn]:
         """A connection of its own, for LISTEN, session locks and CREATE INDEX CONCURRENTLY."""
         async with told_plainly():
-            conn = await asyncpg.connect(
-                self._dsn, timeout=ACQUIRE_SECONDS, server_settings={"application_name": application}
+            conn = await self._address.connect(
+                timeout=ACQUIRE_SECONDS, server_settings={"application_name": application}
             )
             try:
                 yield conn
@@ -115,11 +114,12 @@ class Store:
                     conn.terminate()
 
 
-async def open_store(dsn: str, *, application: str, max_size: int = 8) -> Store:
+async def open_store(database: str | DatabaseAddress, *, application: str, max_size: int = 8) -> Store:
     """Open a pool on a migrated database. Raises StoreUnavailable, ConfigurationError (transaction pooling)."""
+    address = DatabaseAddress(database) if isinstance(database, str) else database
     async with told_plainly():
-        check_url(dsn)
-        async with _single(dsn, application) as conn, _single(dsn, application) as other:
+        address.check()
+        async with _single(address, application) as conn, _single(address, application) as other:
             await refuse_transaction_pooling(conn, other)
             schema = await vector_schema(conn)
         if schema is None:
@@ -133,7 +133,7 @@ async def open_store(dsn: str, *, application: str, max_size: int = 8) -> Store:
             await conn.execute(_CUSTOM_PLANS)
 
         pool = await asyncpg.create_pool(
-            dsn,
+            connect=address.connect,
             min_size=1,
             max_size=max_size,
             init=prepare,
@@ -143,17 +143,7 @@ async def open_store(dsn: str, *, application: str, max_size: int = 8) -> Store:
             max_inactive_connection_lifetime=300,
             server_settings={"application_name": application},
         )
-    return Store(pool, dsn)
-
-
-def check_url(dsn: str) -> None:
-    """Raise ConfigurationError for a database URL that cannot be read, without showing it: it holds a password."""
-    try:
-        readable = urlsplit(dsn).scheme in ("postgresql", "postgres") and urlsplit(dsn).port != 0
-    except ValueError:
-        readable = False
-    if not readable:
-        raise ConfigurationError("the database URL cannot be read", hint=_URL_FORM)
+    return Store(pool, address)
 
 
 async def _reset(conn: Conn) -> None:
@@ -162,8 +152,8 @@ async def _reset(conn: Conn) -> None:
 
 
 @asynccontextmanager
-async def _single(dsn: str, application: str) -> AsyncIterator[Conn]:
-    conn = await asyncpg.connect(dsn, timeout=ACQUIRE_SECONDS, server_settings={"application_name": application})
+async def _single(address: DatabaseAddress, application: str) -> AsyncIterator[Conn]:
+    conn = await address.connect(timeout=ACQUIRE_SECONDS, server_settings={"application_name": application})
     try:
         yield conn
     finally:
