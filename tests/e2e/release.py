@@ -99,6 +99,12 @@ class Release:
         """`kubectl apply` of a Provider; its warnings."""
         return self.node.kubectl("apply", "-f", "-", input=json.dumps(manifest)).stderr
 
+    def declare(self) -> None:
+        """Have the Provider, at whatever dimension it is by now, and wait until it is Ready."""
+        if self.node.kubectl("-n", SERVED, "get", "provider", PROVIDER, check=False).returncode != 0:
+            self.apply()
+        self.poll(lambda: self.phase() == "Ready", "phase Ready")
+
     def edit(self, **embedding: Any) -> str:
         """`kubectl patch` of the Provider's embedding; its warnings."""
         return self.patch({"embedding": embedding})

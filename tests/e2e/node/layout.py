@@ -42,6 +42,11 @@ class Layout:
         return self.folder / "log"
 
     @property
+    def audit(self) -> Path:
+        """Who asked the API server for which Secret, one JSON object a line."""
+        return self.logs / "audit.log"
+
+    @property
     def settings(self) -> Path:
         """Configuration of the programs."""
         return self.folder / "etc"

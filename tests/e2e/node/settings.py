@@ -40,6 +40,7 @@ def write_settings(layout: Layout, programs: NodePrograms, environment: Mapping[
         ("proxy", "system:kube-proxy", ""),
     ):
         authority.kubeconfig(layout.keys / f"{name}.conf", authority.client(name, user, group), API)
+    _write_audit(layout)
     _write_containerd(layout, programs)
     _write_network(layout)
     _write_kubelet(layout, authority)
@@ -106,6 +107,8 @@ def _before(layout: Layout, programs: NodePrograms, authority: Authority) -> dic
             "--enable-admission-plugins=NodeRestriction",
             "--allow-privileged=true",
             "--profiling=false",
+            f"--audit-policy-file={layout.settings / 'audit.yaml'}",
+            f"--audit-log-path={layout.audit}",
         ],
     }
 
@@ -142,6 +145,18 @@ def _after(layout: Layout, programs: NodePrograms, authority: Pair) -> dict[str,
         ],
         "proxy": [str(programs.proxy), f"--config={layout.settings / 'proxy.yaml'}"],
     }
+
+
+def _write_audit(layout: Layout) -> None:
+    """Of all requests, those of pods for Secrets are kept: who, what, when."""
+    pods = {"level": "Metadata", "userGroups": ["system:serviceaccounts"], "resources": [{"resources": ["secrets"]}]}
+    policy = {
+        "apiVersion": "audit.k8s.io/v1",
+        "kind": "Policy",
+        "omitStages": ["RequestReceived"],
+        "rules": [pods, {"level": "None"}],
+    }
+    (layout.settings / "audit.yaml").write_text(yaml.safe_dump(policy))
 
 
 def _write_containerd(layout: Layout, programs: NodePrograms) -> None:
