@@ -149,6 +149,33 @@ class PruneBody(Body):
     dry_run: bool = Field(default=False, description="Say what would be removed, and remove nothing.")
 
 
+class ReindexBody(Body):
+    """Which memories to cut anew, or which space to fill."""
+
+    project: Slug | None = Field(default=None, description="Only this project of the tenant; all of them if left out.")
+    embedding_version: Name | None = Field(
+        default=None, description="A space: no memory is cut anew, and what is missing there is filled."
+    )
+    provider: ProviderName | None = Field(default=None, description="namespace/name of a Provider: the same.")
+    dry_run: bool = Field(default=False, description="Say what it would take; nothing is begun or written.")
+
+    @model_validator(mode="after")
+    def _at_most_one(self) -> ReindexBody:
+        if self.embedding_version is not None and self.provider is not None:
+            raise ValueError("give embedding_version or provider, or neither")
+        return self
+
+
+class ReembedBody(ReindexBody):
+    """Which spaces to fill: those of a Provider, one by its name, or all that the caller may fill."""
+
+    embedding_version: Name | None = Field(default=None, description="Only this space.")
+    provider: ProviderName | None = Field(default=None, description="namespace/name; only this Provider's spaces.")
+    replace: bool = Field(
+        default=False, description="Also chunks that have a vector; each is there until the new one is."
+    )
+
+
 BODIES: tuple[type[Body], ...] = (
     MemoryBody,
     ChangesBody,
@@ -158,6 +185,8 @@ BODIES: tuple[type[Body], ...] = (
     CreateEnabledBody,
     NoBody,
     PruneBody,
+    ReindexBody,
+    ReembedBody,
 )
 
 B = TypeVar("B", bound=Body)

@@ -1,4 +1,4 @@
-"""Jobs: listed, paused, resumed, cancelled."""
+"""Jobs: begun, estimated, listed, paused, resumed, cancelled."""
 
 from __future__ import annotations
 
@@ -6,19 +6,84 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 
+from memory_operator.engine.begin import Asked, Estimate
+from memory_operator.engine.jobs import Begun
 from memory_operator.engine.progress import JobView
 from memory_operator.errors import NotFound
-from memory_operator.http.answers import JobAnswer, JobsAnswer
+from memory_operator.http.answers import BegunAnswer, EstimateAnswer, JobAnswer, JobsAnswer, PlannedAnswer
 from memory_operator.http.auth import JOBS, Identity
-from memory_operator.http.bodies import NoBody, read
+from memory_operator.http.bodies import NoBody, ReembedBody, ReindexBody, read
 from memory_operator.http.documents import answered, reply, takes
-from memory_operator.http.rights import Known, actor, demand, demand_in_all, readable, services_of
+from memory_operator.http.rights import (
+    Known,
+    actor,
+    demand,
+    demand_in_all,
+    namespaces_with,
+    readable,
+    services_of,
+)
 
 router = APIRouter(prefix="/v1", tags=["jobs"])
 
 JobId = Annotated[int, Path(ge=1, le=2**63 - 1, description="Number of the job.")]
 Nothing = Annotated[NoBody, Depends(read(NoBody, may_be_empty=True))]
 _TAKES_NOTHING = takes(NoBody, required=False)
+
+
+@router.post(
+    "/reembed", responses=answered(BegunAnswer, 200, 404, 409), openapi_extra=takes(ReembedBody, required=False)
+)
+async def reembed(
+    request: Request, identity: Known, body: Annotated[ReembedBody, Depends(read(ReembedBody, may_be_empty=True))]
+) -> Response:
+    """Fill what spaces lack, and try refused chunks again; with `replace`, make all of their vectors anew.
+
+    Without a name it is about each space of the namespaces where the caller may begin jobs. A dry run answers at once,
+    begins nothing and writes nothing.
+    """
+    allowed = await _may_fill(request, identity, body)
+    asked = Asked(body.project, body.embedding_version, body.provider, body.replace, allowed)
+    jobs = services_of(request).jobs
+    if body.dry_run:
+        return reply(_begun(await jobs.estimate_reembed(identity.tenant, asked), body))
+    return reply(_begun(await jobs.reembed(identity.tenant, asked, actor(request, identity)), body))
+
+
+@router.post(
+    "/reindex", responses=answered(BegunAnswer, 200, 404, 409), openapi_extra=takes(ReindexBody, required=False)
+)
+async def reindex(
+    request: Request, identity: Known, body: Annotated[ReindexBody, Depends(read(ReindexBody, may_be_empty=True))]
+) -> Response:
+    """Cut stored memories into chunks anew, by the present rules; vectors of texts that stay are kept.
+
+    What is new is filled in every space, so that it needs the right to begin jobs in all of their namespaces. With a
+    space it cuts nothing and fills what is missing there.
+    """
+    jobs = services_of(request).jobs
+    if body.embedding_version is None and body.provider is None:
+        allowed = await jobs.fed_namespaces()
+        await demand_in_all(request, identity, JOBS, allowed)
+    else:
+        allowed = await _may_fill(request, identity, body)
+    asked = Asked(body.project, body.embedding_version, body.provider, namespaces=allowed)
+    if body.dry_run:
+        return reply(_begun(await jobs.estimate_reindex(identity.tenant, asked), body))
+    return reply(_begun(await jobs.reindex(identity.tenant, asked, actor(request, identity)), body))
+
+
+async def _may_fill(request: Request, identity: Identity, body: ReindexBody) -> frozenset[str]:
+    """The namespaces that a request is about, in which its caller may begin jobs. Raises a 403 problem."""
+    services = services_of(request)
+    if body.provider is not None:
+        namespace: str | None = body.provider.partition("/")[0]
+    elif body.embedding_version is not None:
+        namespace = await services.catalog.namespace_of(body.embedding_version)
+    else:
+        return await namespaces_with(request, identity, JOBS, await services.jobs.fed_namespaces())
+    await demand(request, identity, JOBS, namespace)
+    return frozenset([namespace] if namespace else [])
 
 
 @router.get("/jobs", responses=answered(JobsAnswer))
@@ -73,6 +138,40 @@ async def _may_steer(request: Request, identity: Identity, job_id: int) -> None:
         await demand(request, identity, JOBS, None)
         raise
     await demand_in_all(request, identity, JOBS, namespaces)
+
+
+def _begun(begun: Begun, body: ReindexBody) -> BegunAnswer:
+    return BegunAnswer(
+        dry_run=body.dry_run,
+        project=body.project,
+        spaces=[
+            PlannedAnswer(
+                embedding_version=each.space.embedding_version,
+                provider=str(each.space.ref),
+                estimate=None if each.estimate is None else _estimate(each.estimate),
+                job=None if each.job is None else job_answer(each.job),
+                retried=each.retried,
+            )
+            for each in begun.spaces
+        ],
+        reindex=None if begun.reindex is None else job_answer(begun.reindex),
+        memories=None if begun.scope is None else begun.scope.memories,
+        outdated=None if begun.scope is None else begun.scope.outdated,
+    )
+
+
+def _estimate(estimate: Estimate) -> EstimateAnswer:
+    counted = estimate.counted
+    return EstimateAnswer(
+        chunks=counted.chunks,
+        already_there=counted.already_there,
+        copied=counted.copied,
+        to_embed=counted.to_embed,
+        estimated_tokens=counted.tokens,
+        estimated_cost=estimate.cost,
+        estimated_seconds=estimate.seconds,
+        too_large=counted.too_large,
+    )
 
 
 def job_answer(view: JobView) -> JobAnswer:

@@ -32,7 +32,7 @@ def make_services(base: Base) -> Services:
         recall=Recall(base.store, base.connector, base.keys),
         catalog=Catalog(base.store),
         consents=Consents(base.store),
-        jobs=Jobs(base.store),
+        jobs=Jobs(base.store, base.keys),
     )
 
 

@@ -166,7 +166,7 @@ async def count(conn: Conn, space_id: int, project_id: int | None, *, have_too: 
         counted = await registry.counted(conn)
         there = 0 if have_too else counted.get(space_id, 0)
         return max(0, counted.get(registry.CHUNKS, 0) - there)
-    lacking = f"and not exists (select 1 from {vectors.table(space_id)} v where v.chunk_id = c.id)"
+    lacking = f" and not exists (select 1 from {vectors.table(space_id)} v where v.chunk_id = c.id)"
     return int(
         await conn.fetchval(
             "select count(*) from memory_chunks c where c.live and c.project_id = $1" + ("" if have_too else lacking),
