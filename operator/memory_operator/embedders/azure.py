@@ -11,8 +11,10 @@ from memory_operator.contract.known_models import WORKLOAD_IDENTITY
 from memory_operator.embedders.dialect import VendorEmbedder
 from memory_operator.embedders.endpoint import Endpoint, endpoint
 from memory_operator.embedders.openai import OPENAI, OPENAI_FORM
+from memory_operator.embedders.refusals import refusal
 from memory_operator.embedders.types import Embedder, Parts
-from memory_operator.errors import ConfigurationError, UnsupportedType
+from memory_operator.embedders.wire import Reply
+from memory_operator.errors import ConfigurationError, CredentialRefused, MemoryOperatorError, UnsupportedType
 
 API_VERSION = "2024-10-21"
 KEY_HEADER = "api-key"
@@ -31,11 +33,23 @@ _PUBLIC_SCOPE = "https://cognitiveservices.azure.com/.default"
 AZURE_FORM = replace(OPENAI_FORM, takes_dimensions=lambda _: True)
 
 
+def _refusal(reply: Reply, host: str, model: str) -> MemoryOperatorError:
+    standard = refusal(reply, host=host, model=model)
+    if isinstance(standard, CredentialRefused):
+        return CredentialRefused(
+            standard.message, hint="give the workload identity the role Cognitive Services OpenAI User on the resource"
+        )
+    return standard
+
+
+_BY_IDENTITY = replace(AZURE_FORM, refusal=_refusal)
+
+
 class IdentifiedEmbedder(VendorEmbedder):
     """A deployment that is called with a token of this process's workload identity."""
 
     def __init__(self, parts: Parts, path: str) -> None:
-        super().__init__(parts, AZURE_FORM, endpoint(parts.config, path, None))
+        super().__init__(parts, _BY_IDENTITY, endpoint(parts.config, path, None))
         host = urlsplit(parts.config.base_url or "").hostname or ""
         _check_receiver(parts.config.base_url or "", host, parts.environment)
         self._path = path

@@ -117,8 +117,9 @@ async def test_a_revoked_token_is_refused_once_and_then_replaced(identified, ven
     embedder = identified()
     await ask(embedder)
     vendor.authority.tokens.clear()
-    with pytest.raises(CredentialRefused):
+    with pytest.raises(CredentialRefused) as refused:
         await ask(embedder)
+    assert "Cognitive Services OpenAI User" in refused.value.hint
     await ask(embedder)
     assert vendor.keys == ["azure-token-1", "azure-token-1", "azure-token-2"]
 

@@ -6,9 +6,10 @@ import asyncio
 
 import pytest
 
-from memory_operator.embedders import calls_a_vendor
+from memory_operator.embedders import EmbedderPool, calls_a_vendor
 from memory_operator.errors import BadReply, EmbedderUnreachable, MemoryOperatorError, RequestRejected
 from memory_operator.plan.space import CallConfig
+from unit.embedders import vendors
 from vendor import Fault
 
 TEXTS = [f"memory {number}" for number in range(7)]
@@ -47,9 +48,9 @@ async def ask(embedder, told, texts=TEXTS, timeout=10.0):
     return await embedder.embed(texts, mode="document", timeout=timeout, dimensions=48, meter=told)
 
 
-@pytest.fixture(params=["openai", "ollama"])
+@pytest.fixture(params=list(vendors.ALL.values()), ids=list(vendors.ALL))
 def embedder(request, make, vendor):
-    return make(type=request.param, base_url=vendor.root_url if request.param == "ollama" else vendor.base_url)
+    return make("key", **{"type": request.param.type, "base_url": request.param.url(vendor), **request.param.fields})
 
 
 async def test_a_call_is_announced_before_it_arrives_and_answered_with_its_tokens(embedder, told):
@@ -142,5 +143,21 @@ async def test_types_that_call_nobody_tell_nothing(make, told, type_):
 
 
 def test_the_other_types_call_a_vendor():
-    for type_ in ("openai", "openai_compatible", "ollama"):
+    for type_ in ("openai", "openai_compatible", "ollama", "voyageai", "cohere", "gemini", "vllm", "huggingface"):
         assert calls_a_vendor(CallConfig(namespace="a", type=type_, model="m"))
+
+
+async def test_an_exchange_of_tokens_is_no_call_to_be_paid(vendor, told, tmp_path):
+    (tmp_path / "token").write_text("assertion")
+    environment = {
+        "AZURE_TENANT_ID": "t",
+        "AZURE_CLIENT_ID": "c",
+        "AZURE_FEDERATED_TOKEN_FILE": str(tmp_path / "token"),
+        "AZURE_AUTHORITY_HOST": vendor.root_url,
+        "MEMORY_AZURE_TOKEN_HOSTS": "127.0.0.1",
+    }
+    given = {"namespace": "a", "type": "openai", "model": "m", "base_url": vendor.root_url}
+    config = CallConfig.model_validate({**given, **vendors.AZURE.fields, "auth_type": "workloadIdentity"})
+    async with EmbedderPool(environment) as pool:
+        await ask(pool.embedder(config, None, None), told)
+    assert told.events == [7, ("answered", TOKENS)]

@@ -7,6 +7,7 @@ import pytest
 from simdjson import Parser
 
 from memory_operator.embedders import ollama, openai
+from memory_operator.embedders.bodies import KEPT_PARSER_BYTES, json_object
 from memory_operator.embedders.checks import assemble
 from memory_operator.errors import BadReply
 
@@ -79,3 +80,21 @@ def test_whole_numbers_are_numbers():
     np.testing.assert_array_equal(
         assemble([Parser().parse(b"[1, 0, -2]")], count=1, dimensions=3, source="stub"), [[1, 0, -2]]
     )
+
+
+def test_a_reply_is_read_while_something_of_the_one_before_is_still_held():
+    first = json_object(b'{"a":[1,2]}', "stub")
+    second = json_object(b'{"a":[3]}', "stub")
+    with pytest.raises(BadReply) as held:
+        openai.decode(reply({"index": 0, "embedding": ["1"]}), 1, None, "stub")
+    good = openai.decode(reply({"index": 0, "embedding": [1.0]}), 1, None, "stub")
+    assert (list(first["a"]), list(second["a"]), good.vectors.tolist()) == ([1, 2], [3], [[1.0]])
+    assert held.value.args
+
+
+def test_large_replies_are_read_and_small_ones_after_them():
+    numbers = [0.5] * 2_000_000
+    body = reply({"index": 0, "embedding": numbers})
+    assert len(body) > KEPT_PARSER_BYTES
+    assert openai.decode(body, 1, None, "stub").vectors.shape == (1, 2_000_000)
+    assert openai.decode(reply({"index": 0, "embedding": [1.0]}), 1, None, "stub").vectors.shape == (1, 1)
