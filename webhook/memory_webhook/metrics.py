@@ -38,6 +38,11 @@ class Metrics:
             "1 while the files hold a pair that cannot be used and an older one is served.",
             registry=self.registry,
         )
+        self.tls_expiry = Gauge(
+            "memory_webhook_certificate_expiry_timestamp_seconds",
+            "When the certificate that is served ends, in seconds since 1970.",
+            registry=self.registry,
+        )
         for result in ("ok", "not_a_review", "too_large", "too_slow", "failed"):
             self.reviews.labels(result)
         for result in ("ok", "failed"):

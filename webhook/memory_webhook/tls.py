@@ -11,6 +11,7 @@ import ssl
 from collections.abc import Iterator
 from pathlib import Path
 
+from memory_webhook.expiry import not_after
 from memory_webhook.metrics import Metrics
 
 log = logging.getLogger(__name__)
@@ -54,7 +55,14 @@ class TlsFiles:
             raise
         load_pair(self.context, *pair)
         self._served = digest
+        self._tell_expiry(pair[0])
         return True
+
+    def _tell_expiry(self, certificate: bytes) -> None:
+        try:
+            self._metrics.tls_expiry.set(not_after(certificate))
+        except ValueError as error:  # it is served all the same
+            log.warning("the end of the certificate in %s cannot be read: %s", self._certificate, error)
 
     async def watch(self, seconds: float) -> None:
         """Look at the files every `seconds`, until cancelled.

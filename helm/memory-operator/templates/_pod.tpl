@@ -69,10 +69,8 @@ envFrom:
 
 {{/* Variables that all processes of the operator's image need. */}}
 {{- define "memory.storeEnv" -}}
-- name: MEMORY_DATABASE_URL
-  valueFrom:
-    secretKeyRef:
-      {{- include "memory.databaseSecret" .root | nindent 6 }}
+- name: MEMORY_DATABASE_URL_FILE
+  value: /etc/memory/database/url
 - name: MEMORY_LOG_FORMAT
   value: {{ .root.Values.logs.format }}
 {{- end -}}
@@ -96,11 +94,15 @@ spec:
       {{- include "memory.containerBase" $base | nindent 6 }}
       env:
         {{- include "memory.storeEnv" . | nindent 8 }}
+        # The database may be starting with us.
+        - name: MEMORY_MIGRATE_WAIT_SECONDS
+          value: "300"
         {{- with .values.extraEnv }}
         {{- toYaml . | nindent 8 }}
         {{- end }}
       volumeMounts:
         - {name: tmp, mountPath: /tmp}
+        - {name: database, mountPath: /etc/memory/database, readOnly: true}
         {{- with .values.extraVolumeMounts }}
         {{- toYaml . | nindent 8 }}
         {{- end }}
@@ -162,6 +164,7 @@ spec:
       {{- end }}
       volumeMounts:
         - {name: tmp, mountPath: /tmp}
+        - {name: database, mountPath: /etc/memory/database, readOnly: true}
         - {name: master-key, mountPath: /etc/memory/master-key, readOnly: true}
         {{- with .mounts }}
         {{- . | nindent 8 }}
@@ -175,6 +178,11 @@ spec:
   volumes:
     - name: tmp
       emptyDir: {sizeLimit: 256Mi}
+    # A file, not a variable: a rotated password reaches it while the process runs.
+    - name: database
+      secret:
+        {{- include "memory.databaseSecret" .root | nindent 8 }}
+        defaultMode: 0440
     - name: master-key
       secret:
         {{- include "memory.masterKeySecret" .root | nindent 8 }}

@@ -39,18 +39,21 @@ items:
 {{- end -}}
 {{- end -}}
 
-{{/* name and key of the Secret with the database URL. */}}
+{{/* secretName and items of the volume with the database URL. */}}
 {{- define "memory.databaseSecret" -}}
 {{- $name := include "memory.fullname" . -}}
 {{- if .Values.database.existingSecret -}}
-name: {{ .Values.database.existingSecret }}
-key: {{ .Values.database.existingSecretKey }}
+secretName: {{ .Values.database.existingSecret }}
+items:
+  - {key: {{ .Values.database.existingSecretKey }}, path: url}
 {{- else if .Values.postgresql.embedded -}}
-name: {{ default (printf "%s-postgresql" $name) .Values.postgresql.auth.existingSecret }}
-key: uri
+secretName: {{ default (printf "%s-postgresql" $name) .Values.postgresql.auth.existingSecret }}
+items:
+  - {key: uri, path: url}
 {{- else -}}
-name: {{ $name }}-database
-key: uri
+secretName: {{ $name }}-database
+items:
+  - {key: uri, path: url}
 {{- end -}}
 {{- end -}}
 
