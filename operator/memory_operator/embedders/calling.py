@@ -14,7 +14,7 @@ from memory_operator.errors import BadReply
 from memory_operator.plan.space import Mode
 
 IN_A_THREAD_FROM_BYTES = 8 * 1024 * 1024
-"""Larger replies are decoded off the event loop: 8 MiB take 20 to 30 ms; for less a thread costs more than it frees."""
+"""Larger replies are decoded off the event loop: 8 MiB take about 10 ms; for less a thread costs more than it frees."""
 
 Decode = Callable[[bytes, int, int | None, str], Embeddings]
 """Reads a body, for so many texts, with vectors of that length (None: any), from that host; raises BadReply."""
