@@ -117,8 +117,9 @@ async def _begin_one(
     done = Planned(space, retried=retried)
     if in_hand is not None:
         return replace(done, job=view_of(in_hand))
-    if not asked.replace and not await job_control.lacks_some(conn, space.id, project_id):
-        return done
+    lacks = await job_control.lacks_some(conn, space.id, project_id)
+    if not lacks and not asked.replace and space.state == "ready":
+        return done  # one that is filling, with no job, has its end before it: the index, and perhaps the switch
     job_id = await begin_fill(conn, space, project_id, by.name, replace=asked.replace)
     begun = await job_control.one(conn, job_id)
     return replace(done, job=view_of(begun) if begun else None)

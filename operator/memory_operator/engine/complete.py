@@ -5,7 +5,7 @@ from __future__ import annotations
 from memory_operator import metrics
 from memory_operator.engine.switch import finds_as_much, switch
 from memory_operator.logs import get_logger
-from memory_operator.store import activity, index, jobs, providers, registry, spaces
+from memory_operator.store import activity, index, job_control, jobs, providers, registry, spaces
 from memory_operator.store.activity import Actor
 from memory_operator.store.index import Wanted
 from memory_operator.store.jobs import Job
@@ -35,6 +35,11 @@ async def _complete(store: Store, job: Job) -> None:
         await index.build(store, Wanted(space.id, space.column_type, space.distance))
     async with store.transaction() as conn:
         await registry.hold_for_switch(conn)
+        if job.project_id is not None and await job_control.lacks_some(conn, space.id, None):
+            # The space is neither ready nor left by this: what other projects lack nobody has asked for.
+            await jobs.finish(conn, job.id)
+            await registry.announce(conn)
+            return
         if await jobs.ask_for_late(conn, space.id, job.bound):
             await jobs.wake(conn)  # they are embedded first, then this runs again
             return
