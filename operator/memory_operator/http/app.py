@@ -7,7 +7,15 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.responses import HTMLResponse
 
-from memory_operator.http import consent_routes, history_routes, job_routes, memory_routes, problems, space_routes
+from memory_operator.http import (
+    consent_routes,
+    history_routes,
+    job_routes,
+    memory_routes,
+    problems,
+    space_routes,
+    usage_routes,
+)
 from memory_operator.http.auth import Authenticator
 from memory_operator.http.documents import openapi
 from memory_operator.http.guard import Guard
@@ -30,7 +38,7 @@ def create_app(services: Services, auth: Authenticator, version: str, *, probes:
     """The app; with `probes`, /livez, /readyz and /metrics are on it too."""
     app = _Api(title=TITLE, version=version, docs_url=None, redoc_url=None, redirect_slashes=False)
     app.state.services, app.state.auth = services, auth
-    for part in (memory_routes, space_routes, job_routes, consent_routes, history_routes):
+    for part in (memory_routes, space_routes, job_routes, usage_routes, consent_routes, history_routes):
         app.include_router(part.router)
     problems.install(app)
 

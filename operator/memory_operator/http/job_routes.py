@@ -10,10 +10,11 @@ from memory_operator.engine.begin import Asked, Estimate
 from memory_operator.engine.jobs import Begun
 from memory_operator.engine.progress import JobView
 from memory_operator.errors import NotFound
-from memory_operator.http.answers import BegunAnswer, EstimateAnswer, JobAnswer, JobsAnswer, PlannedAnswer
+from memory_operator.http.answers import JobAnswer
 from memory_operator.http.auth import JOBS, Identity
 from memory_operator.http.bodies import NoBody, ReembedBody, ReindexBody, read
 from memory_operator.http.documents import answered, reply, takes
+from memory_operator.http.job_answers import BegunAnswer, EstimateAnswer, JobsAnswer, PlannedAnswer
 from memory_operator.http.rights import (
     Known,
     actor,

@@ -38,9 +38,14 @@ def holding(right: Right) -> Callable[[Request, Identity], Coroutine[Any, Any, I
     return holder
 
 
+async def may(request: Request, identity: Identity, right: Right, namespace: str | None) -> bool:
+    """Whether a caller has a right in a namespace, or everywhere when it is None."""
+    return await _auth(request).may(identity, right, namespace)
+
+
 async def demand(request: Request, identity: Identity, right: Right, namespace: str | None) -> None:
     """Raise a 403 problem unless a caller has a right in a namespace, or everywhere when it is None."""
-    if not await _auth(request).may(identity, right, namespace):
+    if not await may(request, identity, right, namespace):
         where = f"in namespace {namespace}" if namespace else "in all namespaces"
         raise Problem(
             403,
@@ -57,7 +62,7 @@ async def namespaces_with(request: Request, identity: Identity, right: Right, as
     Raises a 403 problem when it is none of them; where there are none to choose from, the tenant's own counts.
     """
     wanted = sorted(set(asked))
-    found = frozenset([name for name in wanted if await _auth(request).may(identity, right, name)])
+    found = frozenset([name for name in wanted if await may(request, identity, right, name)])
     if not found:
         await demand(request, identity, right, wanted[0] if wanted else identity.namespace)
     return found

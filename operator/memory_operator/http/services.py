@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from memory_operator.engine.accounts import Accounts
 from memory_operator.engine.catalog import Catalog
 from memory_operator.engine.consents import Consents
 from memory_operator.engine.jobs import Jobs
@@ -24,6 +25,7 @@ class Services:
     catalog: Catalog
     consents: Consents
     jobs: Jobs
+    accounts: Accounts
 
     async def not_ready(self) -> str | None:
         """Why the API cannot answer, for a /readyz; None when it can."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+from memory_operator.engine.accounts import Accounts
 from memory_operator.engine.catalog import Catalog
 from memory_operator.engine.consents import Consents
 from memory_operator.engine.jobs import Jobs
@@ -33,6 +34,7 @@ def make_services(base: Base) -> Services:
         catalog=Catalog(base.store),
         consents=Consents(base.store),
         jobs=Jobs(base.store, base.keys),
+        accounts=Accounts(base.store),
     )
 
 
