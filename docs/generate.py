@@ -1,4 +1,4 @@
-"""Writes the generated files: docs/settings.md and crds/. `make check` fails when they are not up to date."""
+"""Writes the generated files: settings, values, metrics, the CRD. `make check` fails when they are not up to date."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 import click
 import typer
 from pydantic import BaseModel
+from reference import metrics_page, values_page
 
 from memory_operator.cli import app
 from memory_operator.contract.crd import render_crd
@@ -66,7 +67,11 @@ def generated() -> dict[Path, str]:
     """Every generated file with its content."""
     return {
         ROOT / "docs/settings.md": "\n".join(settings()) + "\n",
+        ROOT / "docs/values.md": values_page(ROOT / "helm/memory-operator/values.yaml"),
+        ROOT / "docs/metrics.md": metrics_page(),
         ROOT / "crds/omnia.altairalabs.ai_providers.yaml": render_crd(),
+        # A chart is packed by itself, and a link would lead out of it.
+        ROOT / "helm/memory-operator/files/omnia.altairalabs.ai_providers.yaml": render_crd(),
     }
 
 

@@ -1,4 +1,4 @@
-"""Builds kube-apiserver, etcd and kubectl for the cluster tests, where they are not there yet.
+"""Builds kube-apiserver, etcd, kubectl and helm for the tests, where they are not there yet.
 
     python tests/cluster/build.py
 
@@ -16,14 +16,15 @@ def main() -> int:
     """Find or build the programs, print where they are."""
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
     from cluster.harness.errors import ProgramsMissingError
-    from cluster.harness.programs import find_programs
+    from cluster.harness.programs import find_helm, find_programs
 
     try:
         programs = find_programs(os.environ, lambda line: print(line, flush=True))
+        helm = find_helm(os.environ, lambda line: print(line, flush=True))
     except ProgramsMissingError as error:
         print(f"build.py: {error}", file=sys.stderr)
         return 1
-    print(programs.kube_apiserver, programs.etcd, programs.kubectl, sep="\n")
+    print(programs.kube_apiserver, programs.etcd, programs.kubectl, helm, sep="\n")
     return 0
 
 

@@ -4,7 +4,6 @@ import json
 import subprocess
 import sys
 import time
-import urllib.request
 import uuid
 
 SERVER, TOKEN_FILE = sys.argv[1:]
@@ -17,7 +16,7 @@ def memory(*words):
     while True:
         done = subprocess.run([*COMMAND, *words], capture_output=True, text=True, timeout=60, check=False)
         if done.returncode == 0:
-            return json.loads(done.stdout)
+            return json.loads(done.stdout) if done.stdout.strip() else {}
         print(f"memory {words[0]} exits {done.returncode}: {done.stderr.strip()}", flush=True)
         if time.monotonic() > DEADLINE:
             sys.exit(1)
@@ -26,10 +25,7 @@ def memory(*words):
 
 word = f"word{uuid.uuid4().hex}"
 stored = memory("add", f"helm test of memory-operator {word}", "--project", "helm-test")["id"]
-found = memory("query", word, "--project", "helm-test")["results"]
-with open(TOKEN_FILE) as file:
-    headers = {"Authorization": f"Bearer {file.read().strip()}"}
-purge = urllib.request.Request(f"{SERVER}/memory/{stored}?purge=true", method="DELETE", headers=headers)
-with urllib.request.urlopen(purge, timeout=30) as reply:
-    print(f"stored {stored}, found {len(found)}, erased: {reply.status}")
-sys.exit(0 if stored in [each["id"] for each in found] else 1)
+found = [each["id"] for each in memory("query", word, "--project", "helm-test")["results"]]
+memory("delete", stored, "--purge", "--yes")
+print(f"stored {stored}, found {len(found)}, erased", flush=True)
+sys.exit(0 if stored in found else 1)
