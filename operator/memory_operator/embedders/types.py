@@ -120,17 +120,18 @@ class EmbedderType:
 PROBE_TEXT = "How long is a vector of this model?"
 
 
-async def probe(embedder: Embedder, timeout: float) -> int:
+async def probe(embedder: Embedder, timeout: float, meter: Meter | None = None) -> int:
     """Embed one short text and return the length of the vector that comes back.
 
     Args:
         embedder: the embedder to ask.
         timeout: seconds.
+        meter: as for `Embedder.embed`.
 
     Raises:
         Everything that `Embedder.embed` raises.
     """
-    answer = await embedder.embed([PROBE_TEXT], mode="document", timeout=timeout, dimensions=None)
+    answer = await embedder.embed([PROBE_TEXT], mode="document", timeout=timeout, dimensions=None, meter=meter)
     return int(answer.vectors.shape[1])
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from memory_operator import metrics
 from memory_operator.embedders import PROBE_TEXT, Embedder, Embeddings, calls_a_vendor
-from memory_operator.engine.breaker import Breaker, CircuitOpen
+from memory_operator.engine.breaker import Breaker
 from memory_operator.engine.calling import Metered
 from memory_operator.engine.connect import PROBE_SECONDS, Connector
 from memory_operator.engine.hand import Hand
@@ -82,6 +82,11 @@ class Caller:
         """Whether a call may leave now."""
         return self.pace.has_place(self._space.config.limits.concurrency) and self._breaker.closed_in == 0
 
+    def enter(self) -> None:
+        """Take a place for a call, which `call` follows."""
+        self._breaker.admit(self._space.config.timeout_seconds)
+        self.pace.enter()
+
     @property
     def rests_for(self) -> float:
         """Seconds until one may, as far as time is concerned."""
@@ -96,19 +101,20 @@ class Caller:
         meter: Metered | None = None
         items = list(batch)
         try:
-            config = self._space.config
-            self._breaker.admit(config.timeout_seconds)
-            embedder = await self._connector.embedder(config)
+            embedder = await self._connector.embedder(self._space.config)
             leave = await self._ask(items, job)
             if leave is None:
+                self._breaker.not_tried()
                 self._hand.put_back(items)
                 return False
             items = leave.batch
             meter = Metered(self._store, leave.entry) if leave.entry else None
             reply = await self._embed(embedder, items, meter)
-        except (StoreUnavailable, LockBusy, CircuitOpen) as error:
+        except (StoreUnavailable, LockBusy) as error:
+            log.info("a call waits: %s", error)
+            self._breaker.not_tried()
             self._hand.back(items)
-            self.pace.rest(error.retry_after or _FIRST_REST_SECONDS)
+            self.pace.rest(_FIRST_REST_SECONDS)
         except (RequestRejected, BadReply) as error:
             await self._refused(items, job, error)
         except MemoryOperatorError as error:
@@ -206,6 +212,7 @@ class Caller:
 
     async def _refused(self, items: list[Item], job: Job | None, error: RequestRejected | BadReply) -> None:
         """A batch that was refused, or whose reply cannot be used, is halved until who is to blame stands alone."""
+        self._breaker.not_tried()
         if isinstance(error, RequestRejected) and not error.about_the_texts:
             self._hand.back(items)
             await self._failed(error)
@@ -267,6 +274,7 @@ class Caller:
         tell = True
         if isinstance(error, RateLimited):
             self._denials += 1
+            self._breaker.not_tried()
             slower = _backoff(self._denials) if self.pace.limit == 1 else None
             self.pace.overloaded(error.retry_after if error.retry_after is not None else slower)
             tell = self._denials >= _DENIALS_TOLD
@@ -279,6 +287,7 @@ class Caller:
                 self.pace.rest(_backoff(self._failures - 1))
         else:
             self._failures += 1
+            self._breaker.not_tried()
             self.pace.rest(_backoff(self._failures))
         if tell:
             await self._tell(error)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from memory_operator import metrics
 from memory_operator.engine.switch import finds_as_much, switch
 from memory_operator.logs import get_logger
-from memory_operator.store import activity, index, job_control, jobs, providers, registry, spaces
+from memory_operator.store import activity, index, job_control, jobs, missing, providers, registry, spaces
 from memory_operator.store.activity import Actor
 from memory_operator.store.index import Wanted
 from memory_operator.store.jobs import Job
@@ -31,6 +31,8 @@ async def _complete(store: Store, job: Job) -> None:
         needs_index = space is not None and await index.wanted(conn, space.id)
     if space is None:
         return
+    if await _walked_again(store, job, space):
+        return
     if needs_index:
         await index.build(store, Wanted(space.id, space.column_type, space.distance))
     async with store.transaction() as conn:
@@ -42,9 +44,6 @@ async def _complete(store: Store, job: Job) -> None:
             return
         if await jobs.ask_for_late(conn, space.id, job.bound):
             await jobs.wake(conn)  # they are embedded first, then this runs again
-            return
-        if await _lacks_some(conn, job) and await jobs.walk_again(conn, job):
-            log.info("the fill of %s is walked once more: not all chunks have a vector", space.embedding_version)
             return
         if not await jobs.finish(conn, job.id):
             return  # cancelled, or completed by another process meanwhile
@@ -61,13 +60,24 @@ async def _complete(store: Store, job: Job) -> None:
     log.info("space %s is ready", space.embedding_version, extra={"provider": str(space.ref)})
 
 
-async def _lacks_some(conn: Conn, job: Job) -> bool:
-    """Whether the counters say that chunks were missed: a worker may have died at the worst moment."""
-    if job.space_id is None or job.project_id is not None:
+async def _walked_again(store: Store, job: Job, space: Space) -> bool:
+    """Have a job walked once more where the counters say that chunks were missed, and some really were.
+
+    A server that commits without waiting for its disk, or a standby that took over, may have forgotten some.
+    """
+    if job.project_id is not None:
         return False
-    counted = await registry.counted(conn)
-    quarantined = (await spaces.quarantined(conn)).get(job.space_id, 0)
-    return counted.get(registry.CHUNKS, 0) - counted.get(job.space_id, 0) - quarantined > 0
+    async with store.connection() as conn:
+        counted = await registry.counted(conn)
+        quarantined = (await spaces.quarantined(conn)).get(space.id, 0)
+        if counted.get(registry.CHUNKS, 0) - counted.get(space.id, 0) - quarantined <= 0:
+            return False
+    async with store.transaction() as conn:
+        if not await missing.any_up_to(conn, space.id, job.bound) or not await jobs.lay_out_again(conn, job.id):
+            return False
+        await jobs.wake(conn)
+    log.warning("%s is walked once more: some chunks were left without a vector", space.embedding_version)
+    return True
 
 
 async def tend_indexes(store: Store) -> None:

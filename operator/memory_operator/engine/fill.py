@@ -173,7 +173,7 @@ class SpaceFill:
         if not batch:
             return False
         hand.sent += len(batch)
-        self._caller.pace.enter()
+        self._caller.enter()
         task = group.create_task(self._call(batch), name=f"call for {space.embedding_version}")
         self._calls.add(task)
         task.add_done_callback(self._calls.discard)
@@ -250,7 +250,7 @@ class SpaceFill:
             except LeaseLost as lost:
                 metrics.FILL_LEASES_LOST.inc(len(lost.lost))
                 log.info("%s", lost)
-                self._hand.lose(lost.lost)
+                self._hand.lose(lost.lost, answers)
                 answers[:] = [self._hand.without_lost(answer) for answer in answers]
                 continue
             answers[:] = [answer for answer in answers if answer.job_id != job_id]

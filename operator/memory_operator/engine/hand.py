@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from memory_operator.engine.items import MOST_BYTES, TOO_LARGE, Estimate, Held, Item, pack
 from memory_operator.engine.storing import Answer
@@ -126,16 +126,15 @@ class Hand:
 
     def next_batch(self, most_texts: int, most_tokens: int | None, estimate: Estimate, *, partly: bool) -> list[Item]:
         """The next call's items; none when there is no full batch and `partly` does not allow a smaller one."""
-        while self.again:
-            batch = [item for item in self.again.popleft() if self._shed_lost(item)]
-            if batch:
-                return batch
-        for queue in (self.urgent, self.ready):
-            if queue and (partly or queue is self.urgent or len(queue) >= most_texts):
-                batch = [i for i in pack(queue, most_texts, most_tokens, estimate) if self._shed_lost(i)]
-                if batch:
-                    return batch
-        return []
+        found = self._left_of(pack(self.urgent, most_texts, most_tokens, estimate))
+        while not found and self.again:
+            found = self._left_of(self.again.popleft())
+        while not found and self.ready and (partly or len(self.ready) >= most_texts):
+            found = self._left_of(pack(self.ready, most_texts, most_tokens, estimate))
+        return found
+
+    def _left_of(self, batch: Sequence[Item]) -> list[Item]:
+        return [item for item in batch if self._shed_lost(item)]
 
     def put_back(self, batch: Sequence[Item]) -> None:
         """Items that were not sent after all go to the front of their queue."""
@@ -156,12 +155,15 @@ class Hand:
         self.changed.set()
         return back
 
-    def lose(self, lease_ids: Iterable[int]) -> None:
-        """Ranges are another worker's now: nothing may be written for them any more."""
-        for lease_id in lease_ids:
-            held = self.held.pop(lease_id, None)
+    def lose(self, lost: Collection[int], answers: Iterable[Answer] = ()) -> None:
+        """Ranges, by lease, are another worker's now: nothing may be written for them any more."""
+        for held in [self.held.pop(lease_id, None) for lease_id in lost]:
             if held is not None:
                 held.lost = True
+        for answer in answers:
+            for held in answer.settles():
+                if held is not None and held.lease.id in lost:
+                    held.lost = True
         self.changed.set()
 
     def without_lost(self, answer: Answer) -> Answer:

@@ -46,6 +46,10 @@ class Reader:
                 lease = await leases.claim(conn, job.id, self._name, self._presence, backend)
                 if lease is None:
                     return False
+                held = self._hand.held.get(lease.id)
+                if held is not None:
+                    held.lease = lease  # taken for ours again, after the server was away: what is paid stays so
+                    return True
                 held = self._hand.hold(lease)
                 held.waiting += 1  # not over before it is read
                 found = await missing.in_range(conn, space.id, lease, project_id=job.project_id, have_too=job.replace)

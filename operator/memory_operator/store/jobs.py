@@ -117,17 +117,16 @@ async def lay_out(conn: Conn, job_id: int) -> None:
     )
 
 
-async def walk_again(conn: Conn, job: Job) -> bool:
-    """Begin a job's walk anew, unless the last walk found nothing to do either."""
-    again = await conn.fetchval(
-        "update memory_reembed_jobs set walked_done = done where id = $1 and walked_done is distinct from done"
-        " returning true",
-        job.id,
+async def lay_out_again(conn: Conn, job_id: int) -> bool:
+    """Cut a walked job into ranges once more; False when it is no longer running, or another process has done so."""
+    walked = await conn.fetchval(
+        "select not exists (select 1 from memory_reembed_leases l where l.job_id = j.id) from memory_reembed_jobs j"
+        " where j.id = $1 and j.state = 'running' for update",
+        job_id,
     )
-    if again:
-        await lay_out(conn, job.id)
-        await wake(conn)
-    return bool(again)
+    if walked:
+        await lay_out(conn, job_id)
+    return bool(walked)
 
 
 async def wake(conn: Conn) -> None:

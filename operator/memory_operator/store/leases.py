@@ -42,7 +42,15 @@ class LeaseLost(Conflict):
         """Ids of the leases."""
 
 
-_ALIVE = "(select objid::bigint from pg_locks where locktype = 'advisory' and classid = {} and granted)"
+RETURNS_SECONDS = 3
+"""A worker whose lock is gone, but who was heard of so lately, may be coming back: the server may have restarted."""
+
+_GONE = (
+    "({lease}.expires_at < now() or ({lease}.expires_at < now() + make_interval(secs => {patience})"
+    " and {lease}.presence not in"
+    " (select objid::bigint from pg_locks where locktype = 'advisory' and classid = {workers} and granted)))"
+)
+"""Whether a lease's worker is gone or silent."""
 
 
 async def backend_of(conn: Conn) -> Backend:
@@ -59,9 +67,9 @@ async def end_stale_writers(conn: Conn) -> int:
     ended = await conn.fetch(
         "select pg_terminate_backend(a.pid) from memory_reembed_leases l"
         " join pg_stat_activity a on a.pid = l.backend_pid and a.backend_start = l.backend_start"
-        f" where l.state = 'leased' and (l.expires_at < now() or l.presence not in {_ALIVE.format('$1')})"
-        " group by a.pid",
+        f" where l.state = 'leased' and {_GONE.format(lease='l', workers='$1', patience='$2')} group by a.pid",
         locks.WORKERS,
+        LEASE_SECONDS - RETURNS_SECONDS,
     )
     return len(ended)
 
@@ -75,8 +83,7 @@ async def claim(conn: Conn, job_id: int, worker: str, presence: int, backend: Ba
     row = await conn.fetchrow(
         "with free as (select c.id from memory_reembed_leases c join memory_reembed_jobs k on k.id = c.job_id"
         "   where k.id = $1 and k.state = 'running'"
-        "   and (c.state = 'open' or (c.state = 'leased'"
-        f"     and (c.expires_at < now() or c.presence not in {_ALIVE.format('$5')})))"
+        f"   and (c.state = 'open' or {_GONE.format(lease='c', workers='$5', patience='$8')})"
         "   order by c.after_id for update of c skip locked limit 1)"
         " update memory_reembed_leases l set state = 'leased', token = gen_random_uuid(), worker = $2,"
         " presence = $3, expires_at = now() + make_interval(secs => $4), backend_pid = $6, backend_start = $7"
@@ -88,6 +95,7 @@ async def claim(conn: Conn, job_id: int, worker: str, presence: int, backend: Ba
         locks.WORKERS,
         backend.pid,
         backend.start,
+        LEASE_SECONDS - RETURNS_SECONDS,
     )
     return Lease(**dict(row)) if row else None
 

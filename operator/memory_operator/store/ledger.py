@@ -8,7 +8,9 @@ from decimal import Decimal
 from typing import Literal
 from uuid import UUID, uuid4
 
+from memory_operator.contract.resource import ProviderRef
 from memory_operator.plan.cost import cost_of, split
+from memory_operator.plan.space import CallConfig
 from memory_operator.store.pool import Conn
 from memory_operator.store.spaces import Space
 
@@ -34,11 +36,28 @@ class Share:
 class Intent:
     """A call that is about to leave."""
 
-    space: Space
+    ref: ProviderRef
+    """Whose call it is."""
+    config: CallConfig
     purpose: Purpose
     shares: Sequence[Share]
+    space_id: int | None = None
+    """None before there is a space."""
+    embedding_version: str | None = None
     job_id: int | None = None
     presence: int | None = None
+
+    @classmethod
+    def of(
+        cls,
+        space: Space,
+        purpose: Purpose,
+        shares: Sequence[Share],
+        job_id: int | None = None,
+        presence: int | None = None,
+    ) -> Intent:
+        """A call for a space."""
+        return cls(space.ref, space.config, purpose, shares, space.id, space.embedding_version, job_id, presence)
 
     @property
     def tokens(self) -> int:
@@ -67,7 +86,7 @@ class Outcome:
     @property
     def cost(self) -> Decimal | None:
         """Exact price of the whole call; None where it is unknown."""
-        return cost_of(self.tokens, self.entry.intent.space.config.input_cost_per_1k)
+        return cost_of(self.tokens, self.entry.intent.config.input_cost_per_1k)
 
     @property
     def spent_tokens(self) -> int:
@@ -82,7 +101,7 @@ async def intend(conn: Conn, intent: Intent, *, lazily: bool = False) -> Entry |
 
     `lazily` lets the row be safe against the death of this process at once, and against the server's a moment later.
     """
-    call_id, config = uuid4(), intent.space.config
+    call_id, config = uuid4(), intent.config
     rows = await conn.fetch(
         (_LAZY if lazily else "")
         + "insert into memory_usage_ledger (call_id, purpose, tenant_id, provider_namespace, provider_name, space_id,"
@@ -95,9 +114,9 @@ async def intend(conn: Conn, intent: Intent, *, lazily: bool = False) -> Entry |
         " returning id",
         call_id,
         intent.purpose,
-        *intent.space.ref,
-        intent.space.id,
-        intent.space.embedding_version,
+        *intent.ref,
+        intent.space_id,
+        intent.embedding_version,
         config.model or config.type,
         intent.job_id,
         intent.presence,
@@ -123,7 +142,7 @@ async def complete(conn: Conn, outcomes: Sequence[Outcome], *, lazily: bool = Fa
         ids += outcome.entry.ids
         endings += [outcome.ending] * len(parts)
         tokens += parts
-        costs += [cost_of(part, intent.space.config.input_cost_per_1k) for part in parts]
+        costs += [cost_of(part, intent.config.input_cost_per_1k) for part in parts]
     await conn.execute(
         (_LAZY if lazily else "")
         + "update memory_usage_ledger l set state = o.state, tokens = o.tokens, cost = o.cost, ended_at = now()"
@@ -144,7 +163,7 @@ async def spend(conn: Conn, job_id: int, outcomes: Sequence[Outcome]) -> None:
     costs = [outcome.cost for outcome in answered if outcome.cost is not None]
     tokens = sum(outcome.spent_tokens for outcome in outcomes)
     cost = sum(
-        (cost_of(o.spent_tokens, o.entry.intent.space.config.input_cost_per_1k) or Decimal(0) for o in outcomes),
+        (cost_of(o.spent_tokens, o.entry.intent.config.input_cost_per_1k) or Decimal(0) for o in outcomes),
         start=Decimal(0),
     )
     await conn.execute(
@@ -165,7 +184,7 @@ async def spend(conn: Conn, job_id: int, outcomes: Sequence[Outcome]) -> None:
             " values ($1, $2, (now() at time zone 'utc')::date, $3, $4) on conflict (namespace, name, day)"
             " do update set spent_tokens = d.spent_tokens + excluded.spent_tokens,"
             " spent_cost = d.spent_cost + excluded.spent_cost",
-            *outcomes[0].entry.intent.space.ref,
+            *outcomes[0].entry.intent.ref,
             tokens,
             cost,
         )

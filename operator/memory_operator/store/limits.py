@@ -37,7 +37,7 @@ class NotRunning:
 
 async def ask(conn: Conn, intent: Intent) -> Granted | Wait | NotRunning:
     """Ask for one call, in the caller's transaction. Where it is granted, it is in the ledger once that commits."""
-    limits = intent.space.config.limits
+    limits = intent.config.limits
     if limits != Limits():
         seconds = await _wait(conn, intent, limits)
         if seconds > 0:
@@ -80,7 +80,7 @@ async def _wait(conn: Conn, intent: Intent, limits: Limits) -> float:
     The buckets hold a second's worth, so that no minute carries much more than it may; tokens may run into debt by
     one call, which the next ones wait for.
     """
-    ref = intent.space.ref
+    ref = intent.ref
     await conn.execute(
         "insert into memory_rate_limits (namespace, name, requests, tokens) values ($1, $2, 1, 1)"
         " on conflict (namespace, name) do nothing",

@@ -160,6 +160,20 @@ async def sources(conn: Conn, space_id: int, chunks: Sequence[StoredChunk]) -> d
     return found
 
 
+async def any_up_to(conn: Conn, space_id: int, bound: int) -> bool:
+    """Whether a live chunk up to an id has neither a vector nor a place in quarantine. Looks at all of them."""
+    return bool(
+        await conn.fetchval(
+            "select exists (select 1 from memory_chunks c where c.live and c.id <= $2"
+            f" and not exists (select 1 from {vectors.table(space_id)} v where v.chunk_id = c.id)"
+            " and not exists (select 1 from memory_embedding_quarantine q where q.space_id = $1"
+            "   and q.chunk_id = c.id))",
+            space_id,
+            bound,
+        )
+    )
+
+
 async def count(conn: Conn, space_id: int, project_id: int | None, *, have_too: bool) -> int:
     """Live chunks of a project, or of the whole store, that lack a vector in a space; `have_too`: all of them."""
     if project_id is None:

@@ -14,8 +14,6 @@ alter table memory_reembed_jobs
   -- Why it is paused or failed to go on, for people.
   add column message text,
   add column requested_by text not null default 'memory-operator',
-  -- What was done when it was walked to its end last; null before that.
-  add column walked_done bigint,
   add column calls bigint not null default 0,
   add column copied bigint not null default 0,
   add column quarantined bigint not null default 0,
