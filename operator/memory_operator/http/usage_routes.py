@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict
 from datetime import date
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Request, Response
+from pydantic import BeforeValidator
 
 from memory_operator.engine.accounts import Quota, Used
 from memory_operator.http.auth import JOBS, READ_MEMORIES
@@ -28,12 +30,22 @@ from memory_operator.http.usage_answers import (
 router = APIRouter(prefix="/v1", tags=["usage"])
 
 
+def _day(given: str) -> str:
+    """Numbers are no days: left to itself, the reader of dates takes them for seconds since 1970."""
+    if not re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", given):
+        raise ValueError("a day is expected, as in 2026-01-31")
+    return given
+
+
+Day = Annotated[date, BeforeValidator(_day)]
+
+
 @router.get("/usage", responses=answered(UsageAnswer))
 async def usage(
     request: Request,
     identity: Known,
-    since: Annotated[date | None, Query(alias="from", description="First day, in UTC; 30 days if left out.")] = None,
-    until: Annotated[date | None, Query(alias="to", description="Last day, in UTC; today if left out.")] = None,
+    since: Annotated[Day | None, Query(alias="from", description="First day, in UTC; 30 days if left out.")] = None,
+    until: Annotated[Day | None, Query(alias="to", description="Last day, in UTC; today if left out.")] = None,
     group_by: Annotated[
         Literal["day", "purpose", "model", "provider", "tenant"], Query(description="What is added up.")
     ] = "day",
