@@ -76,7 +76,7 @@ class Person:
         enter_network(pid)
         for count in itertools.count():
             if self._stop.is_set():
-                return
+                break
             if count % 3 == 0:
                 text = f"person {self._number} says {count} at {time.time_ns()}"
                 said = self._request("POST", "/memory/add", {"text": text})
@@ -86,6 +86,7 @@ class Person:
                 self._request("POST", "/memory/query", {"query": "what does a person say", "k": 3})
                 self._report.asked += 1
             self._stop.wait(PAUSE_SECONDS)
+        self._forget()
 
     def _request(self, method: str, path: str, body: Any) -> dict[str, Any] | None:
         """What the API says in the end; None when this person has given up."""

@@ -83,7 +83,8 @@ def test_without_its_database_the_api_says_503_until_it_is_back_and_nothing_prom
 
 def test_an_upgrade_in_the_middle_of_a_fill_is_missed_by_nobody_who_tries_twice(filled: Release) -> None:
     with fill_under_load(filled) as report:
-        filled.upgrade({"commonAnnotations": {"tests/changed": str(time.time_ns())}})
+        changed = {"podAnnotations": {"tests/changed": str(time.time_ns())}}
+        filled.upgrade({component: changed for component in ("operator", "api", "worker", "webhook")})
     assert not report.given_up, report.given_up[:3]
 
 
@@ -102,8 +103,7 @@ def test_a_release_with_another_migration_can_be_rolled_back_in_the_middle_of_a_
 def test_uninstalled_and_installed_again_everything_is_found(filled: Release) -> None:
     kept = filled.add("what was there before the release went")
     filled.uninstall()
-    left = filled.node.kubectl("-n", NAMESPACE, "get", "pods", "-o", "name").stdout
-    assert not left
+    filled.poll(lambda: not filled.node.get("pods", "-n", NAMESPACE)["items"], "no pods", 90.0)
     filled.node.kubectl("get", "crd", "providers.omnia.altairalabs.ai")
     assert filled.provider()["spec"]["role"] == "embedding"
     secrets = filled.node.get("secrets", "-n", NAMESPACE)["items"]

@@ -136,5 +136,9 @@ def _config(archive: Path) -> dict[str, Any]:
 
 def _run_once(node: Node, image: str, *command: str) -> str:
     """What a command in a container of that image prints."""
-    pod = ("run", f"once-{time.monotonic_ns()}", f"--image={image}:{version()}", "--restart=Never", "--rm", "-i", "-q")
-    return node.kubectl(*pod, "--command", "--", *command).stdout
+    pod = f"once-{time.monotonic_ns()}"
+    node.kubectl("run", pod, f"--image={image}:{version()}", "--restart=Never", "--command", "--", *command)
+    node.kubectl("wait", f"pod/{pod}", "--for=jsonpath={.status.phase}=Succeeded", "--timeout=60s")
+    said = node.kubectl("logs", pod).stdout
+    node.kubectl("delete", "pod", pod, "--wait=false")
+    return said
