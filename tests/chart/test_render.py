@@ -11,7 +11,19 @@ from typing import Any
 import pytest
 import yaml
 
-from fixtures.chart import CHART, OFFLINE, ROOT, SCENARIOS, Chart, Manifest, Releases, named, overlay, pod_specs
+from fixtures.chart import (
+    CHART,
+    OFFLINE,
+    ROOT,
+    SCENARIOS,
+    Chart,
+    Manifest,
+    Releases,
+    manifests,
+    named,
+    overlay,
+    pod_specs,
+)
 
 PASSWORD = "correct-horse"
 """In the URL of the scenario database-url."""
@@ -234,3 +246,35 @@ def test_options_that_the_chart_sets_are_options_of_the_processes(chart: Chart) 
         if env["name"].startswith("MEMORY_")
     }
     assert used <= known
+
+
+@pytest.mark.parametrize("metric", ["auto", "cpu", "pendingChunks"])
+@pytest.mark.parametrize("adapter", [True, False])
+def test_the_worker_scales_on_what_waits_where_the_cluster_can_tell(chart: Chart, metric: str, adapter: bool) -> None:
+    values = overlay(OFFLINE, {"worker": {"autoscaling": {"enabled": True, "metric": metric}}})
+    capabilities = ["--api-versions", "external.metrics.k8s.io/v1beta1"] if adapter else []
+    text = chart.run("template", "memory", str(CHART), "-f", chart.values(values), *capabilities)
+    scaler = named(manifests(text), "HorizontalPodAutoscaler", "memory-worker")["spec"]
+    (figure,) = scaler["metrics"]
+    assert figure["type"] == ("External" if metric == "pendingChunks" or (metric == "auto" and adapter) else "Resource")
+    assert "replicas" not in named(manifests(text), "Deployment", "memory-worker")["spec"]
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda path: path.name.removesuffix("-values.yaml"))
+def test_every_scenario_has_its_section_of_the_document(scenario: Path) -> None:
+    heading = re.match(r"# .*docs/install\.md, \"(.+)\"\.", scenario.read_text())
+    assert heading is not None
+    assert f"\n## {heading[1]}\n" in (ROOT / "docs" / "install.md").read_text()
+
+
+def test_the_versions_are_those_of_the_distribution() -> None:
+    chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
+    assert f'version = "{chart["appVersion"]}"' in (ROOT / "pyproject.toml").read_text()
+    assert chart["version"] == chart["appVersion"]
+
+
+def test_a_packed_chart_renders_the_same(chart: Chart) -> None:
+    chart.run("package", str(CHART), "--destination", str(chart.folder))
+    (packed,) = chart.folder.glob("memory-operator-*.tgz")
+    text = chart.run("template", "memory", str(packed), "-n", "memory-system", "-f", chart.values(OFFLINE))
+    assert manifests(text) == chart.render(OFFLINE)
