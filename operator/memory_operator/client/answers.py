@@ -132,15 +132,31 @@ class Activated(Answer):
     space: Space
 
 
-class Fill(Answer):
-    """A job that makes a space's missing vectors."""
+class Job(Answer):
+    """A walk over chunks that makes a space's vectors, or over memories that makes their chunks anew."""
 
-    embedding_version: str
+    id: int = 0
+    kind: str = "fill"
+    embedding_version: str | None = None
+    provider: str | None = None
+    project: str | None = None
     state: str
+    paused_for: str | None = None
+    message: str | None = None
     done: int
     total: int
     rate: float | None = None
     eta_seconds: float | None = None
+    tokens: int | None = None
+    cost: str | None = None
+    currency: str = "USD"
+    quarantined: int = 0
+    created_at: datetime | None = None
+
+    @property
+    def name(self) -> str:
+        """What it works on."""
+        return self.embedding_version or self.kind
 
 
 class PrunedSpace(Answer):
@@ -216,7 +232,7 @@ class Overview(Answer):
     active: Space | None = None
     semantic_status: str
     spaces: list[Space]
-    jobs: list[Fill] = Field(default_factory=list)
+    jobs: list[Job] = Field(default_factory=list)
     held: list[Held] = Field(default_factory=list)
 
 

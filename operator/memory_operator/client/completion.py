@@ -6,9 +6,10 @@ import os
 
 import typer
 
-from memory_operator.client.answers import Spaces, read
+from memory_operator.client.answers import A, Spaces, read
 from memory_operator.client.api import Api
 from memory_operator.client.failures import CommandError
+from memory_operator.client.job_answers import Jobs
 from memory_operator.client.session import Options, read_target
 
 PATIENCE_SECONDS = 1.0
@@ -16,17 +17,31 @@ PATIENCE_SECONDS = 1.0
 
 def complete_space(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
     """Names of spaces that begin like this, each with its Provider and state."""
+    found = _asked(ctx, Spaces, "/v1/embeddings/spaces")
+    return [
+        (space.embedding_version, f"{space.provider}, {space.state}")
+        for space in (found.spaces if found else [])
+        if space.embedding_version.startswith(incomplete)
+    ]
+
+
+def complete_job(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
+    """Numbers of jobs that have not ended, each with what it works on."""
+    found = _asked(ctx, Jobs, "/v1/jobs")
+    return [
+        (str(job.id), f"{job.name}, {job.state}")
+        for job in (found.jobs if found else [])
+        if job.state in ("running", "paused") and str(job.id).startswith(incomplete)
+    ]
+
+
+def _asked(ctx: typer.Context, model: type[A], path: str) -> A | None:
     before = ctx.obj if isinstance(ctx.obj, Options) else Options()
     options = Options(ctx.params.get("server") or before.server, ctx.params.get("token_file") or before.token_file)
     try:
         target = read_target(options, os.environ)
         with Api(target, answer_seconds=PATIENCE_SECONDS, attempts=1) as api:
-            spaces = read(Spaces, api.get("/v1/embeddings/spaces")).spaces
+            return read(model, api.get(path))
     except CommandError:
         # Nobody has asked for this list: a prompt is no place for an error.
-        return []
-    return [
-        (space.embedding_version, f"{space.provider}, {space.state}")
-        for space in spaces
-        if space.embedding_version.startswith(incomplete)
-    ]
+        return None

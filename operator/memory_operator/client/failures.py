@@ -24,6 +24,8 @@ _EXIT_BY_CODE = {
 _HINT_BY_CODE = {
     "coverage_below_threshold": "wait for it with memory embeddings status --watch, or give --force",
     "ambiguous_provider": "name one of them with --provider",
+    "job_open": "see `memory embeddings jobs`; `memory embeddings resume ID` or `cancel ID` makes way for another one",
+    "job_ended": "`memory embeddings reembed` starts another one for what is missing",
 }
 
 

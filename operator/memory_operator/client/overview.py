@@ -6,11 +6,11 @@ from typing import Annotated, Any
 
 import typer
 
-from memory_operator.client.answers import Activities, Activity, Fill, Overview, Space, Waiting, read
+from memory_operator.client.answers import Activities, Activity, Job, Overview, Space, Waiting, read
 from memory_operator.client.consent import show_held
 from memory_operator.client.exits import ExitCode
 from memory_operator.client.failures import MisunderstoodError
-from memory_operator.client.screen import duration, json_text, moment, number, one_line, share
+from memory_operator.client.screen import duration, json_text, moment, number, one_line, price, share
 from memory_operator.client.session import Session, command
 
 STATUS = "/v1/embeddings/status"
@@ -69,17 +69,21 @@ def status(session: Session, check: CheckOption = False) -> None:
 
 def _show_summary(session: Session, overview: Overview) -> None:
     active = overview.active
-    filling = [fill for fill in overview.jobs if fill.state == "running"]
+    running = [job for job in overview.jobs if job.state == "running"]
+    paused = [job for job in overview.jobs if job.state == "paused"]
     pairs = [
         ("server", session.target.url),
         ("semantic search", semantic_sentence(overview)),
         ("active space", f"{active.embedding_version} of {active.provider}" if active else "none"),
         ("chunks", number(overview.chunks)),
         ("spaces", number(len(overview.spaces))),
-        ("fills under way", number(len(filling))),
+        ("jobs under way", number(len(running))),
+        ("paused jobs", number(len(paused))),
         ("held changes", number(len(overview.held))),
     ]
     session.screen.fields(pairs)
+    for job in paused:
+        show_paused(session, job)
     for held in overview.held:
         show_held(session, held)
 
@@ -136,12 +140,38 @@ def show_spaces(session: Session, spaces: list[Space]) -> None:
             session.screen.remark(f"! {space.embedding_version}: {space.trouble}", "red")
 
 
-def show_fill(session: Session, fill: Fill) -> None:
-    """One line about a fill that is under way."""
-    rate = f", {fill.rate:,.0f}/s" if fill.rate else ""
-    left = f", {duration(fill.eta_seconds)} left" if fill.eta_seconds is not None else ""
-    progress = f"{number(fill.done)} of {number(fill.total)}{rate}{left}"
-    session.screen.line(f"{fill.embedding_version}: {fill.state}, {progress}")
+def show_job(session: Session, job: Job) -> None:
+    """One line about a job that is under way; where somebody has to see to it, one about what to do."""
+    session.screen.line(f"{job.name}: {job.state}, {progress(job)}")
+    if job.state == "paused":
+        show_paused(session, job)
+
+
+def progress(job: Job) -> str:
+    """How far a job is, how fast it goes, how long it takes, and what it has cost."""
+    parts = [f"{number(job.done)} of {number(job.total)}"]
+    if job.rate:
+        parts.append(f"{job.rate:,.0f}/s")
+    if job.eta_seconds is not None:
+        parts.append(f"{duration(job.eta_seconds)} left")
+    return ", ".join([*parts, *spent(job)])
+
+
+def spent(job: Job) -> list[str]:
+    """What a job has used, as far as that is known."""
+    found = [] if job.tokens is None else [f"{number(job.tokens)} tokens"]
+    return found if job.cost is None else [*found, price(job.cost, job.currency)]
+
+
+def show_paused(session: Session, job: Job) -> None:
+    """Why a job stands still, and what lets it go on."""
+    screen = session.screen
+    if job.paused_for == "budget":
+        screen.remark(f"! job {job.id} of {job.name} is paused: {job.message or 'its budget is used up'}", "yellow")
+        screen.remark("hint: raise spec.embedding.budget of its Provider: the job then goes on by itself")
+    else:
+        screen.remark(f"! job {job.id} of {job.name} is paused", "yellow")
+        screen.remark(f"hint: memory embeddings resume {job.id}")
 
 
 @command(app, "activities")

@@ -24,7 +24,14 @@ _STEERING = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u
 _ESCAPED_IN_JSON = re.compile(r"[\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 
-STATE_STYLES = {"ready": "green", "filling": "yellow", "orphaned": "red", "retired": "dim"}
+STATE_STYLES = {
+    "ready": "green",
+    "filling": "yellow",
+    "orphaned": "red",
+    "retired": "dim",
+    "paused": "yellow",
+    "cancelled": "dim",
+}
 
 
 def clean(text: str) -> str:
@@ -76,6 +83,14 @@ def duration(seconds: float | None) -> str:
     return f"{whole // 86400} d {whole % 86400 // 3600} h"
 
 
+def price(amount: str | None, currency: str = "USD") -> str:
+    """An exact amount of money, as the server sent it, without zeros at its end."""
+    if amount is None:
+        return "–"
+    short = amount.rstrip("0").rstrip(".") if "." in amount else amount
+    return f"{short or '0'} {currency}"
+
+
 def size(count: int) -> str:
     """An amount of bytes."""
     amount, unit = float(count), "bytes"
@@ -101,6 +116,11 @@ class Screen:
     def document(self, document: Any) -> None:
         """One JSON document on stdout."""
         sys.stdout.write(json_text(document) + "\n")
+
+    def json_line(self, document: Any) -> None:
+        """One JSON document on one line of stdout, at once: whoever reads a pipe waits for it."""
+        sys.stdout.write(json_text(document, indent=None) + "\n")
+        sys.stdout.flush()
 
     def line(self, text: str = "", style: str = "") -> None:
         """A line of the answer."""

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 import typer
-from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
-from memory_operator.client.answers import Fill, Overview, Space, read
+from memory_operator.client.answers import Job, Overview, Space, read
 from memory_operator.client.api import Api
+from memory_operator.client.bars import Bar, bars
 from memory_operator.client.completion import complete_space
 from memory_operator.client.consent import seconds_of, show_held
 from memory_operator.client.exits import ExitCode
@@ -21,11 +19,12 @@ from memory_operator.client.overview import (
     STATUS,
     CheckOption,
     semantic_sentence,
-    show_fill,
+    show_job,
     show_spaces,
+    spent,
     verdict,
 )
-from memory_operator.client.screen import duration, number, one_line, share
+from memory_operator.client.screen import duration, number
 from memory_operator.client.session import Session, command
 
 POLL_SECONDS = 1.0
@@ -33,7 +32,8 @@ SETTLING_SECONDS = 3.0
 """An edit or a consent of a moment ago needs so long to show, so nothing is called final before."""
 ABSENCE_SECONDS = 60.0
 """How long a server that is being restarted may be away during --watch."""
-TROUBLE_CHARACTERS = 60
+
+_STOPPED = ("paused", "cancelled")
 
 app = typer.Typer()
 
@@ -53,9 +53,12 @@ def status(
 ) -> None:
     """Show the spaces, the fills that are under way and the changes that wait for consent.
 
-    With --watch a bar shows progress, rate and time left of each fill on a terminal; in a pipe it is silent until the
-    end. It ends when every space that is being filled is ready, with exit code 0; earlier with 7 when what is left
-    waits for consent, and after --timeout with 3 when an embedder does not answer, else with 9.
+    With --watch a bar shows progress, rate, time left, tokens and cost of each fill on a terminal; in a pipe it is
+    silent until the end, and with --json it prints one document a line whenever something has changed.
+
+    It ends when every space that is being filled is ready, with exit code 0; earlier with 7 when what is left waits
+    for consent, with 8 when it waits for its budget, and with 9 when it was paused or cancelled; after --timeout with
+    3 when an embedder does not answer, else with 9.
 
     [bold]Examples[/]
 
@@ -68,10 +71,10 @@ def status(
         else:
             seen = _look(api, name)
             code = verdict(seen.overview) if check else ExitCode.DONE
-    if session.screen.as_json:
-        session.screen.document(seen.document)
-    else:
+    if not session.screen.as_json:
         _show(session, seen)
+    elif not watch:
+        session.screen.document(seen.document)
     session.end(code)
 
 
@@ -88,8 +91,14 @@ class _Seen:
     def filling(self) -> list[Space]:
         return [space for space in self.spaces if space.state == "filling"]
 
-    def fill_of(self, space: Space) -> Fill | None:
-        return next((fill for fill in self.overview.jobs if fill.embedding_version == space.embedding_version), None)
+    @property
+    def stopped(self) -> list[Job]:
+        """The jobs of filling spaces, where each of these has one and none of them runs."""
+        jobs = [self.job_of(space) for space in self.filling]
+        return [job for job in jobs if job] if all(job and job.state in _STOPPED for job in jobs) else []
+
+    def job_of(self, space: Space) -> Job | None:
+        return next((job for job in self.overview.jobs if job.embedding_version == space.embedding_version), None)
 
 
 def _look(api: Api, name: str | None) -> _Seen:
@@ -111,9 +120,9 @@ def _show(session: Session, seen: _Seen) -> None:
     screen.line()
     show_spaces(session, seen.spaces)
     for space in seen.spaces:
-        fill = seen.fill_of(space)
-        if fill is not None and fill.state not in ("done", "cancelled"):
-            show_fill(session, fill)
+        job = seen.job_of(space)
+        if job is not None and job.state not in ("done", "cancelled"):
+            show_job(session, job)
         if space.pending:
             screen.line(f"{space.embedding_version}: {number(space.pending)} chunks wait for the embedder")
     for held in seen.overview.held:
@@ -129,17 +138,19 @@ class _Watch:
         self._name = name
         self._ends_at = time.monotonic() + limit_seconds
         self._answered_at = time.monotonic()
+        self._printed: Any = None
 
     def until_done(self) -> tuple[_Seen, ExitCode]:
         """The last look, and the exit code."""
         started = time.monotonic()
-        with self._bars() as show:
+        with bars(self._session.screen) as show:
             while True:
                 seen = self._look()
                 now = time.monotonic()
                 if seen is not None:
-                    show(seen)
-                    if not seen.filling:
+                    show(_bars(seen))
+                    self._print(seen)
+                    if not seen.filling or seen.stopped:
                         code = _ended(seen)
                         if code is ExitCode.DONE or now - started >= SETTLING_SECONDS:
                             return seen, code
@@ -148,6 +159,12 @@ class _Watch:
                     if now >= self._ends_at:
                         return seen, _unfinished(seen)
                 time.sleep(max(0.0, min(POLL_SECONDS, self._ends_at - time.monotonic())))
+
+    def _print(self, seen: _Seen) -> None:
+        """With --json a line for what has changed."""
+        if self._session.screen.as_json and seen.document != self._printed:
+            self._session.screen.json_line(seen.document)
+            self._printed = seen.document
 
     def _look(self) -> _Seen | None:
         """A look, or None while the server is away for a moment."""
@@ -162,52 +179,34 @@ class _Watch:
         self._answered_at = time.monotonic()
         return seen
 
-    @contextlib.contextmanager
-    def _bars(self) -> Iterator[Callable[[_Seen], None]]:
-        progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("{task.fields[share]}"),
-            TextColumn("{task.fields[remark]}"),
-            console=self._session.screen.err,
-            transient=True,
-            disable=not self._session.screen.may_animate,
-        )
-        tasks: dict[str, TaskID] = {}
 
-        def show(seen: _Seen) -> None:
-            shown = {space.embedding_version: space for space in seen.spaces}
-            for version, space in shown.items():
-                if version not in tasks and space.state == "filling":
-                    tasks[version] = progress.add_task(one_line(version), total=1.0, share="", remark="")
-                if version in tasks:
-                    remark = one_line(_remark(space, seen.fill_of(space)), TROUBLE_CHARACTERS)
-                    progress.update(
-                        tasks[version], completed=space.coverage, share=share(space.coverage), remark=remark
-                    )
-            for version in tasks.keys() - shown.keys():
-                progress.remove_task(tasks.pop(version))
-
-        with progress:
-            yield show
+def _bars(seen: _Seen) -> dict[str, Bar]:
+    return {
+        space.embedding_version: Bar(space.coverage, _remark(space, seen.job_of(space)))
+        for space in seen.spaces
+        if space.state == "filling"
+    }
 
 
-def _remark(space: Space, fill: Fill | None) -> str:
-    if space.state == "ready":
-        return "ready"
+def _remark(space: Space, job: Job | None) -> str:
     if space.trouble:
         return f"waits: {space.trouble}"
-    if fill is None or not fill.rate:
+    if job is not None and job.state == "paused":
+        return f"paused: {job.message}" if job.message else "paused"
+    if job is None or not job.rate:
         return space.state
     if space.coverage >= 1:
         return "building the index"
-    return f"{fill.rate:,.0f}/s, {duration(fill.eta_seconds)} left"
+    return ", ".join([f"{job.rate:,.0f}/s", f"{duration(job.eta_seconds)} left", *spent(job)])
 
 
 def _ended(seen: _Seen) -> ExitCode:
-    """What to exit with when nothing is being filled."""
+    """What to exit with when nothing is being filled any more."""
     if seen.overview.held:
         return ExitCode.CONSENT_REQUIRED
+    if seen.stopped:
+        waits = any(job.paused_for == "budget" for job in seen.stopped)
+        return ExitCode.BUDGET_REACHED if waits else ExitCode.GATE_NOT_PASSED
     return ExitCode.NO_EMBEDDER if verdict(seen.overview) is ExitCode.NO_EMBEDDER else ExitCode.DONE
 
 
