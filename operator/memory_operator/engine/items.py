@@ -64,7 +64,7 @@ class Estimate:
 
     def tokens(self, size: int) -> int:
         """What a text will most likely be counted as."""
-        return max(1, round(size / (self._bytes_per_token or _BYTES_PER_TOKEN)))
+        return 1 + round(size / (self._bytes_per_token or _BYTES_PER_TOKEN))
 
     def at_most(self, size: int) -> int:
         """What a text will hardly be counted above, for limits that a request must not cross."""

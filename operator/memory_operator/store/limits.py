@@ -51,6 +51,8 @@ async def budget_left(conn: Conn, space: Space, job: Job) -> Left:
 
     The job is held until the caller's transaction ends, so that no other worker spends the same.
     """
+    # A statement of its own: what the next one sees is what was there when the lock was had.
+    await conn.execute("select 1 from memory_reembed_jobs where id = $1 for update", job.id)
     row = await conn.fetchrow(
         "select j.spent_tokens, j.spent_cost, coalesce(d.spent_tokens, 0) as day_tokens,"
         " coalesce(d.spent_cost, 0) as day_cost,"
@@ -59,7 +61,7 @@ async def budget_left(conn: Conn, space: Space, job: Job) -> Left:
         " coalesce((select sum(estimated_tokens) from memory_usage_ledger where state = 'sent' and purpose = 'fill'"
         "   and provider_namespace = $2 and provider_name = $3), 0)::bigint as day_open"
         " from memory_reembed_jobs j left join memory_usage_daily d on d.namespace = $2 and d.name = $3"
-        "   and d.day = (now() at time zone 'utc')::date where j.id = $1 for update of j",
+        "   and d.day = (now() at time zone 'utc')::date where j.id = $1",
         job.id,
         *space.ref,
     )
