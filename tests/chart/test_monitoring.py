@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+import pytest
 import yaml
 from prometheus_client import REGISTRY, CollectorRegistry
 
@@ -16,7 +17,7 @@ from memory_webhook.metrics import Metrics
 
 ALERTS: list[dict[str, Any]] = yaml.safe_load((CHART / "files" / "alerts.yaml").read_text())["groups"][0]["rules"]
 DASHBOARD: dict[str, Any] = json.loads((CHART / "files" / "dashboard.json").read_text())
-OF_PROMETHEUS = {"namespace", "pod", "le"}
+OF_PROMETHEUS = {"namespace", "pod", "le", "app_kubernetes_io_component"}
 """Labels that come from where a figure was read, or from a histogram."""
 
 
@@ -101,10 +102,27 @@ def test_the_rules_are_of_the_releases_namespace_and_can_be_chosen(chart: Chart)
     assert [rule["alert"] for rule in ours["rules"]] == [a["alert"] for a in ALERTS if a["alert"] != "MemoryAPIFails"]
     for rule in ours["rules"]:
         assert 'namespace="memory-system"' in rule["expr"]
-        assert "NAMESPACE" not in json.dumps(rule)
+        assert not {"NAMESPACE", "FILLER"} & set(re.findall(r"\w+", json.dumps(rule)))
         assert rule["labels"]["team"] == "platform"
         assert rule["annotations"]["runbook_url"] == f"https://example.com/runbook#{rule['alert'].lower()}"
     assert extra["rules"] == [{"alert": "Mine", "expr": "vector(1)"}]
+
+
+@pytest.mark.parametrize(
+    ("worker", "filler"),
+    [
+        ({}, "worker"),
+        ({"replicaCount": 0}, "operator"),
+        ({"autoscaling": {"enabled": True}}, "worker"),
+        ({"autoscaling": {"enabled": True, "minReplicas": 0}}, "operator"),
+    ],
+)
+def test_who_is_missed_is_who_should_be_there(chart: Chart, worker: dict[str, Any], filler: str) -> None:
+    values = {"worker": worker, "metrics": {"prometheusRule": {"enabled": True}}}
+    (group,) = named(chart.render(OFFLINE, values), "PrometheusRule", "memory")["spec"]["groups"]
+    (rule,) = [rule for rule in group["rules"] if rule["alert"] == "MemoryProcessDown"]
+    missed = re.findall(r'app_kubernetes_io_component="(\w+)"', rule["expr"])
+    assert missed == ["operator", "api", filler]
 
 
 def test_the_dashboard_is_whole_and_reaches_the_cluster_as_it_is(chart: Chart) -> None:
