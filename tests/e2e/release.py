@@ -37,7 +37,8 @@ MANIFEST: dict[str, Any] = {
     },
 }
 VALUES: dict[str, Any] = {
-    "postgresql": {"embedded": True},
+    # Secrets reach the pods of the node of the tests within seconds.
+    "postgresql": {"embedded": True, "extraEnv": [{"name": "POSTGRES_PASSWORD_DELAY", "value": "15"}]},
     "providers": {"namespaces": [SERVED]},
     "rbac": {
         "bindings": [

@@ -84,7 +84,7 @@ def test_without_its_database_the_api_says_503_until_it_is_back_and_nothing_prom
 def test_an_upgrade_in_the_middle_of_a_fill_is_missed_by_nobody_who_tries_twice(filled: Release) -> None:
     with fill_under_load(filled) as report:
         changed = {"podAnnotations": {"tests/changed": str(time.time_ns())}}
-        filled.upgrade({component: changed for component in ("operator", "api", "worker", "webhook")})
+        filled.upgrade(dict.fromkeys(("operator", "api", "worker", "webhook"), changed))
     assert not report.given_up, report.given_up[:3]
 
 
