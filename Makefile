@@ -46,7 +46,8 @@ kind: ## Install the chart into a new kind cluster (Docker, kind, kubectl, helm)
 	kind load docker-image --name memory-operator \
 	  memory-operator:$(VERSION) memory-postgres:$(VERSION) memory-webhook:$(VERSION)
 	helm --kube-context kind-memory-operator upgrade --install memory-operator helm/memory-operator \
-	  --namespace memory --create-namespace --set postgresql.embedded=true --wait
+	  --namespace memory --create-namespace --set postgresql.embedded=true \
+	  --set api.service.type=NodePort --set api.service.nodePort=30080 --wait
 
 check: install ## Lint, types, walls between folders, generated files
 	$(BIN)/ruff check .
