@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from cryptography import x509
 
 from cluster.harness import ControlPlane
-from fixtures.chart import OFFLINE, ROOT, Chart, HelmRefusalError, Releases, named, overlay
+from fixtures.chart import CHART, OFFLINE, ROOT, Chart, HelmRefusalError, Releases, named, overlay
 
 CRD = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/providers.omnia.altairalabs.ai"
 FOREIGN = ROOT / "tests" / "cluster" / "foreign_crd.yaml"
@@ -201,6 +202,38 @@ def test_what_cannot_work_is_refused_with_what_to_do(case: str, chart: Chart) ->
 
 def test_nothing_secret_is_made_without_a_cluster(chart: Chart) -> None:
     assert not [each for each in chart.render(OFFLINE) if each["kind"] == "Secret"]
+
+
+RIGHTS = """
+apiVersion: v1
+kind: ServiceAccount
+metadata: {name: tenant, namespace: PLACE}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: Role
+metadata: {name: tenant, namespace: PLACE}
+rules:
+  - {apiGroups: [""], resources: [secrets, namespaces], verbs: [get]}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: RoleBinding
+metadata: {name: tenant, namespace: PLACE}
+roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: tenant}
+subjects: [{kind: ServiceAccount, name: tenant, namespace: PLACE}]
+"""
+
+
+def test_who_has_rights_in_one_namespace_only_can_install_there(releases: Releases, place: str) -> None:
+    releases.control_plane.kubectl("apply", "-f", "-", input=RIGHTS.replace("PLACE", place))
+    right = {"resource": "namespaces", "verb": "get", "namespace": place, "name": place}
+    releases.control_plane.wait_until_allowed(f"system:serviceaccount:{place}:tenant", right)
+    kubeconfig = releases.control_plane.service_account_kubeconfig(place, "tenant")
+    tenant = replace(releases, environment={**releases.environment, "KUBECONFIG": str(kubeconfig)})
+    scenario = CHART / "ci" / "no-cluster-roles-values.yaml"
+    objects = tenant.render(scenario, {"masterKey": {"existingSecret": ""}}, namespace=place)
+    assert named(objects, "Secret", "memory-master-key")
+    with pytest.raises(HelmRefusalError, match="forbidden"):
+        tenant.render(EMBEDDED, namespace=place)
 
 
 def test_the_notes_name_the_next_commands(releases: Releases, place: str) -> None:

@@ -4,9 +4,16 @@ certificate. Only `lookup` knows whether they were made already. Where it sees n
 GitOps tools) every rendering would make new ones, so that is refused and an existing Secret asked for.
 */}}
 
-{{/* "true" when lookup sees a cluster; the namespace `default` is in every one. */}}
+{{/*
+"true" when lookup sees a cluster. The release's namespace can be seen by whoever may install there, and need not exist
+yet; the namespace `default` is in every cluster, and can be seen by whoever may make namespaces.
+*/}}
 {{- define "memory.seesCluster" -}}
-{{- if lookup "v1" "Namespace" "" "default" -}}true{{- end -}}
+{{- if lookup "v1" "Namespace" "" .Release.Namespace -}}
+true
+{{- else if lookup "v1" "Namespace" "" "default" -}}
+true
+{{- end -}}
 {{- end -}}
 
 {{/* Stop unless a new Secret may be made now. dict root, name, what, instead */}}
