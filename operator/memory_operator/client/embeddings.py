@@ -6,17 +6,16 @@ from typing import Annotated, Any
 
 import typer
 
-from memory_operator.client import consent, watching
+from memory_operator.client import consent, jobs, rebuilding, watching
 from memory_operator.client.answers import Activated, Pruned, PrunedSpace, Spaces, read
 from memory_operator.client.api import Api
 from memory_operator.client.completion import complete_space
 from memory_operator.client.exits import LEGEND
 from memory_operator.client.failures import CommandError, MisuseError, RefusedError
+from memory_operator.client.naming import SPACES
 from memory_operator.client.overview import show_spaces, show_waiting
 from memory_operator.client.screen import number, share, size
 from memory_operator.client.session import Session, command
-
-SPACES = "/v1/embeddings/spaces"
 
 PRUNE = "/v1/prune-embeddings"
 
@@ -152,3 +151,5 @@ def _described(space: PrunedSpace) -> str:
 
 app.add_typer(consent.app)
 app.add_typer(watching.app)
+app.add_typer(rebuilding.app)
+app.add_typer(jobs.app)

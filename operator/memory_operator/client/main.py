@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from memory_operator.client import adding, embeddings, memories, overview
+from memory_operator.client import adding, embeddings, memories, overview, usage
 from memory_operator.client.exits import LEGEND
 from memory_operator.client.session import JsonOption, Options, ServerOption, TokenOption
 
@@ -23,6 +23,7 @@ app = typer.Typer(
 app.add_typer(adding.app)
 app.add_typer(memories.app)
 app.add_typer(overview.app)
+app.add_typer(usage.app)
 app.add_typer(embeddings.app, name="embeddings", help="The spaces of vectors: list, compare, fill, switch, prune.")
 
 
