@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from memory_operator.store.pool import Conn
 
 COPY_SECONDS = 60.0
+_PIECE_BYTES = 512 * 1024
 
 _COLUMN_TYPES = {"vector", "halfvec"}
 
@@ -109,7 +110,8 @@ async def store(conn: Conn, space_id: int, column_type: str, rows: Rows, *, repl
 
 async def _copy(conn: Conn, name: str, stream: bytes) -> None:
     async def pieces() -> AsyncIterator[bytes]:
-        yield stream
+        for start in range(0, len(stream), _PIECE_BYTES):  # in between the loop has its turn
+            yield stream[start : start + _PIECE_BYTES]
 
     await conn.copy_to_table(
         name, source=pieces(), columns=("chunk_id", "project_id", "embedding"), format="binary", timeout=COPY_SECONDS
