@@ -137,6 +137,11 @@ def test_probes_need_no_tls(shared: WebhookProcess) -> None:
         assert name in text
 
 
+def test_the_end_of_the_certificate_is_told(shared: WebhookProcess) -> None:
+    left = shared.metric("memory_webhook_certificate_expiry_timestamp_seconds") - time.time()
+    assert 86_400 - 300 < left <= 86_400
+
+
 def test_a_new_pair_is_served_without_a_restart(webhook: WebhookProcess, second: PemPair) -> None:
     write_pair(webhook.folder, second)
     wait_until(lambda: common_name(webhook) == "second")
