@@ -87,8 +87,23 @@ async def test_replacing_makes_every_vector_anew_and_none_is_gone_before(
         assert [each["job"]["id"] for each in again] == [space["job"]["id"]]
         vendor.fault = None
         job = await ended(api, space["job"]["id"])
-        assert (job["replace"], job["done"], job["total"], job["quarantined"]) == (True, 0, 9, 0)
+        assert (job["replace"], job["done"], job["total"], job["quarantined"]) == (True, 9, 9, 0)
         assert len(set(vendor.inputs)) == 9
+
+
+async def test_texts_that_are_equal_are_replaced_together_and_paid_once(
+    world: World, api: Api, vendor: StubVendor
+) -> None:
+    async with world.operator(), world.worker():
+        await world.until_phase(world.cluster.apply("memory", paid(vendor)), "Ready")
+        for number in (1, 2, 3, 1, 2, 1):
+            await api.post("/memory/add", {"text": f"said before {number}"})
+        vendor.forget()
+        [space] = (await api.post(REEMBED, {"replace": True})).json()["spaces"]
+        job = await ended(api, space["job"]["id"])
+        assert (job["done"], job["total"], len(vendor.inputs)) == (6, 6, 3)
+        [found] = (await api.get("/v1/embeddings/spaces")).json()["spaces"]
+        assert (found["vectors"], found["state"]) == (6, "ready")
 
 
 async def test_refused_chunks_are_tried_again_on_request(world: World, api: Api, vendor: StubVendor) -> None:

@@ -54,6 +54,8 @@ class Stored:
 
     new: int = 0
     copied: int = 0
+    """New ones too: of texts that others have as well."""
+    replaced: int = 0
     quarantined: int = 0
 
 
@@ -94,10 +96,14 @@ async def _vectors(
     done.new, done.copied = max(0, done.new - twins), min(done.new, twins)
     settled = [chunk.id for item in items for chunk, held in item.members() if held is None]
     shared = [item.chunk.id for item in items if item.shared]
+    given: dict[int, bool] = {}
     if shared:
         given = await vectors.give_to_equals(conn, space.id, shared, project_id, replace=replace)
-        done.copied += len(given)
+        done.copied += sum(given.values())
         settled += given
+    if replace:
+        stored = {*rows.chunk_ids.tolist(), *given}
+        done.replaced = max(0, len(stored) - done.new - done.copied)
     if settled:
         await missing.settle_pending(conn, space.id, settled)
 
@@ -157,7 +163,7 @@ async def _fence(conn: Conn, answers: Sequence[Answer]) -> None:
 async def _account(conn: Conn, space: Space, answers: Sequence[Answer], done: Stored, job: Job | None) -> None:
     outcomes = [outcome for answer in answers for outcome in answer.outcomes]
     if job is not None:
-        await jobs.advance(conn, job.id, done.new + done.copied, done.copied, done.quarantined)
+        await jobs.advance(conn, job.id, done.new + done.copied + done.replaced, done.copied, done.quarantined)
     if outcomes:
         if job is not None:
             await ledger.spend(conn, job.id, outcomes)

@@ -149,8 +149,11 @@ async def copy_from(conn: Conn, space_id: int, sources: Mapping[int, int]) -> li
 
 async def give_to_equals(
     conn: Conn, space_id: int, chunk_ids: Sequence[int], project_id: int | None, *, replace: bool = False
-) -> list[int]:
-    """Give the vectors of some chunks to all live chunks with the same text (of a project); those that are new."""
+) -> dict[int, bool]:
+    """Give the vectors of some chunks to all live chunks with the same text (of a project).
+
+    Returns those that got it, and whether they had none before.
+    """
     clash = "do update set embedding = excluded.embedding" if replace else "do nothing"
     rows = await conn.fetch(
         f"insert into {table(space_id)} (chunk_id, project_id, embedding)"
@@ -161,7 +164,7 @@ async def give_to_equals(
         list(chunk_ids),
         project_id,
     )
-    return [row["chunk_id"] for row in rows if row["new"]]
+    return {row["chunk_id"]: row["new"] for row in rows}
 
 
 async def of_texts(conn: Conn, space_id: int, hashes: Sequence[bytes]) -> dict[bytes, NDArray[np.float32]]:
