@@ -25,7 +25,13 @@ CALLS = Counter("memory_embedder_calls_total", "Calls to vendors by purpose and 
 CIRCUIT_OPEN = Gauge("memory_embedder_circuit_open", "1 while calls to a Provider's vendor rest.", ["provider"])
 LEDGER_FAILURES = Counter("memory_ledger_failures_total", "Calls whose end could not be written into the ledger.")
 JOBS_PAUSED = Gauge("memory_jobs_paused", "Jobs that are paused, by what for.", ["paused_for"])
-JOB_CHUNKS = Gauge("memory_job_chunks", "Chunks of the open jobs, by state.", ["provider", "state"])
+JOB_CHUNKS = Gauge(
+    "memory_job_chunks", "Chunks of a Provider's open job, by state: total, done, quarantined.", ["provider", "state"]
+)
+JOB_RATE = Gauge("memory_job_chunks_per_second", "Rate of a Provider's open job since its first call.", ["provider"])
+JOB_ETA_SECONDS = Gauge("memory_job_eta_seconds", "Seconds that a Provider's open job has left.", ["provider"])
+JOB_TOKENS = Gauge("memory_job_tokens", "Tokens that a Provider's open job has used.", ["provider"])
+JOB_COST = Gauge("memory_job_cost_dollars", "US dollars that a Provider's open job has cost.", ["provider"])
 PENDING = Gauge("memory_pending_chunks", "Chunks that wait for a vector, in fills and outside.")
 LOOP_LAG = Gauge("memory_worker_loop_lag_seconds", "Longest delay of the worker's event loop in the last minute.")
 SPACES_COMPLETED = Counter("memory_spaces_completed_total", "Fills that were completed.")

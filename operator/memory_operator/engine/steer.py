@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
 from memory_operator import metrics
 from memory_operator.logs import get_logger
 from memory_operator.store import jobs, leases, ledger, limits, spaces
@@ -15,6 +18,8 @@ async def look_after_jobs(store: Store) -> None:
     """Let jobs go on whose budget was raised or has a new day; sweep what dead processes left."""
     async with store.connection() as conn:
         open_jobs = await jobs.open_fills(conn)
+        names = {space.id: str(space.ref) for space in await spaces.all_spaces(conn)}
+        waiting = await spaces.pending(conn, names)
         await leases.sweep(conn)
         forgotten = await ledger.mark_unanswered(conn)
     if forgotten:
@@ -26,7 +31,24 @@ async def look_after_jobs(store: Store) -> None:
     for paused_for in ("user", "budget"):
         metrics.JOBS_PAUSED.labels(paused_for).set(sum(job.paused_for == paused_for for job in open_jobs))
     running = [job for job in open_jobs if job.state == "running"]
-    metrics.PENDING.set(sum(max(0, job.total - job.done) for job in running))
+    metrics.PENDING.set(sum(max(0, job.total - job.done) for job in running) + sum(waiting.values()))
+    _show({names[job.space_id]: job for job in open_jobs if job.space_id in names})
+
+
+def _show(by_provider: Mapping[str, Job]) -> None:
+    """Let the metrics say how far each open job is; those of jobs that ended are taken back."""
+    for gauge in (metrics.JOB_CHUNKS, metrics.JOB_RATE, metrics.JOB_ETA_SECONDS, metrics.JOB_TOKENS, metrics.JOB_COST):
+        gauge.clear()
+    now = datetime.now(UTC)
+    for provider, job in by_provider.items():
+        for state, count in (("total", job.total), ("done", job.done), ("quarantined", job.quarantined)):
+            metrics.JOB_CHUNKS.labels(provider, state).set(count)
+        metrics.JOB_TOKENS.labels(provider).set(job.tokens or 0)
+        metrics.JOB_COST.labels(provider).set(float(job.cost or 0))
+        passed = (now - job.first_call_at).total_seconds() if job.first_call_at else 0.0
+        if passed > 0 and job.done:
+            metrics.JOB_RATE.labels(provider).set(job.done / passed)
+            metrics.JOB_ETA_SECONDS.labels(provider).set(max(0, job.total - job.done) * passed / job.done)
 
 
 async def _go_on_if_it_may(conn: Conn, job: Job) -> None:
