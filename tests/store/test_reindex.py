@@ -12,8 +12,8 @@ import pytest
 from fixtures.api import Api, refused
 from fixtures.engine import World, until
 from fixtures.memories import Memories, config
-from memory_operator.engine.reindex import reindex_one_range
-from memory_operator.store import locks
+from memory_operator.engine.reindex import MOST_WAITING, reindex_one_range
+from memory_operator.store import leases, locks
 
 REINDEX = "/v1/reindex"
 PRESENCE = 77
@@ -125,7 +125,7 @@ async def test_what_was_missing_for_another_reason_is_filled_in_every_space(
     await memories.space(config(model="beside", create_enabled=False), "beside", active=False)
     for number in range(3):
         await memories.add(f"memory {number}")
-    async with reindexing(world), world.worker():
+    async with world.worker():
         await ended(api, (await api.post(REINDEX)).json()["reindex"]["id"])
         await until(lambda: _full(memories, 2, 3))
     jobs = (await api.get("/v1/jobs")).json()["jobs"]
@@ -191,3 +191,32 @@ async def test_a_memory_that_cannot_be_read_keeps_its_chunks_and_stops_nobody(
         job = await ended(api, (await api.post(REINDEX)).json()["reindex"]["id"])
     assert job["done"] == 3
     assert await world.value("select count(*) from memory_chunks where chunker_version = 0") == 1
+
+
+async def test_the_range_of_a_dead_worker_is_walked_by_another(world: World, api: Api, memories: Memories) -> None:
+    await memories.space(config())
+    for number in range(3):
+        await memories.add(f"memory {number}")
+    await age(world)
+    number = (await api.post(REINDEX)).json()["reindex"]["id"]
+    async with world.store.dedicated("memory-worker") as conn:
+        dead = await leases.claim(conn, number, "dead", 5, await leases.backend_of(conn))
+    assert dead
+    async with reindexing(world):
+        assert (await ended(api, number))["done"] == 3
+    assert await memories.counted() == {0: 3, 1: 3}
+
+
+async def test_nothing_more_is_cut_while_many_new_chunks_wait(world: World, api: Api, memories: Memories) -> None:
+    await memories.space(config(), active=False)
+    await world.stored(MOST_WAITING)
+    await memories.add("a memory")
+    await age(world)
+    await world.fetch(
+        "insert into memory_embedding_pending (space_id, chunk_id) select 1, id from memory_chunks"
+        " on conflict do nothing"
+    )
+    number = (await api.post(REINDEX)).json()["reindex"]["id"]
+    assert not await reindex_one_range(world.store, world.keys, "test", PRESENCE)
+    async with world.worker():
+        assert (await ended(api, number))["done"] == 1

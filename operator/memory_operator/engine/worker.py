@@ -12,6 +12,7 @@ from memory_operator import metrics
 from memory_operator.engine.complete import complete_walked, tend_indexes
 from memory_operator.engine.connect import Connector
 from memory_operator.engine.fill import DRAIN_SECONDS, Bench, SpaceFill
+from memory_operator.engine.reindex import reindex_one_range
 from memory_operator.engine.steer import look_after_jobs
 from memory_operator.errors import LockBusy, StoreUnavailable
 from memory_operator.logs import get_logger
@@ -50,6 +51,7 @@ class Worker:
             "completer": self._complete,
             "indexer": self._tend,
             "job keeper": self._steer,
+            "reindexer": self._reindex,
         }
         async with asyncio.TaskGroup() as group:
             present = group.create_task(self._be_present(), name="presence")
@@ -170,6 +172,10 @@ class Worker:
     async def _steer(self) -> bool:
         await look_after_jobs(self._store)
         return False
+
+    async def _reindex(self) -> bool:
+        bench = self._bench
+        return await reindex_one_range(bench.store, bench.keys, bench.name, bench.presence)
 
 
 async def _measure_lag() -> None:
