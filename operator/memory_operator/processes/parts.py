@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import sys
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -26,6 +28,8 @@ from memory_operator.store.pool import Store, open_store
 log = get_logger(__name__)
 
 _RETRY_SECONDS = 1.0
+_NICE = 5
+_SWITCH_SECONDS = 0.001
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,9 +81,20 @@ async def _open_when_there(options: Options, application: str, master: MasterKey
 async def run_worker(options: Options, read_secret: SecretReader, stop: asyncio.Event) -> None:
     """Fill, feed and index spaces until `stop` is set."""
     name = f"{socket.gethostname()}:{os.getpid()}"
+    _let_queries_go_first()
     async with open_base(options, "memory-worker", read_secret, stop) as base:
         if base is not None:
             await Worker(base.store, base.connector, base.keys, name).run(stop)
+
+
+def _let_queries_go_first() -> None:
+    """A fill takes all the CPU there is: let this thread have it after those that somebody waits for.
+
+    Where the API runs in the same process, it also gets the interpreter sooner.
+    """
+    sys.setswitchinterval(_SWITCH_SECONDS)
+    if sys.platform == "linux":  # elsewhere a thread has no priority of its own
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
 
 
 def make_operator(options: Options, base: Base, source: ProviderSource) -> Operator:
