@@ -76,6 +76,12 @@ CredentialDirectory = Annotated[
     Path | None,
     typer.Option(envvar="MEMORY_CREDENTIAL_DIRECTORY", help="Folder that spec.credential.filePath may lead into."),
 ]
+WithheldSecrets = Annotated[
+    str,
+    typer.Option(
+        envvar="MEMORY_WITHHELD_SECRETS", help="Secrets that no Provider may name, as namespace/name, by commas."
+    ),
+]
 AnyAddress = "0.0.0.0"  # noqa: S104 - kubelet and Prometheus reach the probes from outside the pod
 
 
@@ -105,6 +111,7 @@ def run(
     probe_port: ProbePort = 8081,
     credential_env_vars: CredentialEnvVars = "",
     credential_directory: CredentialDirectory = None,
+    withheld_secrets: WithheldSecrets = "",
 ) -> None:
     """Watch Providers of a cluster: the gate, status, Events."""
     options = Options(
@@ -116,6 +123,7 @@ def run(
         on_unconsented_change=on_unconsented_change,
         credential_env_vars=_listed(credential_env_vars),
         credential_directory=credential_directory,
+        withheld_secrets=_listed(withheld_secrets),
         probe_host=probe_host,
         probe_port=probe_port,
     )
@@ -132,6 +140,7 @@ def worker(
     probe_port: ProbePort = 8081,
     credential_env_vars: CredentialEnvVars = "",
     credential_directory: CredentialDirectory = None,
+    withheld_secrets: WithheldSecrets = "",
 ) -> None:
     """Fill spaces, beside any number of other workers."""
     options = Options(
@@ -141,6 +150,7 @@ def worker(
         kubeconfig=kubeconfig,
         credential_env_vars=_listed(credential_env_vars),
         credential_directory=credential_directory,
+        withheld_secrets=_listed(withheld_secrets),
         probe_host=probe_host,
         probe_port=probe_port,
     )
@@ -164,6 +174,7 @@ def api(
     probe_port: ProbePort = 8081,
     credential_env_vars: CredentialEnvVars = "",
     credential_directory: CredentialDirectory = None,
+    withheld_secrets: WithheldSecrets = "",
 ) -> None:
     """Serve the memory API and the admin API."""
     options = Options(
@@ -178,6 +189,7 @@ def api(
         tokens_file=tokens_file,
         credential_env_vars=_listed(credential_env_vars),
         credential_directory=credential_directory,
+        withheld_secrets=_listed(withheld_secrets),
         probe_host=probe_host,
         probe_port=probe_port,
     )

@@ -23,6 +23,8 @@ class CredentialAllowList:
     """Names that `spec.credential.envVar` may have."""
     directory: Path | None = None
     """`spec.credential.filePath` must lead below this folder; None refuses all of them."""
+    withheld_secrets: frozenset[str] = frozenset()
+    """Secrets, as namespace/name, that hold what is ours, such as the master key: no Provider may have them sent."""
 
 
 @dataclass(frozen=True, slots=True)

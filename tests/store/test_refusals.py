@@ -9,8 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fixtures.engine import World, until
+from fixtures.engine import World, open_world, until
 from memory_operator.contract.resource import ProviderRef
+from memory_operator.embedders import EmbedderPool
+from memory_operator.engine.connect import Connector
+from memory_operator.settings import CredentialAllowList
 from vendor.script import Fault
 from vendor.stub import StubVendor
 
@@ -227,3 +230,16 @@ async def test_in_a_pod_the_operator_repeats_the_warnings_of_the_webhook(world: 
         assert len(warned) == 1
         assert warned[0].startswith("spec.baseURL")
         assert "loopback" in warned[0]
+
+
+async def test_a_secret_of_ours_is_not_sent_to_anybody_whoever_names_it(database: str, vendor: StubVendor) -> None:
+    async with open_world(database) as world:
+        ours = CredentialAllowList(withheld_secrets=frozenset({"default/release-master-key"}))
+        async with EmbedderPool() as pool:
+            world.connector = Connector(pool, world.cluster.read_secret, ours, {})
+            world.cluster.secrets[("default", "release-master-key")] = {"api-key": "the master key"}
+            spec = openai(vendor, credential={"secretRef": {"name": "release-master-key", "key": "api-key"}})
+            async with world.operator():
+                ref = world.cluster.apply("memory", spec)
+                await until(lambda: reason(world, ref, "CredentialResolved") == "SecretMissing")
+    assert vendor.count == 0

@@ -132,6 +132,9 @@ spec:
         - name: MEMORY_CREDENTIAL_DIRECTORY
           value: {{ . | quote }}
         {{- end }}
+        # What these hold is ours: a Provider that names one of them is refused.
+        - name: MEMORY_WITHHELD_SECRETS
+          value: {{ include "memory.ownSecrets" .root | quote }}
         {{- with .env }}
         {{- . | nindent 8 }}
         {{- end }}

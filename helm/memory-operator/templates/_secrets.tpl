@@ -64,6 +64,17 @@ items:
 {{- end -}}
 {{- end -}}
 
+{{/* The Secrets that no Provider may name, as namespace/name, by commas. */}}
+{{- define "memory.ownSecrets" -}}
+{{- $own := list (include "memory.masterKeySecret" . | fromYaml).secretName (include "memory.databaseSecret" . | fromYaml).secretName -}}
+{{- $own = concat $own (list .Values.webhook.tls.existingSecret .Values.auth.tokens.existingSecret .Values.postgresql.auth.existingSecret) -}}
+{{- $own = append $own (printf "%s-postgresql" (include "memory.fullname" .)) -}}
+{{- $own = append $own (printf "%s-webhook-tls" (include "memory.fullname" .)) -}}
+{{- $names := list -}}
+{{- range $own | compact | uniq -}}{{- $names = append $names (printf "%s/%s" $.Release.Namespace .) -}}{{- end -}}
+{{- join "," $names -}}
+{{- end -}}
+
 {{/* Password of the bundled database: the one that was given, else the one that is there, else a new one. */}}
 {{- define "memory.postgresqlPassword" -}}
 {{- $name := printf "%s-postgresql" (include "memory.fullname" .) -}}

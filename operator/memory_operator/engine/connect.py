@@ -93,6 +93,11 @@ class Connector:
         )
 
     async def _secret(self, namespace: str, name: str) -> Mapping[str, str]:
+        if f"{namespace}/{name}" in self._allowed.withheld_secrets:
+            raise SecretMissing(
+                f"Secret {namespace}/{name} belongs to memory-operator itself and is for no Provider",
+                hint="name a Secret that holds the vendor's key alone",
+            )
         now = asyncio.get_running_loop().time()
         cached = self._cache.get((namespace, name))
         if cached and now - cached[0] < SECRET_CACHE_SECONDS:

@@ -23,6 +23,7 @@ class Options:
     on_unconsented_change: OnUnconsentedChange = "Hold"
     credential_env_vars: tuple[str, ...] = ()
     credential_directory: Path | None = None
+    withheld_secrets: tuple[str, ...] = ()
     host: str = "127.0.0.1"
     port: int = 8080
     probe_host: str = "0.0.0.0"  # noqa: S104 - kubelet and Prometheus come from outside the pod
@@ -34,7 +35,9 @@ class Options:
         """What the engine needs of them."""
         return EngineSettings(
             on_unconsented_change=self.on_unconsented_change,
-            credentials=CredentialAllowList(frozenset(self.credential_env_vars), self.credential_directory),
+            credentials=CredentialAllowList(
+                frozenset(self.credential_env_vars), self.credential_directory, frozenset(self.withheld_secrets)
+            ),
             environment=self.environment,
             in_pod="KUBERNETES_SERVICE_HOST" in self.environment,
         )
