@@ -45,8 +45,9 @@ class OwnProcess:
             **kept,
             "MEMORY_DATABASE_URL": dsn,
             "MEMORY_MASTER_KEY_FILE": str(folder / "master.key"),
-            "MEMORY_KUBECONFIG": str(folder / "kubeconfig"),
         }
+        if words[0] != "worker":  # which needs a cluster for Secrets only
+            self._environment["MEMORY_KUBECONFIG"] = str(folder / "kubeconfig")
 
     def __enter__(self) -> Self:
         probes = ("--probe-host", "127.0.0.1", "--probe-port", str(self._probe_port))

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 
 from memory_operator.engine.operator import Operator
+from memory_operator.engine.sources import SecretReader
+from memory_operator.errors import ConfigurationError, SourceUnavailable
 from memory_operator.http.probes import serve_probes
 from memory_operator.kube.client import namespace_of, open_api
 from memory_operator.kube.run import run_kopf
 from memory_operator.kube.secrets import secret_reader
 from memory_operator.kube.source import KubeSource
+from memory_operator.logs import get_logger
 from memory_operator.processes.loops import Part, in_a_thread, run_parts
 from memory_operator.processes.options import Options
 from memory_operator.processes.parts import make_operator, open_base, run_worker
+
+log = get_logger(__name__)
 
 
 class Starting:
@@ -75,10 +82,31 @@ async def run_worker_process(options: Options, stop: asyncio.Event) -> None:
         await serve_probes(options.probe_host, options.probe_port, ready=_always, stop=stop)
 
     async def work(stop: asyncio.Event) -> None:
-        async with open_api(options.kubeconfig) as api:
-            await run_worker(options, secret_reader(api), stop)
+        async with _secrets(options) as read_secret:
+            await run_worker(options, read_secret, stop)
 
     await run_parts(stop, probes=probes, worker=in_a_thread("worker", work))
+
+
+@asynccontextmanager
+async def _secrets(options: Options) -> AsyncIterator[SecretReader]:
+    """Secrets of the cluster; where there is none, only Providers that name none are filled."""
+    async with AsyncExitStack() as stack:
+        try:
+            api = await stack.enter_async_context(open_api(options.kubeconfig))
+        except ConfigurationError as error:
+            if options.kubeconfig is not None:
+                raise
+            log.warning("no cluster to read Secrets from, so Providers that name one are left to others: %s", error)
+            yield _no_secrets
+        else:
+            yield secret_reader(api)
+
+
+async def _no_secrets(namespace: str, name: str) -> Mapping[str, str]:
+    raise SourceUnavailable(
+        f"Secret {namespace}/{name} cannot be read: this worker has no cluster", hint="start it with --kubeconfig FILE"
+    )
 
 
 async def _always() -> str | None:
