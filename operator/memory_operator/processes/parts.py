@@ -94,7 +94,10 @@ def _let_queries_go_first() -> None:
     """
     sys.setswitchinterval(_SWITCH_SECONDS)
     if sys.platform == "linux":  # elsewhere a thread has no priority of its own
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
+        thread = threading.get_native_id()
+        # Never back up, which needs a privilege: whoever starts us may have been nicer already.
+        if os.getpriority(os.PRIO_PROCESS, thread) < _NICE:
+            os.setpriority(os.PRIO_PROCESS, thread, _NICE)
 
 
 def make_operator(options: Options, base: Base, source: ProviderSource) -> Operator:
