@@ -94,7 +94,10 @@ class Release:
     def _helm(self, *arguments: str, values: Mapping[str, Any] | None = None) -> str:
         path = self.node.layout.folder / "values.yaml"
         path.write_text(yaml.safe_dump(dict(values or self._values)))
-        return self.node.helm(*arguments, "-n", NAMESPACE, "-f", str(path), seconds=READY_SECONDS + 30).stdout
+        done = self.node.helm(*arguments, "-n", NAMESPACE, "-f", str(path), check=False, seconds=READY_SECONDS + 30)
+        if done.returncode != 0:
+            raise ControlPlaneError(f"helm {arguments[0]}: {done.stderr.strip()[-2000:]}\n{self._state()}")
+        return done.stdout
 
     def apply(self, manifest: Mapping[str, Any] = MANIFEST) -> str:
         """`kubectl apply` of a Provider; its warnings."""
@@ -222,7 +225,9 @@ class Release:
     def _state(self) -> str:
         pods = self.node.kubectl("-n", NAMESPACE, "get", "pods", check=False).stdout
         logs = [
-            self.node.kubectl("-n", NAMESPACE, "logs", f"deploy/{NAME}-{name}", "--tail=8", check=False).stdout
+            self.node.kubectl(
+                "-n", NAMESPACE, "logs", f"deploy/{NAME}-{name}", "--all-containers", "--tail=8", check=False
+            ).stdout
             for name in ("operator", "worker", "api")
         ]
         provider = self.node.kubectl("-n", SERVED, "get", "provider", PROVIDER, "-o", "yaml", check=False).stdout

@@ -17,26 +17,29 @@ from e2e.release import NAME, NAMESPACE, SERVED, Release
 pytestmark = [pytest.mark.node, pytest.mark.timeout(600)]
 
 MEMORIES = 240
+BEFORE = "what there was before"
+"""In the text of each of them: their fill is slow for as long as something is taken away, and nothing else is."""
+SLOW = {"containing": BEFORE, "latency_ms": 3000}
 GAP_SECONDS = 30.0
 _models = itertools.count(1)
 
 
 @pytest.fixture(scope="module")
 def filled(release: Release) -> Iterator[Release]:
-    """A few hundred memories, a vendor that takes its time, and a Provider that asks it for little at once."""
+    """A few hundred memories, and a Provider that asks for one at a time."""
     release.declare()
     with ThreadPoolExecutor(8) as threads:
-        list(threads.map(release.add, (f"what there was before, number {number}" for number in range(MEMORIES))))
-    release.patch({"embedding": {"batchSize": 4, "limits": {"concurrency": 2}}})
-    release.vendor(latency_ms=150)
+        list(threads.map(release.add, (f"{BEFORE}, number {number}" for number in range(MEMORIES))))
+    release.patch({"embedding": {"batchSize": 1}})
     yield release
-    release.vendor(latency_ms=0)
+    release.vendor(faults=[])
 
 
 @contextmanager
 def fill_under_load(release: Release, tries: int = 2) -> Iterator[Report]:
     """A fill runs, and people use the API; at the end the fill is done, and everything that was promised is there."""
     model = f"model-{next(_models)}"
+    release.vendor(faults=[SLOW])
     release.patch({"model": model})
     release.poll(lambda: release.phase() == "Reembedding", "phase Reembedding")
     with people(release.node.pid, release.address(), release.token("agent"), tries=tries) as report:
@@ -44,6 +47,8 @@ def fill_under_load(release: Release, tries: int = 2) -> Iterator[Report]:
         yield report
         good = len(report.stored)
         release.poll(lambda: len(report.stored) > good + 8, "people still use the API")
+        assert release.phase() == "Reembedding"
+        release.vendor(faults=[])
     dimensions = release.provider()["spec"]["embedding"]["dimensions"]
     release.settled(dimensions, model, seconds=180.0)
     assert not report.wrong
