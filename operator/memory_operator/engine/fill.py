@@ -180,9 +180,14 @@ class SpaceFill:
         return True
 
     async def _call(self, batch: Sequence[Item]) -> None:
-        job = self._job if any(held is not None for item in batch for _, held in item.members()) else None
+        of_ranges = any(item.held is not None for item in batch)
+        job = self._job if of_ranges else None
         try:
-            goes_on = await self._caller.call(batch, job)
+            if of_ranges and job is None:  # it was paused, or ended, just now
+                self._hand.put_back(batch)
+                goes_on = False
+            else:
+                goes_on = await self._caller.call(batch, job)
         finally:
             self._caller.pace.leave()
             self._hand.changed.set()
@@ -199,14 +204,11 @@ class SpaceFill:
 
     async def _drain(self) -> None:
         """Wait for what is under way."""
-        if not self._calls and not self._hand.answers and not self._hand.sent:
-            return
         try:
             async with asyncio.timeout(DRAIN_SECONDS):
-                while self._calls or self._hand.answers:
+                while self._calls or self._hand.sent or self._hand.answers:
                     self._hand.changed.clear()
-                    if self._calls or self._hand.answers:
-                        await self._wait_for_change(_IDLE_SECONDS)
+                    await self._wait_for_change(_IDLE_SECONDS)
         except TimeoutError:
             log.warning("%d rows are given up that were sent and not stored in time", self._hand.sent)
 
@@ -254,9 +256,9 @@ class SpaceFill:
                 answers[:] = [self._hand.without_lost(answer) for answer in answers]
                 continue
             answers[:] = [answer for answer in answers if answer.job_id != job_id]
-            back = [lease for answer in part for lease in self._hand.settle(answer)]
-            if back:
-                await leases.release(conn, back)
+            for answer in part:
+                self._hand.settle(answer)
+            await self._release(conn)
 
     async def _beat(self) -> None:
         """Renew what is held, in time for nobody to take it over."""
@@ -266,6 +268,7 @@ class SpaceFill:
             try:
                 async with self._store.connection() as conn:
                     await missing.keep_pending(conn, self.space.id, self._bench.presence)
+                    await self._release(conn)
                     if held and self._backend is not None:
                         self._hand.lose(await leases.renew(conn, [each.lease for each in held], self._backend))
             except (StoreUnavailable, LockBusy) as error:
@@ -273,13 +276,21 @@ class SpaceFill:
 
     async def _give_up_ranges(self) -> None:
         """The job no longer runs: give back what was claimed for it, once nothing is under way there."""
-        idle = self._hand.give_up_ranges()
+        self._hand.give_up_ranges()
         self.look_again()
         try:
             async with self._store.connection() as conn:
-                await leases.release(conn, idle)
+                await self._release(conn)
         except (StoreUnavailable, LockBusy) as error:
-            log.info("ranges are given back when their lease runs out: %s", error)
+            log.info("ranges are given back a little later: %s", error)
+
+    async def _release(self, conn: Conn) -> None:
+        """Give back what is to be given back; it stays on the list until it is."""
+        back = list(self._hand.to_release)
+        if back:
+            await leases.release(conn, back)
+            self._hand.to_release = [lease for lease in self._hand.to_release if lease not in back]
+            self._hand.changed.set()
 
     async def _give_back(self) -> None:
         """The end: nothing stays claimed, and what was called for is written down."""
@@ -293,7 +304,8 @@ class SpaceFill:
                         await ledger.spend(conn, job_id, outcomes)
                     await ledger.complete(conn, outcomes)
             async with self._store.connection() as conn:
-                await leases.release(conn, [held.lease for held in self._hand.held.values()])
+                held = [each.lease for each in self._hand.held.values()]
+                await leases.release(conn, [*held, *self._hand.to_release])
                 await missing.give_back_pending(conn, self.space.id, self._bench.presence)
         except (StoreUnavailable, LockBusy) as error:
             log.info("what was claimed is free when its lease runs out: %s", error)

@@ -27,6 +27,8 @@ class Hand:
         """What waits to be written."""
         self.held: dict[int, Held] = {}
         """Ranges by the id of their lease."""
+        self.to_release: list[Lease] = []
+        """Leases of ranges that nothing is under way for any more, and that are to be given back."""
         self.sent = 0
         """Items that were sent and are not committed yet."""
         self.changed = asyncio.Event()
@@ -45,7 +47,7 @@ class Hand:
     @property
     def empty(self) -> bool:
         """Whether nothing is left of what was read."""
-        return not (self.waiting or self.answers or self.sent)
+        return not (self.waiting or self.answers or self.sent or self.to_release)
 
     def hold(self, lease: Lease) -> Held:
         """Begin with a range."""
@@ -143,17 +145,15 @@ class Hand:
             (self.ready if item.held is not None else self.urgent).appendleft(item)
         self.changed.set()
 
-    def settle(self, answer: Answer) -> list[Lease]:
-        """An answer is committed: the ranges that nothing is under way for any more, and that are to be given back."""
+    def settle(self, answer: Answer) -> None:
+        """An answer is committed."""
         self.sent -= len(answer.items) + len(answer.refused)
-        back = []
         for held in answer.settles():
             if held is not None:
                 held.waiting -= 1
                 if held.waiting == 0 and self.held.pop(held.lease.id, None) is not None and held.given_up:
-                    back.append(held.lease)
+                    self.to_release.append(held.lease)
         self.changed.set()
-        return back
 
     def lose(self, lost: Collection[int], answers: Iterable[Answer] = ()) -> None:
         """Ranges, by lease, are another worker's now: nothing may be written for them any more."""
@@ -180,8 +180,8 @@ class Hand:
             vectors = vectors[keep]
         return Answer([items[place] for place in keep], vectors, refused, answer.outcomes, answer.job)
 
-    def give_up_ranges(self) -> list[Lease]:
-        """Drop what waits of all ranges; those that have nothing under way any more, to be given back at once."""
+    def give_up_ranges(self) -> None:
+        """Drop what waits of all ranges, which are given back once nothing is under way for them."""
         for item in self.ready:
             self._abandon(item)
         self.ready.clear()
@@ -198,8 +198,8 @@ class Hand:
         idle = [held.lease for held in self.held.values() if held.waiting <= 0]
         for lease in idle:
             del self.held[lease.id]
+        self.to_release += idle
         self.changed.set()
-        return idle
 
     def _abandon(self, item: Item) -> None:
         self._forget(item)
