@@ -12,6 +12,7 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
+from memory_operator import traces
 from memory_operator.contract.crd import render_crd
 from memory_operator.errors import ConfigurationError, MemoryOperatorError, NeedsConsent
 from memory_operator.logs import LogFormat, get_logger, set_up_logs
@@ -127,7 +128,7 @@ def run(
         probe_host=probe_host,
         probe_port=probe_port,
     )
-    _run_until_stopped(lambda stop: run_operator(options, stop, fill=fill))
+    _run_until_stopped("operator", lambda stop: run_operator(options, stop, fill=fill))
 
 
 @app.command()
@@ -154,7 +155,7 @@ def worker(
         probe_host=probe_host,
         probe_port=probe_port,
     )
-    _run_until_stopped(lambda stop: run_worker_process(options, stop))
+    _run_until_stopped("worker", lambda stop: run_worker_process(options, stop))
 
 
 @app.command()
@@ -193,7 +194,7 @@ def api(
         probe_host=probe_host,
         probe_port=probe_port,
     )
-    _run_until_stopped(lambda stop: run_api_process(options, stop))
+    _run_until_stopped("api", lambda stop: run_api_process(options, stop))
 
 
 @app.command()
@@ -233,7 +234,7 @@ def dev(
         credential_env_vars=_listed(credential_env_vars),
         environment=dict(os.environ),
     )
-    _run_until_stopped(lambda stop: run_dev(options, stop))
+    _run_until_stopped("dev", lambda stop: run_dev(options, stop))
 
 
 @app.command()
@@ -291,12 +292,14 @@ def _listed(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
-def _run_until_stopped(process: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> None:
-    """Run a process until SIGTERM or SIGINT."""
+def _run_until_stopped(name: str, process: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> None:
+    """Run a process until SIGTERM or SIGINT, and send its traces where they are wanted."""
 
     async def body() -> None:
+        # The signals first: the last traces take a moment, in which a signal must not kill.
         async with signals_stop() as stop:
-            await process(stop)
+            with traces.exported(name, os.environ):
+                await process(stop)
 
     _run(body())
 

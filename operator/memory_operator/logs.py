@@ -5,16 +5,28 @@ from __future__ import annotations
 import json
 import logging
 import sys
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any, Literal
 
 LogFormat = Literal["text", "json"]
 
-EXTRA_FIELDS = ("provider", "job", "request_id")
+EXTRA_FIELDS = ("provider", "job", "request_id", "trace_id", "span_id")
 """Fields that a record may carry beside its message (`log.info(…, extra={"provider": …})`)."""
 
+REQUEST_ID: ContextVar[str] = ContextVar("request_id")
+"""Id of the HTTP request that is being answered; whatever is logged meanwhile carries it."""
 
-_NOISY = ("httpx", "httpcore", "uvicorn.access", "uvicorn.error", "kopf.objects", "kubernetes", "aiohttp.access")
+_NOISY = (
+    "httpx",
+    "httpcore",
+    "uvicorn.access",
+    "uvicorn.error",
+    "kopf.objects",
+    "kubernetes",
+    "aiohttp.access",
+    "urllib3",
+)
 
 
 def get_logger(name: str) -> logging.Logger:
@@ -57,6 +69,8 @@ class JsonFormatter(logging.Formatter):
             "logger": record.name,
             "message": record.getMessage(),
         }
+        if request_id := REQUEST_ID.get(None):
+            entry["request_id"] = request_id
         entry.update({name: getattr(record, name) for name in EXTRA_FIELDS if hasattr(record, name)})
         if record.exc_info:
             entry["exception"] = self.formatException(record.exc_info)

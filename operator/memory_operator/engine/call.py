@@ -7,7 +7,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from memory_operator import metrics
+from memory_operator import metrics, traces
 from memory_operator.embedders import PROBE_TEXT, Embedder, Embeddings, calls_a_vendor
 from memory_operator.engine.breaker import Breaker
 from memory_operator.engine.calling import Metered
@@ -109,7 +109,9 @@ class Caller:
                 return False
             items = leave.batch
             meter = Metered(self._store, leave.entry) if leave.entry else None
-            reply = await self._embed(embedder, items, meter)
+            with self._traced(items, job) as span:
+                reply = await self._embed(embedder, items, meter)
+                span.note(tokens=reply.tokens)
         except (StoreUnavailable, LockBusy) as error:
             log.info("a call waits: %s", error)
             self._breaker.not_tried()
@@ -133,6 +135,16 @@ class Caller:
         if meter is not None:
             self._hand.answer(Answer(outcomes=meter.outcomes(), job=job))
         return True
+
+    def _traced(self, items: Sequence[Item], job: Job | None) -> traces.Span:
+        space = self._space
+        return traces.span(
+            "fill.call",
+            provider=space.ref,
+            embedding_version=space.embedding_version,
+            job=job.id if job else None,
+            texts=len(items),
+        )
 
     async def _embed(self, embedder: Embedder, items: Sequence[Item], meter: Metered | None) -> Embeddings:
         with metrics.FILL_STAGE_SECONDS.labels("call").time():

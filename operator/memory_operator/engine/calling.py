@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from memory_operator import metrics
+from memory_operator import metrics, traces
 from memory_operator.contract.resource import ProviderRef
 from memory_operator.embedders import PROBE_TEXT, Embeddings, calls_a_vendor, probe
 from memory_operator.engine.connect import PROBE_SECONDS, Connector
@@ -100,7 +100,17 @@ async def embed_at_once(
     breaker = connector.breaker(space.config)
     breaker.admit(timeout)
     try:
-        found = await _embed_once(store, connector, space, texts, purpose=purpose, tenant_id=tenant_id, timeout=timeout)
+        with traces.span(
+            "embed",
+            purpose=purpose,
+            provider=space.ref,
+            embedding_version=space.embedding_version,
+            texts=len(texts),
+        ) as span:
+            found = await _embed_once(
+                store, connector, space, texts, purpose=purpose, tenant_id=tenant_id, timeout=timeout
+            )
+            span.note(tokens=found.tokens)
     except EmbedderUnreachable as error:
         breaker.failed(error)
         raise

@@ -11,6 +11,7 @@ from typing import Generic, Literal, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from memory_operator import traces
 from memory_operator.engine.calling import embed_at_once
 from memory_operator.engine.connect import Connector
 from memory_operator.errors import MemoryOperatorError, StoreUnavailable
@@ -127,7 +128,7 @@ class Channels:
                     seconds=_STATEMENT_SECONDS,
                 )
 
-        await _within_limit(channel, read)
+        await _within_limit("query.fulltext", channel, read)
         return channel
 
     async def semantic(self, asking: Asking, text: str, resolved: Resolved) -> Semantic:
@@ -151,7 +152,9 @@ class Channels:
         if space is None:
             return
         started = _now()
-        vector = await self._embedded(channel, asking, space, text, deadline)
+        with traces.span("query.embed") as span:
+            vector = await self._embedded(channel, asking, space, text, deadline)
+            span.note(status=channel.resolved.status, reason=channel.resolved.reason)
         channel.embed_seconds += _now() - started
         if vector is None:
             return
@@ -172,7 +175,7 @@ class Channels:
                     seconds=_STATEMENT_SECONDS,
                 )
 
-        await _within_limit(channel, read)
+        await _within_limit("query.semantic", channel, read)
 
     async def _embedded(
         self, channel: Semantic, asking: Asking, space: Space, text: str, deadline: float
@@ -222,7 +225,14 @@ class _Sizes(Generic[K]):
         return small
 
 
-async def _within_limit(channel: Channel, read: Callable[[], Awaitable[list[Hit]]]) -> None:
+async def _within_limit(name: str, channel: Channel, read: Callable[[], Awaitable[list[Hit]]]) -> None:
+    """Run a search, as a span of that name. SpaceVanished passes."""
+    with traces.span(name) as span:
+        await _search_within_limit(channel, read)
+        span.note(status=channel.status, hits=len(channel.hits))
+
+
+async def _search_within_limit(channel: Channel, read: Callable[[], Awaitable[list[Hit]]]) -> None:
     """Run a search, and note how it ended. SpaceVanished passes."""
     started = _now()
     try:

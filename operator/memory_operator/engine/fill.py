@@ -12,7 +12,7 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from memory_operator import metrics
+from memory_operator import metrics, traces
 from memory_operator.embedders import batch_limit, token_limits
 from memory_operator.engine.call import Caller
 from memory_operator.engine.connect import Connector
@@ -81,6 +81,8 @@ class SpaceFill:
         self._read_all = False
         self._look = True
         self._calls: set[asyncio.Task[None]] = set()
+        self.worked = False
+        """Whether there was anything to do."""
 
     def stop(self) -> None:
         """Send nothing more; what is under way is answered, stored and given back, within DRAIN_SECONDS."""
@@ -120,6 +122,7 @@ class SpaceFill:
                     if not await self._refresh():
                         return
                 read = await self._read_more()
+                self.worked = self.worked or read
                 failures = 0
             except (StoreUnavailable, LockBusy) as error:
                 log.info("reading waits: %s", error)
@@ -226,6 +229,10 @@ class SpaceFill:
             except (StoreUnavailable, LockBusy) as error:
                 log.info("writing waits: %s", error)
                 await asyncio.sleep(_RETRY_SECONDS)
+            except Exception:
+                # What is in hand is paid: to begin anew would be to pay it again, as often as it fails.
+                log.exception("writing for %s waits", self.space.embedding_version)
+                await asyncio.sleep(_LAST_RETRY_SECONDS)
 
     async def _write_on(self, conn: Conn) -> None:
         hand = self._hand
@@ -246,9 +253,10 @@ class SpaceFill:
             job, job_id = answers[0].job, answers[0].job_id
             part = [answer for answer in answers if answer.job_id == job_id]
             try:
-                with metrics.FILL_STAGE_SECONDS.labels("write").time():
+                with metrics.FILL_STAGE_SECONDS.labels("write").time(), self._traced("fill.write", job) as span:
                     async with told_plainly():
-                        await commit(conn, self.space, part, job)
+                        done = await commit(conn, self.space, part, job)
+                    span.note(vectors=done.new, copied=done.copied, quarantined=done.quarantined)
             except LeaseLost as lost:
                 metrics.FILL_LEASES_LOST.inc(len(lost.lost))
                 log.info("%s", lost)
@@ -259,6 +267,12 @@ class SpaceFill:
             for answer in part:
                 self._hand.settle(answer)
             await self._release(conn)
+
+    def _traced(self, name: str, job: Job | None) -> traces.Span:
+        space = self.space
+        return traces.span(
+            name, provider=space.ref, embedding_version=space.embedding_version, job=job.id if job else None
+        )
 
     async def _beat(self) -> None:
         """Renew what is held, in time for nobody to take it over."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 
-from memory_operator import metrics
+from memory_operator import metrics, traces
 from memory_operator.engine.hand import Hand
 from memory_operator.engine.items import Held
 from memory_operator.memory.encrypt import Undecryptable
@@ -36,12 +37,15 @@ class Reader:
             taken = await missing.take_pending(conn, space.id, self._presence, PENDING_ROWS)
         if not taken:
             return False
-        await self._take_in(await self._without_known(space, None, None, taken), None, None)
+        with _traced(space, None) as span:
+            left = await self._without_known(space, None, None, taken)
+            await self._take_in(left, None, None)
+            span.note(chunks=len(taken), to_embed=len(left))
         return True
 
     async def read_range(self, space: Space, job: Job, backend: Backend) -> bool:
         """Claim a range and take its chunks in; False when there is none to claim."""
-        with metrics.FILL_STAGE_SECONDS.labels("read").time():
+        with metrics.FILL_STAGE_SECONDS.labels("read").time(), ExitStack() as traced:
             async with self._store.connection() as conn:
                 lease = await leases.claim(conn, job.id, self._name, self._presence, backend)
                 if lease is None:
@@ -52,9 +56,11 @@ class Reader:
                     return True
                 held = self._hand.hold(lease)
                 held.waiting += 1  # not over before it is read
+                span = traced.enter_context(_traced(space, job))
                 found = await missing.in_range(conn, space.id, lease, project_id=job.project_id, have_too=job.replace)
             left = found if job.replace else await self._without_known(space, job, held, found)
             await self._take_in(left, held, job)
+            span.note(chunks=len(found), to_embed=len(left))
         held.waiting -= 1
         if held.waiting == 0:
             self._hand.held.pop(lease.id, None)
@@ -111,3 +117,9 @@ class Reader:
                 await jobs.advance(conn, job.id, len(copied), len(copied), quarantined)
             await registry.count(conn, {space.id: len(copied)})
         metrics.FILL_COPIED.inc(len(copied))
+
+
+def _traced(space: Space, job: Job | None) -> traces.Span:
+    return traces.span(
+        "fill.read", provider=space.ref, embedding_version=space.embedding_version, job=job.id if job else None
+    )

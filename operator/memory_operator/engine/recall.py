@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 from uuid import UUID
 
+from memory_operator import traces
 from memory_operator.engine.channels import Asking, Channel, Channels, Resolved, Semantic, resolve
 from memory_operator.engine.connect import Connector
 from memory_operator.engine.writing import in_a_thread_if_long, metadata_of, opened
@@ -116,7 +117,8 @@ class Recall:
                 "semantic": [hit.entry_id for hit in meaning.hits],
             }
         )[:k]
-        results = await self._read(fused, {"fulltext": words.hits, "semantic": meaning.hits}, owner.key, text)
+        with traces.span("query.read", memories=len(fused)):
+            results = await self._read(fused, {"fulltext": words.hits, "semantic": meaning.hits}, owner.key, text)
         watch.lap("read")
         return Answer(tuple(results), _diagnostics(words, meaning, watch))
 

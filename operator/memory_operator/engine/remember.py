@@ -15,6 +15,7 @@ from uuid import UUID, uuid4
 import numpy as np
 from numpy.typing import NDArray
 
+from memory_operator import traces
 from memory_operator.engine.connect import Connector
 from memory_operator.engine.embed_now import embed_now
 from memory_operator.engine.version import EmbeddingStatus, Overtaken, StoredMemory, Vectors, VersionWrite
@@ -105,12 +106,15 @@ class Remember:
         """Store a new memory. Raises InvalidInput, StoreUnavailable, LockBusy."""
         started = asyncio.get_running_loop().time()
         owner = await self._keys.tenant(self._store, tenant)
-        prepared = await prepare(memory, owner.key)
+        with traces.span("add.preprocess") as span:
+            prepared = await prepare(memory, owner.key)
+            span.note(chunks=len(prepared.texts))
         project_id = await self._keys.project(self._store, owner, memory.project)
         made = await self._embed(owner.id, prepared, None, started)
         version, chunks = await seal(prepared, owner.key, uuid4(), 1, project_id, by.name)
         write = VersionWrite(owner.id, memory.project, version, chunks, made, None)
-        return await self._transact(write.store)
+        with traces.span("add.store", chunks=len(chunks)):
+            return await self._transact(write.store)
 
     async def amend(self, tenant: str, memory_id: UUID, changes: Changes, by: Actor) -> StoredMemory:
         """Store a new version with some fields changed; chunks whose text stays keep their vectors.
@@ -122,12 +126,15 @@ class Remember:
         for _ in range(_AMEND_TRIES):
             async with self._store.connection() as conn:
                 old = _living(await memories.current(conn, owner.id, memory_id), memory_id)
-            prepared = await prepare(_changed(old, changes, owner.key), owner.key)
+            with traces.span("add.preprocess") as span:
+                prepared = await prepare(_changed(old, changes, owner.key), owner.key)
+                span.note(chunks=len(prepared.texts))
             made = await self._embed(owner.id, prepared, old, started)
             version, chunks = await seal(prepared, owner.key, memory_id, old.version_no + 1, old.project_id, by.name)
             write = VersionWrite(owner.id, old.project, version, chunks, made, old)
             try:
-                return await self._transact(write.store)
+                with traces.span("add.store", chunks=len(chunks)):
+                    return await self._transact(write.store)
             except Overtaken:
                 continue
         raise Conflict(f"memory {memory_id} is being changed by others", code="concurrent_change", hint="try again")
@@ -221,7 +228,8 @@ class Remember:
             asked[space.id] = sorted(place for found, place in firsts.items() if found not in known[space.id])
         left = ADD_DEADLINE_SECONDS - _STORING_SECONDS - (asyncio.get_running_loop().time() - started)
         texts = prepared.texts
-        made = await embed_now(self._store, self._connector, tenant_id, asked, feeding, texts, max(0.0, left))
+        with traces.span("add.embed", spaces=len(feeding)):
+            made = await embed_now(self._store, self._connector, tenant_id, asked, feeding, texts, max(0.0, left))
         for space in feeding:
             made[space.id].spread(prepared.hashes, wanted[space.id], known[space.id])
         return Vectors(feeding, wanted, made)

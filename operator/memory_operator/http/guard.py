@@ -12,9 +12,10 @@ from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from memory_operator import metrics
+from memory_operator import metrics, traces
 from memory_operator.http.problems import Problem, answer, internal
-from memory_operator.logs import get_logger
+from memory_operator.logs import REQUEST_ID, get_logger
+from memory_operator.traces import Span
 
 log = get_logger(__name__)
 
@@ -62,13 +63,21 @@ class Guard:
         request_id = _request_id(scope)
         scope.setdefault("state", {})["request_id"] = request_id
         reply = _Reply(send, request_id)
+        marked = REQUEST_ID.set(request_id)
+        try:
+            with traces.request_span(Headers(scope=scope), request_id) as span:
+                await self._account_for(scope, receive, reply, request_id, span)
+        finally:
+            REQUEST_ID.reset(marked)
+
+    async def _account_for(self, scope: Scope, receive: Receive, reply: _Reply, request_id: str, span: Span) -> None:
         started = time.perf_counter()
         try:
             problem = await self._answered(scope, receive, reply, request_id)
             if problem is not None and not reply.started:
                 await answer(problem, request_id)(scope, receive, reply)
         finally:
-            _account(scope, reply.status, time.perf_counter() - started, request_id)
+            _account(scope, reply.status, time.perf_counter() - started, span)
 
     async def _answered(self, scope: Scope, receive: Receive, reply: _Reply, request_id: str) -> Problem | None:
         """Let the app answer; the problem to answer with instead, or None."""
@@ -154,10 +163,11 @@ def _too_large() -> Problem:
     return Problem(413, "body_too_large", f"a request body has at most {MAX_BODY_BYTES} bytes")
 
 
-def _account(scope: Scope, status: int, seconds: float, request_id: str) -> None:
+def _account(scope: Scope, status: int, seconds: float, span: Span) -> None:
     """Count a request by its route; the path itself may hold an id, and its query a text."""
     route = str(getattr(scope.get("route"), "path", "unmatched"))
     method = scope["method"] if scope["method"] in _METHODS else "other"
+    span.answered(method, route, status)
     metrics.HTTP_REQUESTS.labels(method, route, str(status)).inc()
     metrics.HTTP_SECONDS.labels(method, route).observe(seconds)
-    log.debug("%s %s %d %.1f ms", method, route, status, seconds * 1000, extra={"request_id": request_id})
+    log.debug("%s %s %d %.1f ms", method, route, status, seconds * 1000)
