@@ -56,7 +56,7 @@ def main() -> None:
     print(table(figures))
     target = os.environ.get("BENCH_JSON")
     if target:
-        Path(target).write_text(json.dumps(figures, indent=2) + "\n")
+        Path(target).write_text(json.dumps(figures, indent=2, default=float) + "\n")
     sys.exit(0 if all(figure["holds"] is not False for figure in figures) else 1)
 
 

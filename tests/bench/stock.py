@@ -56,7 +56,7 @@ class Stock:
         """End what a killed worker still runs in a database: an index build goes on without its client."""
         await self._run(
             "select pg_terminate_backend(pid, 10000) from pg_stat_activity"
-            f" where datname = '{urlsplit(dsn).path[1:]}' and application_name like 'memory-worker%'"
+            f" where datname = '{urlsplit(dsn).path[1:]}' and application_name ~ '^memory-(worker|index)'"
         )
 
     async def settle(self) -> None:

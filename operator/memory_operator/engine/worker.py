@@ -16,7 +16,7 @@ from memory_operator.engine.reindex import reindex_one_range
 from memory_operator.engine.steer import look_after_jobs
 from memory_operator.errors import LockBusy, StoreUnavailable
 from memory_operator.logs import get_logger
-from memory_operator.store import jobs, locks, spaces
+from memory_operator.store import jobs, leases, locks, spaces
 from memory_operator.store.keys import KeyRing
 from memory_operator.store.listen import listen
 from memory_operator.store.pool import Store
@@ -140,8 +140,7 @@ class Worker:
         """See that each space with work has a fill, which looks again for more now and then."""
         async with self._store.connection() as conn:
             live = {space.id: space for space in await spaces.all_spaces(conn)}
-            found = await jobs.open_fills(conn)
-            wanted = {job.space_id for job in found if job.state == "running" and job.space_id is not None}
+            wanted = await leases.claimable(conn)
             fed = {space_id for space_id, space in live.items() if space.state in ("filling", "ready")}
             wanted |= set(await spaces.pending(conn, fed))
         for space_id in wanted & live.keys():
@@ -159,7 +158,7 @@ class Worker:
         self._fills.pop(space_id, None)
         if not task.cancelled() and (error := task.exception()):
             log.error("the fill of space %d failed and begins anew", space_id, exc_info=error)
-        self._wake()
+        self._wakes["completer"].set()
 
     async def _complete(self) -> bool:
         await complete_walked(self._store)

@@ -100,6 +100,18 @@ async def claim(conn: Conn, job_id: int, worker: str, presence: int, backend: Ba
     return Lease(**dict(row)) if row else None
 
 
+async def claimable(conn: Conn) -> set[int]:
+    """Spaces with a range that nobody walks, of a job that runs."""
+    rows = await conn.fetch(
+        "select distinct j.space_id from memory_reembed_jobs j join memory_reembed_leases l on l.job_id = j.id"
+        f" where j.state = 'running' and j.space_id is not null and (l.state = 'open'"
+        f" or {_GONE.format(lease='l', workers='$1', patience='$2')})",
+        locks.WORKERS,
+        LEASE_SECONDS - RETURNS_SECONDS,
+    )
+    return {row["space_id"] for row in rows}
+
+
 async def renew(conn: Conn, leases: Sequence[Lease], backend: Backend) -> frozenset[int]:
     """Say that ranges are still being walked, and by which session; ids of those that are lost."""
     kept = await conn.fetch(
