@@ -71,6 +71,8 @@ class Caller:
         self._failures = 0
         self._denials = 0
         self._answered_at = float("-inf")
+        self.call_seconds = 0.0
+        """How long a call takes to be answered: of the last ones, the latest counting most."""
         self._begun: int | None = None
 
     def follow(self, space: Space) -> None:
@@ -86,6 +88,10 @@ class Caller:
         """Take a place for a call, which `call` follows."""
         self._breaker.admit(self._space.config.timeout_seconds)
         self.pace.enter()
+
+    def not_tried(self) -> None:
+        """The call that was to follow `enter` is not made."""
+        self._breaker.not_tried()
 
     @property
     def rests_for(self) -> float:
@@ -114,27 +120,32 @@ class Caller:
                 span.note(tokens=reply.tokens)
         except (StoreUnavailable, LockBusy) as error:
             log.info("a call waits: %s", error)
+            self._ended(meter, job)
             self._breaker.not_tried()
             self._hand.back(items)
             self.pace.rest(_FIRST_REST_SECONDS)
         except (RequestRejected, BadReply) as error:
+            self._ended(meter, job)
             await self._refused(items, job, error)
         except MemoryOperatorError as error:
+            self._ended(meter, job)
             self._hand.back(items)
             await self._failed(error)
         except BaseException:
+            self._ended(meter, job)
+            self._breaker.not_tried()
             self._hand.back(items)
-            if meter is not None:
-                self._hand.answer(Answer(outcomes=meter.outcomes(), job=job))
             raise
         else:
             self._succeeded(items, reply, job, meter)
-            return True
         finally:
             self._gauge()
+        return True
+
+    def _ended(self, meter: Metered | None, job: Job | None) -> None:
+        """Have it written down how a call ended that brought nothing: before anything else, which may wait for it."""
         if meter is not None:
             self._hand.answer(Answer(outcomes=meter.outcomes(), job=job))
-        return True
 
     def _traced(self, items: Sequence[Item], job: Job | None) -> traces.Span:
         space = self._space
@@ -258,14 +269,7 @@ class Caller:
         embedder = await self._connector.embedder(config)
         meter = None
         if calls_a_vendor(config):
-            async with self._store.transaction() as conn:
-                intent = Intent.of(
-                    self._space, "probe", [Share(None, 1, self.estimate.tokens(len(PROBE_TEXT)))], None, self._presence
-                )
-                found = await limits.ask(conn, intent)
-            if not isinstance(found, Granted):
-                raise RateLimited("a probe waits for its turn", retry_after=_MOST_WAIT_SECONDS)
-            meter = Metered(self._store, found.entry)
+            meter = Metered(self._store, await self._turn_of_a_probe())
         try:
             reply = await embedder.embed(
                 [PROBE_TEXT], mode="document", timeout=PROBE_SECONDS, dimensions=None, meter=meter
@@ -277,6 +281,22 @@ class Caller:
             return False
         self._answered_at = self._clock()
         return True
+
+    async def _turn_of_a_probe(self) -> Entry:
+        """Wait until a probe may leave. Raises RateLimited when the worker stops before.
+
+        It does not give way: the batch that is in doubt would take its turn, and be refused again, for ever.
+        """
+        while True:
+            share = Share(None, 1, self.estimate.tokens(len(PROBE_TEXT)))
+            intent = Intent.of(self._space, "probe", [share], None, self._presence)
+            async with self._store.transaction() as conn:
+                found = await limits.ask(conn, intent)
+            if isinstance(found, Granted):
+                return found.entry
+            if self._hand.stopping.is_set() or not isinstance(found, Wait):
+                raise RateLimited("a probe waits for its turn", retry_after=_MOST_WAIT_SECONDS)
+            await asyncio.sleep(min(found.seconds, _MOST_WAIT_SECONDS))
 
     async def _failed(self, error: MemoryOperatorError) -> None:
         """Slow down after a call that brought nothing, and tell people when that goes on."""

@@ -39,6 +39,7 @@ DRAIN_SECONDS = 8.0
 
 _ROWS_AT_RISK = 1_920
 _SHARE_AT_RISK = 0.015
+_SLOW_CALL_SECONDS = 0.1
 _BYTES_AT_RISK = 96 * 1024 * 1024
 _BYTES_PER_NUMBER = 16
 """Of a reply, its vectors and their COPY, together."""
@@ -48,10 +49,14 @@ _RETRY_SECONDS = 0.5
 _LAST_RETRY_SECONDS = 4.0
 
 
-def rows_at_risk(dimensions: int, total: int) -> int:
-    """Most rows that are sent and not committed: a crash has them paid again, and they take memory."""
+def rows_at_risk(dimensions: int, total: int, call_seconds: float) -> int:
+    """Most rows that are sent and not committed: a crash has them paid again, and they take memory.
+
+    At a vendor that takes its time, more have to be under way for the same rate.
+    """
     by_memory = _BYTES_AT_RISK // (dimensions * _BYTES_PER_NUMBER)
-    return min(max(_ROWS_AT_RISK, round(total * _SHARE_AT_RISK)), max(256, by_memory))
+    least = _ROWS_AT_RISK * (2 if call_seconds > _SLOW_CALL_SECONDS else 1)
+    return min(max(least, round(total * _SHARE_AT_RISK)), max(256, by_memory))
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +86,6 @@ class SpaceFill:
         self._read_all = False
         self._look = True
         self._calls: set[asyncio.Task[None]] = set()
-        self.worked = False
-        """Whether there was anything to do."""
 
     def stop(self) -> None:
         """Send nothing more; what is under way is answered, stored and given back, within DRAIN_SECONDS."""
@@ -122,7 +125,6 @@ class SpaceFill:
                     if not await self._refresh():
                         return
                 read = await self._read_more()
-                self.worked = self.worked or read
                 failures = 0
             except (StoreUnavailable, LockBusy) as error:
                 log.info("reading waits: %s", error)
@@ -166,7 +168,7 @@ class SpaceFill:
         hand, space = self._hand, self.space
         if not hand.waiting or not self._caller.may_send:
             return False
-        at_risk = rows_at_risk(space.dimensions, self._job.total if self._job else 0)
+        at_risk = rows_at_risk(space.dimensions, self._job.total if self._job else 0, self._caller.call_seconds)
         most_texts = min(batch_limit(space.config), at_risk)
         if hand.sent + most_texts > at_risk:
             return False
@@ -187,6 +189,7 @@ class SpaceFill:
         job = self._job if of_ranges else None
         try:
             if of_ranges and job is None:  # it was paused, or ended, just now
+                self._caller.not_tried()
                 self._hand.put_back(batch)
                 goes_on = False
             else:
