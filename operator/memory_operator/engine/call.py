@@ -43,6 +43,8 @@ _UNUSABLE_TRIES = 3
 _FIRST_REST_SECONDS = 0.1
 _LAST_REST_SECONDS = 4.0
 _MOST_WAIT_SECONDS = 1.0
+_SLOWER_BY = 1.001
+"""So much a call, a vendor may have become slower than its quickest answer."""
 _DENIALS_TOLD = 5
 """Refusals for too many calls in a row before people are told."""
 
@@ -72,7 +74,7 @@ class Caller:
         self._denials = 0
         self._answered_at = float("-inf")
         self.call_seconds = 0.0
-        """How long a call takes to be answered: of the last ones, the latest counting most."""
+        """How long the vendor takes for a call: the quickest seen, since others may have waited for us."""
         self._begun: int | None = None
 
     def follow(self, space: Space) -> None:
@@ -158,14 +160,18 @@ class Caller:
         )
 
     async def _embed(self, embedder: Embedder, items: Sequence[Item], meter: Metered | None) -> Embeddings:
+        began = self._clock()
         with metrics.FILL_STAGE_SECONDS.labels("call").time():
-            return await embedder.embed(
+            reply = await embedder.embed(
                 [item.text for item in items],
                 mode="document",
                 timeout=self._space.config.timeout_seconds,
                 dimensions=self._space.dimensions,
                 meter=meter,
             )
+        taken = self._clock() - began
+        self.call_seconds = min(taken, self.call_seconds * _SLOWER_BY) if self.call_seconds else taken
+        return reply
 
     def _succeeded(self, items: list[Item], reply: Embeddings, job: Job | None, meter: Metered | None) -> None:
         self._failures = self._denials = 0
