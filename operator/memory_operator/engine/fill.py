@@ -37,7 +37,7 @@ READ_AHEAD_ROWS = 2_000
 DRAIN_SECONDS = 8.0
 """How long calls in flight may take to be answered and stored when the worker stops."""
 
-_ROWS_AT_RISK = 1_920
+_ROWS_AT_RISK = 1_664
 _SHARE_AT_RISK = 0.015
 _SLOW_CALL_SECONDS = 0.1
 _BYTES_AT_RISK = 96 * 1024 * 1024
