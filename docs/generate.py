@@ -36,6 +36,11 @@ Every option of `memory-operator` can be given on the command line or by the env
 are read once, when a process starts. Secrets are never given here: a Provider names a Kubernetes Secret, and the
 master key and the database URL come from files or variables that only the process can read.
 """
+TRACING = """## OpenTelemetry
+
+Where `OTEL_EXPORTER_OTLP_ENDPOINT` or `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT` is set, `run`, `worker`, `api` and `dev`
+send traces. [tracing.md](tracing.md) has the variables that count then, which are those of OpenTelemetry's SDK.
+"""
 PROVIDER_INTRO = """## The Provider: `spec`
 
 Fields of the group's own CRD are accepted as they are. Those under `spec.embedding` are what memory-operator adds.
@@ -87,6 +92,7 @@ def settings() -> Iterator[str]:
         yield f"{(sub.help or '').strip()}\n"
         yield from _options(sub, click.Context(sub, parent=context))
     yield from _webhook()
+    yield TRACING
     yield CLIENT
     yield PROVIDER_INTRO
     yield from _fields(ProviderSpec, "spec")

@@ -26,7 +26,8 @@ Every process has them at `/metrics` of port 8081 (`dev`: of the API's port), in
 authentication; no label holds a tenant or a text. The chart brings a PodMonitor or ServiceMonitor, alerts
 ([runbook.md](runbook.md)) and a dashboard. Each process counts for itself: add counters up, and take the largest of
 gauges that tell about the whole store (`memory_held_changes`, `memory_pending_chunks`, `memory_jobs_paused`). Besides,
-each has `process_cpu_seconds_total`, `process_resident_memory_bytes`, `process_open_fds` and their like.
+each has `process_cpu_seconds_total`, `process_resident_memory_bytes`, `process_open_fds` and their like. Single
+requests and calls are seen in traces: [tracing.md](tracing.md).
 
 | metric | type | labels | from | what |
 |---|---|---|---|---|"""

@@ -38,6 +38,8 @@ _PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL
 _PROTOCOL = "http/protobuf"
 _NEEDED = ("opentelemetry.sdk.trace", "opentelemetry.exporter.otlp.proto.http")
 _SERVER_ERRORS = 500
+_EXPORTER = "opentelemetry.exporter.otlp.proto.http.trace_exporter"
+_TOLD_SECONDS = 60.0
 
 _tracer: Tracer | None = None
 
@@ -168,6 +170,8 @@ def exported(process: str, environment: Mapping[str, str]) -> Iterator[None]:
     # Not the global one: libraries that look there would begin to send spans of their own, with whatever is in them.
     _tracer = provider.get_tracer(_NAME, version("memory-operator"))
     marks = _mark_records()
+    sparing = _Sparing()
+    logging.getLogger(_EXPORTER).addFilter(sparing)
     try:
         yield
     finally:
@@ -175,6 +179,7 @@ def exported(process: str, environment: Mapping[str, str]) -> Iterator[None]:
         for handler, mark in marks:
             handler.removeFilter(mark)
         _end(provider)
+        logging.getLogger(_EXPORTER).removeFilter(sparing)
 
 
 def _wanted(environment: Mapping[str, str]) -> bool:
@@ -253,6 +258,21 @@ class _Marks(logging.Filter):
         if here.is_valid:
             record.trace_id, record.span_id = f"{here.trace_id:032x}", f"{here.span_id:016x}"
         return True
+
+
+class _Sparing(logging.Filter):
+    """Lets one record in a minute through: the exporter tells of each try to reach a collector that is away."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._next = float("-inf")
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether to let it through."""
+        due = record.created >= self._next
+        if due:
+            self._next = record.created + _TOLD_SECONDS
+        return due
 
 
 def _mark_records() -> list[tuple[logging.Handler, logging.Filter]]:

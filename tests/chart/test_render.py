@@ -179,6 +179,32 @@ def test_network_policies_let_nobody_else_into_the_bundled_database(everything: 
     assert named(everything, "NetworkPolicy", "memory-webhook")["spec"]["egress"] == []
 
 
+def test_traces_go_to_the_collector_that_is_named_and_nowhere_by_default(
+    chart: Chart, everything: list[Manifest]
+) -> None:
+    assert "OTEL_" not in json.dumps(everything)
+    egress = {"networkPolicy": {"egress": {"enabled": True}}}
+    tracing = {"endpoint": "https://collector:4318", "sampler": "traceidratio", "samplerArg": "0.1"}
+    found = chart.render(OFFLINE, EMBEDDED, egress, {"tracing": tracing})
+    for component in ("operator", "api", "worker"):
+        [main] = named(found, "Deployment", f"memory-{component}")["spec"]["template"]["spec"]["containers"]
+        given = {each["name"]: each.get("value") for each in main["env"]}
+        assert given["OTEL_EXPORTER_OTLP_ENDPOINT"] == "https://collector:4318"
+        assert given["OTEL_SERVICE_NAME"] == f"memory-{component}"
+        assert (given["OTEL_TRACES_SAMPLER"], given["OTEL_TRACES_SAMPLER_ARG"]) == ("traceidratio", "0.1")
+        # A variable is only put into those that come after it.
+        assert list(given).index("K8S_POD_NAME") < list(given).index("OTEL_RESOURCE_ATTRIBUTES")
+    for endpoint, port in {
+        "https://c:4318/x": 4318,
+        "http://c": 80,
+        "https://c/": 443,
+        "http://[::1]:4000": 4000,
+    }.items():
+        found = chart.render(OFFLINE, EMBEDDED, egress, {"tracing": {"endpoint": endpoint}})
+        rules = named(found, "NetworkPolicy", "memory-api")["spec"]["egress"]
+        assert {"ports": [{"protocol": "TCP", "port": port}]} in rules
+
+
 def test_selectors_find_the_pods_of_one_component(everything: list[Manifest]) -> None:
     pods = {
         each["metadata"]["name"]: each["spec"]["template"]["metadata"]["labels"]

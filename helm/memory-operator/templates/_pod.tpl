@@ -75,6 +75,40 @@ envFrom:
   value: {{ .root.Values.logs.format }}
 {{- end -}}
 
+{{/* Variables of the OpenTelemetry SDK, where traces are wanted. */}}
+{{- define "memory.tracingEnv" -}}
+{{- with .root.Values.tracing }}
+{{- if .endpoint }}
+- name: OTEL_EXPORTER_OTLP_ENDPOINT
+  value: {{ .endpoint | quote }}
+- name: OTEL_SERVICE_NAME
+  value: {{ include "memory.fullname" $.root }}-{{ $.component }}
+- name: K8S_POD_NAME
+  valueFrom: {fieldRef: {fieldPath: metadata.name}}
+- name: OTEL_RESOURCE_ATTRIBUTES
+  value: k8s.namespace.name={{ $.root.Release.Namespace }},k8s.pod.name=$(K8S_POD_NAME)
+{{- with .sampler }}
+- name: OTEL_TRACES_SAMPLER
+  value: {{ . }}
+{{- end }}
+{{- with .samplerArg }}
+- name: OTEL_TRACES_SAMPLER_ARG
+  value: {{ . | quote }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{/* The port of the collector, as text. */}}
+{{- define "memory.tracingPort" -}}
+{{- $url := urlParse .Values.tracing.endpoint -}}
+{{- if regexMatch ":[0-9]+$" $url.host -}}
+{{- regexFind "[0-9]+$" $url.host -}}
+{{- else -}}
+{{- ternary "443" "80" (eq $url.scheme "https") -}}
+{{- end -}}
+{{- end -}}
+
 {{/*
 The pod template of operator, API and worker: one image, one init container, one process.
 dict root, component, values, command, env (text), ports (text), readiness (text), preStopSeconds,
@@ -132,6 +166,7 @@ spec:
         - name: MEMORY_CREDENTIAL_DIRECTORY
           value: {{ . | quote }}
         {{- end }}
+        {{- include "memory.tracingEnv" . | nindent 8 }}
         # What these hold is ours: a Provider that names one of them is refused.
         - name: MEMORY_WITHHELD_SECRETS
           value: {{ include "memory.ownSecrets" .root | quote }}
