@@ -22,6 +22,7 @@ from pgvector import Vector
 from bench.texts import Writer
 from memory_operator.contract.resource import ProviderRef
 from memory_operator.embedders import Embeddings
+from memory_operator.engine.breaker import Breaker
 from memory_operator.engine.recall import Recall
 from memory_operator.memory.encrypt import MasterKey, Place
 from memory_operator.memory.preprocess import PREPROCESSING_VERSION
@@ -120,6 +121,10 @@ class _AtOnce:
 
     def __init__(self, book: Codebook) -> None:
         self._book = book
+        self._breaker = Breaker(time.monotonic)
+
+    def breaker(self, _config: object) -> Breaker:
+        return self._breaker
 
     async def embedder(self, _config: object) -> _AtOnce:
         return self
