@@ -149,7 +149,9 @@ def _encoded(script: Script, call: Call, fault: Fault, length: int, as_base64: b
         vectors[-1] = np.resize(vectors[-1], len(vectors[-1]) + 1)
     if fault.value is not None:
         bad = vectors[-1].copy()
-        bad[slice(None) if fault.value == "zero" else -1] = float(fault.value.replace("zero", "0"))
+        bad[slice(None) if fault.value == "zero" else -1] = float(
+            {"zero": "0", "huge": "1e30"}.get(fault.value, fault.value)
+        )
         vectors[-1] = bad
     return [
         _one(vector, as_base64=number % 2 == 1 if fault.mixed else as_base64) for number, vector in enumerate(vectors)

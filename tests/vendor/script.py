@@ -57,8 +57,8 @@ class Fault:
     """The last vector longer by one than the others."""
     shrunk: bool = False
     """Each vector is half as long as it should be, with as many numbers."""
-    value: Literal["nan", "inf", "zero"] | None = None
-    """In the last vector: one such number, or nothing but zeros."""
+    value: Literal["nan", "inf", "huge", "zero"] | None = None
+    """In the last vector: one such number (huge: beyond 16 bits, within 32), or nothing but zeros."""
 
     refuse_base64: bool = False
     ignore_base64: bool = False

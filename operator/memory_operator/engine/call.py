@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from memory_operator import metrics, traces
 from memory_operator.embedders import PROBE_TEXT, Embedder, Embeddings, calls_a_vendor
 from memory_operator.engine.breaker import Breaker
-from memory_operator.engine.calling import Metered
+from memory_operator.engine.calling import Metered, check_fit
 from memory_operator.engine.connect import PROBE_SECONDS, Connector
 from memory_operator.engine.hand import Hand
 from memory_operator.engine.items import Estimate, Item, shares
@@ -171,6 +171,7 @@ class Caller:
             )
         taken = self._clock() - began
         self.call_seconds = min(taken, self.call_seconds * _SLOWER_BY) if self.call_seconds else taken
+        check_fit(self._space, reply)
         return reply
 
     def _succeeded(self, items: list[Item], reply: Embeddings, job: Job | None, meter: Metered | None) -> None:

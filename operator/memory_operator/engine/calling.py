@@ -9,11 +9,11 @@ from memory_operator import metrics, traces
 from memory_operator.contract.resource import ProviderRef
 from memory_operator.embedders import PROBE_TEXT, Embeddings, calls_a_vendor, probe
 from memory_operator.engine.connect import PROBE_SECONDS, Connector
-from memory_operator.errors import EmbedderUnreachable, MemoryOperatorError, StoreUnavailable
+from memory_operator.errors import BadReply, EmbedderUnreachable, MemoryOperatorError, StoreUnavailable
 from memory_operator.logs import get_logger
 from memory_operator.plan.cost import split
 from memory_operator.plan.space import CallConfig, Mode
-from memory_operator.store import ledger
+from memory_operator.store import ledger, vectors
 from memory_operator.store.ledger import Ending, Entry, Intent, Outcome, Purpose, Share
 from memory_operator.store.pool import Store
 from memory_operator.store.spaces import Space
@@ -83,6 +83,15 @@ class Metered:
         )
 
 
+def check_fit(space: Space, reply: Embeddings) -> None:
+    """Raise BadReply where a space's column cannot hold the vectors: the server would refuse a whole batch for one."""
+    if not vectors.fit(reply.vectors, space.column_type):
+        raise BadReply(
+            f"a vector has a number that {space.column_type} cannot hold",
+            hint="set spec.embedding.columnType to vector",
+        )
+
+
 async def embed_at_once(
     store: Store,
     connector: Connector,
@@ -111,6 +120,7 @@ async def embed_at_once(
                 store, connector, space, texts, purpose=purpose, tenant_id=tenant_id, timeout=timeout
             )
             span.note(tokens=found.tokens)
+        check_fit(space, found)
     except EmbedderUnreachable as error:
         breaker.failed(error)
         raise

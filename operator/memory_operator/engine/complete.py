@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Iterable
+
 from memory_operator import metrics
 from memory_operator.engine.switch import finds_as_much, switch
 from memory_operator.logs import get_logger
@@ -21,8 +23,21 @@ async def complete_walked(store: Store) -> None:
     """Complete each fill whose ranges have all been walked."""
     async with store.connection() as conn:
         walked = await jobs.walked(conn)
-    for job in walked:
-        await _complete(store, job)
+    await _each(_complete(store, job) for job in walked)
+
+
+async def _each(steps: Iterable[Awaitable[None]]) -> None:
+    """Take all steps, one after the other, also where one fails; then raise what the first one raised."""
+    first: Exception | None = None
+    for step in steps:
+        try:
+            await step
+        except Exception as error:
+            if first is not None:
+                log.exception("the end of a fill waits, as that of another")
+            first = first or error
+    if first is not None:
+        raise first
 
 
 async def _complete(store: Store, job: Job) -> None:
@@ -63,17 +78,18 @@ async def _complete(store: Store, job: Job) -> None:
 async def _walked_again(store: Store, job: Job, space: Space) -> bool:
     """Have a job walked once more where the counters say that chunks were missed, and some really were.
 
-    A server that commits without waiting for its disk, or a standby that took over, may have forgotten some.
+    A server that commits without waiting for its disk, or a standby that took over, may have forgotten some; or the
+    chunk was forgotten that others with the same text were left out for.
     """
-    if job.project_id is not None:
-        return False
     async with store.connection() as conn:
         counted = await registry.counted(conn)
         quarantined = (await spaces.quarantined(conn)).get(space.id, 0)
         if counted.get(registry.CHUNKS, 0) - counted.get(space.id, 0) - quarantined <= 0:
             return False
     async with store.transaction() as conn:
-        if not await missing.any_up_to(conn, space.id, job.bound) or not await jobs.lay_out_again(conn, job.id):
+        if not await missing.any_up_to(conn, space.id, job.bound, job.project_id):
+            return False
+        if not await jobs.lay_out_again(conn, job.id):
             return False
         await jobs.wake(conn)
     log.warning("%s is walked once more: some chunks were left without a vector", space.embedding_version)
@@ -85,8 +101,7 @@ async def tend_indexes(store: Store) -> None:
     async with store.connection() as conn:
         ready = [space for space in await spaces.all_spaces(conn) if space.state == "ready"]
         waiting = [space for space in ready if not await _has_its_index(conn, space)]
-    for space in waiting:
-        await _tend(store, space)
+    await _each(_tend(store, space) for space in waiting)
 
 
 async def _has_its_index(conn: Conn, space: Space) -> bool:

@@ -317,9 +317,9 @@ class SpaceFill:
         try:
             async with self._store.transaction() as conn:
                 for job_id, outcomes in by_job.items():
-                    if job_id is not None and outcomes:
-                        await ledger.spend(conn, job_id, outcomes)
-                    await ledger.complete(conn, outcomes)
+                    fresh = await ledger.complete(conn, outcomes)
+                    if job_id is not None:
+                        await ledger.spend(conn, job_id, fresh)
             async with self._store.connection() as conn:
                 held = [each.lease for each in self._hand.held.values()]
                 await leases.release(conn, [*held, *self._hand.to_release])

@@ -8,17 +8,22 @@ from contextlib import ExitStack
 from memory_operator import metrics, traces
 from memory_operator.engine.hand import Hand
 from memory_operator.engine.items import Held
+from memory_operator.logs import get_logger
 from memory_operator.memory.encrypt import Undecryptable
 from memory_operator.store import jobs, leases, missing, quarantine, registry, vectors
 from memory_operator.store.jobs import Job
 from memory_operator.store.keys import KeyRing
-from memory_operator.store.leases import Backend
+from memory_operator.store.leases import Backend, LeaseLost
 from memory_operator.store.missing import StoredChunk
 from memory_operator.store.pool import Store
 from memory_operator.store.spaces import Space
 
+log = get_logger(__name__)
+
 PENDING_ROWS = 1_000
 """Pending chunks taken at a time."""
+_COPIES_TRIED = 5
+"""Chunks with the same text that are read in place of one that cannot be."""
 
 
 class Reader:
@@ -48,19 +53,26 @@ class Reader:
         with metrics.FILL_STAGE_SECONDS.labels("read").time(), ExitStack() as traced:
             async with self._store.connection() as conn:
                 lease = await leases.claim(conn, job.id, self._name, self._presence, backend)
-                if lease is None:
-                    return False
-                held = self._hand.held.get(lease.id)
-                if held is not None:
-                    held.lease = lease  # taken for ours again, after the server was away: what is paid stays so
-                    return True
-                held = self._hand.hold(lease)
-                held.waiting += 1  # not over before it is read
-                span = traced.enter_context(_traced(space, job))
-                found = await missing.in_range(conn, space.id, lease, project_id=job.project_id, have_too=job.replace)
-            left = found if job.replace else await self._without_known(space, job, held, found)
-            await self._take_in(left, held, job)
-            span.note(chunks=len(found), to_embed=len(left))
+            if lease is None:
+                return False
+            held = self._hand.held.get(lease.id)
+            if held is not None:
+                held.lease = lease  # taken for ours again, after the server was away: what is paid stays so
+                return True
+            held = self._hand.hold(lease)
+            held.waiting += 1  # not over before it is read
+            span = traced.enter_context(_traced(space, job))
+            try:
+                await self._read(space, job, held, span)
+            except LeaseLost as lost:
+                log.info("%s", lost)
+                self._hand.lose(lost.lost)
+                return True
+            except BaseException:
+                # Read by halves: nothing is written for it, and whoever claims it next reads it whole.
+                self._hand.lose([lease.id])
+                self._hand.to_release.append(lease)
+                raise
         held.waiting -= 1
         if held.waiting == 0:
             self._hand.held.pop(lease.id, None)
@@ -71,6 +83,13 @@ class Reader:
                     await leases.finish(conn, [lease])
         return True
 
+    async def _read(self, space: Space, job: Job, held: Held, span: traces.Span) -> None:
+        async with self._store.connection() as conn:
+            found = await missing.in_range(conn, space.id, held.lease, project_id=job.project_id, have_too=job.replace)
+        left = found if job.replace else await self._without_known(space, job, held, found)
+        await self._take_in(left, held, job)
+        span.note(chunks=len(found), to_embed=len(left))
+
     async def _take_in(self, chunks: Sequence[StoredChunk], held: Held | None, job: Job | None) -> None:
         """Decrypt chunks; one that cannot be decrypted stops no other."""
         try:
@@ -78,11 +97,28 @@ class Reader:
         except Undecryptable:
             for chunk in chunks:
                 try:
-                    texts = await self._keys.chunk_texts(self._store, [chunk])
+                    texts = [await self._text_of(chunk)]
                 except Undecryptable as error:
                     self._hand.refuse(chunk, held, job, error.message)
                 else:
                     self._hand.take_in([chunk], texts, held, job)
+
+    async def _text_of(self, chunk: StoredChunk) -> str:
+        """The text of a chunk, out of another one that has the same where its own cannot be read.
+
+        It may stand for those, which are whole. Raises Undecryptable.
+        """
+        try:
+            return (await self._keys.chunk_texts(self._store, [chunk]))[0]
+        except Undecryptable:
+            async with self._store.connection() as conn:
+                others = await missing.with_same_text(conn, chunk, _COPIES_TRIED)
+            for other in others:
+                try:
+                    return (await self._keys.chunk_texts(self._store, [other]))[0]
+                except Undecryptable:
+                    log.warning("chunk %d cannot be decrypted either", other.id)
+            raise
 
     async def _without_known(
         self, space: Space, job: Job | None, held: Held | None, chunks: Sequence[StoredChunk]
@@ -100,15 +136,27 @@ class Reader:
             for chunk in sharing
             if chunk.id not in sources and chunk.first_id in refused
         }
+        given: set[int] = set()
         if sources or like_refused:
-            await self._settle_known(space, job, held, sources, like_refused)
-        return [chunk for chunk in chunks if chunk.id not in sources and chunk.id not in like_refused]
+            firsts = {chunk.id for chunk in sharing if chunk.first_id == chunk.id}
+            given = await self._settle_known(space, job, held, sources, like_refused, firsts)
+        settled = {*sources, *like_refused, *given}
+        return [chunk for chunk in chunks if chunk.id not in settled]
 
     async def _settle_known(
-        self, space: Space, job: Job | None, held: Held | None, sources: dict[int, int], refused: dict[int, str]
-    ) -> None:
+        self,
+        space: Space,
+        job: Job | None,
+        held: Held | None,
+        sources: dict[int, int],
+        refused: dict[int, str],
+        firsts: set[int],
+    ) -> set[int]:
+        """Copy vectors and refusals; all that got a vector. Those of `firsts` give theirs to whoever was left out."""
         async with self._store.transaction() as conn:
             copied = await vectors.copy_from(conn, space.id, sources)
+            if giving := [chunk_id for chunk_id in copied if chunk_id in firsts]:
+                copied += await vectors.give_to_equals(conn, space.id, giving, job.project_id if job else None)
             quarantined = await quarantine.put(conn, space.id, refused) if refused else 0
             await missing.settle_pending(conn, space.id, [*copied, *refused])
             if held is not None:
@@ -117,6 +165,7 @@ class Reader:
                 await jobs.advance(conn, job.id, len(copied), len(copied), quarantined)
             await registry.count(conn, {space.id: len(copied)})
         metrics.FILL_COPIED.inc(len(copied))
+        return set(copied)
 
 
 def _traced(space: Space, job: Job | None) -> traces.Span:

@@ -165,11 +165,11 @@ async def _account(conn: Conn, space: Space, answers: Sequence[Answer], done: St
     if job is not None:
         await jobs.advance(conn, job.id, done.new + done.copied + done.replaced, done.copied, done.quarantined)
     if outcomes:
+        fresh = await ledger.complete(conn, outcomes)
         if job is not None:
-            await ledger.spend(conn, job.id, outcomes)
-        await ledger.complete(conn, outcomes)
+            await ledger.spend(conn, job.id, fresh)
         if space.config.limits.tokens_per_minute is not None:
-            over = sum(outcome.spent_tokens - outcome.entry.intent.tokens for outcome in outcomes)
+            over = sum(outcome.spent_tokens - outcome.entry.intent.tokens for outcome in fresh)
             await limits.correct(conn, space.ref, over)
     for outcome in outcomes:
         metrics.CALLS.labels("fill", outcome.ending).inc()

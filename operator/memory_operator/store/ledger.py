@@ -127,10 +127,11 @@ async def intend(conn: Conn, intent: Intent, *, lazily: bool = False) -> Entry |
     return Entry(call_id, [row["id"] for row in rows], intent) if rows else None
 
 
-async def complete(conn: Conn, outcomes: Sequence[Outcome], *, lazily: bool = False) -> None:
+async def complete(conn: Conn, outcomes: Sequence[Outcome], *, lazily: bool = False) -> Sequence[Outcome]:
     """Write down how calls ended; tokens and cost are split by what each tenant's texts were estimated at.
 
-    `lazily` as for `intend`.
+    Returns those that were not written down before: a commit whose answer was lost is made once more. `lazily` as for
+    `intend`.
     """
     ids: list[int] = []
     endings: list[str] = []
@@ -143,21 +144,26 @@ async def complete(conn: Conn, outcomes: Sequence[Outcome], *, lazily: bool = Fa
         endings += [outcome.ending] * len(parts)
         tokens += parts
         costs += [cost_of(part, intent.config.input_cost_per_1k) for part in parts]
-    await conn.execute(
+    rows = await conn.fetch(
         (_LAZY if lazily else "")
         + "update memory_usage_ledger l set state = o.state, tokens = o.tokens, cost = o.cost, ended_at = now()"
         " from unnest($1::bigint[], $2::text[], $3::bigint[], $4::numeric[]) as o (id, state, tokens, cost)"
         + (", lazy" if lazily else "")
-        + " where l.id = o.id and l.state = 'sent'",
+        + " where l.id = o.id and (l.state = 'sent' or l.state = 'unanswered' and o.state <> 'unanswered')"
+        " returning l.id",
         ids,
         endings,
         tokens,
         costs,
     )
+    fresh = {row["id"] for row in rows}
+    return [outcome for outcome in outcomes if fresh.issuperset(outcome.entry.ids)]
 
 
 async def spend(conn: Conn, job_id: int, outcomes: Sequence[Outcome]) -> None:
     """Add what calls of a job have used to the job, and to the day of its Provider."""
+    if not outcomes:
+        return
     answered = [outcome for outcome in outcomes if outcome.ending == "answered"]
     counts = [outcome.tokens for outcome in answered if outcome.tokens is not None]
     costs = [outcome.cost for outcome in answered if outcome.cost is not None]

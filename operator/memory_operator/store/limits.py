@@ -14,6 +14,8 @@ from memory_operator.store.pool import Conn
 from memory_operator.store.spaces import Space
 
 _CONCURRENCY_WAIT_SECONDS = 0.05
+_WRITTEN_WITHIN_SECONDS = 30.0
+"""A call that ended so long ago without that being written down was written down as the server went away."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +95,10 @@ async def _wait(conn: Conn, intent: Intent, limits: Limits) -> float:
         " from memory_rate_limits where namespace = $1 and name = $2 for update",
         *ref,
     )
-    if limits.concurrency is not None and await _under_way(conn, ref) >= limits.concurrency:
+    if (
+        limits.concurrency is not None
+        and await _under_way(conn, ref, intent.config.timeout_seconds) >= limits.concurrency
+    ):
         return _CONCURRENCY_WAIT_SECONDS
     requests, request_wait = _filled(row["requests"], row["passed"], limits.requests_per_minute, 1.0)
     tokens, token_wait = _filled(row["tokens"], row["passed"], limits.tokens_per_minute, 1.0)
@@ -125,14 +130,16 @@ async def correct(conn: Conn, ref: ProviderRef, tokens: int) -> None:
     )
 
 
-async def _under_way(conn: Conn, ref: ProviderRef) -> int:
-    """Calls of fills that are under way, of workers that live."""
+async def _under_way(conn: Conn, ref: ProviderRef, longest_seconds: float) -> int:
+    """Calls of fills that are under way, of workers that live; none takes longer than `longest_seconds`."""
     return int(
         await conn.fetchval(
             "select count(distinct call_id) from memory_usage_ledger where state = 'sent' and purpose = 'fill'"
             " and provider_namespace = $1 and provider_name = $2 and presence in"
-            " (select objid::bigint from pg_locks where locktype = 'advisory' and classid = $3 and granted)",
+            " (select objid::bigint from pg_locks where locktype = 'advisory' and classid = $3 and granted)"
+            " and at > now() - make_interval(secs => $4)",
             *ref,
             locks.WORKERS,
+            longest_seconds + _WRITTEN_WITHIN_SECONDS,
         )
     )

@@ -100,9 +100,12 @@ async def take_pending(conn: Conn, space_id: int, presence: int, limit: int) -> 
     if not ids:
         return []
     rows = await conn.fetch(
-        f"select {_CHUNK.format(project='$2')} where c.live and c.id = any($1) order by c.id", ids, None
+        f"select {_CHUNK.format(project='$2')} where c.live and c.id = any($1)"
+        f" and not exists (select 1 from {vectors.table(space_id)} v where v.chunk_id = c.id) order by c.id",
+        ids,
+        None,
     )
-    gone = set(ids) - {row["id"] for row in rows}
+    gone = set(ids) - {row["id"] for row in rows}  # or has its vector by now, from a range
     if gone:
         await settle_pending(conn, space_id, gone)
     return [StoredChunk(*row) for row in rows]
@@ -160,16 +163,34 @@ async def sources(conn: Conn, space_id: int, chunks: Sequence[StoredChunk]) -> d
     return found
 
 
-async def any_up_to(conn: Conn, space_id: int, bound: int) -> bool:
-    """Whether a live chunk up to an id has neither a vector nor a place in quarantine. Looks at all of them."""
+async def with_same_text(conn: Conn, chunk: StoredChunk, limit: int) -> list[StoredChunk]:
+    """Other live chunks with the text of one, the oldest first."""
+    rows = await conn.fetch(
+        f"select {_CHUNK.format(project='$4')} where c.live and c.content_hash = $1 and c.id <> $2"
+        " order by c.id limit $3",
+        chunk.content_hash,
+        chunk.id,
+        limit,
+        None,
+    )
+    return [StoredChunk(*row) for row in rows]
+
+
+async def any_up_to(conn: Conn, space_id: int, bound: int, project_id: int | None) -> bool:
+    """Whether a live chunk (of a project) up to an id has neither a vector nor a place in quarantine.
+
+    Looks at all of them.
+    """
     return bool(
         await conn.fetchval(
             "select exists (select 1 from memory_chunks c where c.live and c.id <= $2"
+            " and ($3::int is null or c.project_id = $3)"
             f" and not exists (select 1 from {vectors.table(space_id)} v where v.chunk_id = c.id)"
             " and not exists (select 1 from memory_embedding_quarantine q where q.space_id = $1"
             "   and q.chunk_id = c.id))",
             space_id,
             bound,
+            project_id,
         )
     )
 

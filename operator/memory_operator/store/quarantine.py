@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from memory_operator.store import vectors
 from memory_operator.store.pool import Conn
 
 
@@ -13,7 +14,8 @@ async def put(conn: Conn, space_id: int, reasons: Mapping[int, str]) -> int:
         "insert into memory_embedding_quarantine as q (space_id, chunk_id, reason)"
         " select $1, d.id, u.reason from (select distinct on (e.id) e.id, w.reason"
         "   from unnest($2::bigint[], $3::text[]) as w (id, reason) join memory_chunks f on f.id = w.id"
-        "   join memory_chunks e on e.content_hash = f.content_hash and e.live) u"
+        "   join memory_chunks e on e.content_hash = f.content_hash and e.live"
+        f"   and not exists (select 1 from {vectors.table(space_id)} v where v.chunk_id = e.id)) u"
         " join memory_chunks d on d.id = u.id and d.live order by d.id for share of d"
         " on conflict (space_id, chunk_id) do update set reason = excluded.reason, attempts = q.attempts + 1,"
         " since = now() returning chunk_id, xmax = 0 as new",

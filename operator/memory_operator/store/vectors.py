@@ -55,6 +55,15 @@ class Rows:
         return Rows(self.chunk_ids[kept], self.project_ids[kept], self.embeddings[kept])
 
 
+def fit(embeddings: NDArray[np.float32], column_type: str) -> bool:
+    """Whether a column can hold vectors, of shape (n, dimensions): 16 bits hold neither 65,520 nor 0.00000001."""
+    if column_type != "halfvec":
+        return True
+    with np.errstate(over="ignore", under="ignore"):
+        held = embeddings.astype(np.float16)
+    return bool(np.isfinite(held).all() and held.any(axis=1).all())
+
+
 _SIGNATURE = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 _TRAILER = b"\xff\xff"
 
