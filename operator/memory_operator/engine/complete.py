@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Iterable
 
 from memory_operator import metrics
 from memory_operator.engine.switch import finds_as_much, switch
+from memory_operator.errors import Retryable
 from memory_operator.logs import get_logger
 from memory_operator.store import activity, index, job_control, jobs, missing, providers, registry, spaces
 from memory_operator.store.activity import Actor
@@ -33,7 +34,7 @@ async def _each(steps: Iterable[Awaitable[None]]) -> None:
         try:
             await step
         except Exception as error:
-            if first is not None:
+            if first is not None and not isinstance(error, Retryable):
                 log.exception("the end of a fill waits, as that of another")
             first = first or error
     if first is not None:

@@ -27,8 +27,9 @@ from memory_operator.store.jobs import Job
 from memory_operator.store.keys import KeyRing
 from memory_operator.store.leases import LEASE_SECONDS, Backend, LeaseLost
 from memory_operator.store.ledger import Outcome
-from memory_operator.store.pool import Conn, Store, TableGone, told_plainly
+from memory_operator.store.pool import Conn, Store, TableGone, cut_off_after, told_plainly
 from memory_operator.store.spaces import Space
+from memory_operator.store.vectors import COPY_SECONDS
 
 log = get_logger(__name__)
 
@@ -45,6 +46,8 @@ _BYTES_PER_NUMBER = 16
 """Of a reply, its vectors and their COPY, together."""
 _ROWS_PER_COMMIT = 2_048
 _IDLE_SECONDS = 0.5
+_GIVE_BACK_SECONDS = 3.0
+"""Enough for a server that answers; from one that does not, leases and claims run out by themselves."""
 _RETRY_SECONDS = 0.5
 _LAST_RETRY_SECONDS = 4.0
 
@@ -223,8 +226,9 @@ class SpaceFill:
         while True:
             try:
                 async with self._store.dedicated("memory-worker") as conn:
-                    self._backend = await leases.backend_of(conn)
-                    await leases.renew(conn, [held.lease for held in self._hand.held.values()], self._backend)
+                    async with cut_off_after(conn, COPY_SECONDS):
+                        self._backend = await leases.backend_of(conn)
+                        await leases.renew(conn, [held.lease for held in self._hand.held.values()], self._backend)
                     self._hand.changed.set()
                     await self._write_on(conn)
             except TableGone:
@@ -246,7 +250,8 @@ class SpaceFill:
                 await hand.answered.wait()
                 continue
             try:
-                await self._commit(conn, answers)
+                async with cut_off_after(conn, COPY_SECONDS):
+                    await self._commit(conn, answers)
             finally:
                 hand.answers.extendleft(reversed(answers))  # those that were not committed
 
@@ -315,12 +320,12 @@ class SpaceFill:
         for answer in self._hand.answers:
             by_job.setdefault(answer.job_id, []).extend(answer.outcomes)
         try:
-            async with self._store.transaction() as conn:
+            async with told_plainly(), asyncio.timeout(_GIVE_BACK_SECONDS), self._store.transaction() as conn:
                 for job_id, outcomes in by_job.items():
                     fresh = await ledger.complete(conn, outcomes)
                     if job_id is not None:
                         await ledger.spend(conn, job_id, fresh)
-            async with self._store.connection() as conn:
+            async with told_plainly(), asyncio.timeout(_GIVE_BACK_SECONDS), self._store.connection() as conn:
                 held = [each.lease for each in self._hand.held.values()]
                 await leases.release(conn, [*held, *self._hand.to_release])
                 await missing.give_back_pending(conn, self.space.id, self._bench.presence)

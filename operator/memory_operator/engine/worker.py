@@ -14,7 +14,7 @@ from memory_operator.engine.connect import Connector
 from memory_operator.engine.fill import DRAIN_SECONDS, Bench, SpaceFill
 from memory_operator.engine.reindex import reindex_one_range
 from memory_operator.engine.steer import look_after_jobs
-from memory_operator.errors import LockBusy, StoreUnavailable
+from memory_operator.errors import Retryable, StoreUnavailable
 from memory_operator.logs import get_logger
 from memory_operator.store import jobs, leases, locks, spaces
 from memory_operator.store.keys import KeyRing
@@ -61,10 +61,10 @@ class Worker:
             tasks.append(group.create_task(self._listen(), name="work listener"))
             tasks.append(group.create_task(_measure_lag(), name="loop lag"))
             await stop.wait()
-            tasks[1].cancel()  # begins no further fill
+            for task in tasks[1:]:
+                task.cancel()  # nothing further is begun; what waits for a silent server does so beside the fills
             await self._stop_fills()
-            for task in tasks:
-                task.cancel()
+            present.cancel()
 
     async def _stop_fills(self) -> None:
         running = [task for _, task in self._fills.values()]
@@ -119,7 +119,7 @@ class Worker:
             try:
                 busy = await step()
                 failures = 0
-            except (StoreUnavailable, LockBusy) as error:
+            except Retryable as error:  # no database, a lock, or a space that was discarded meanwhile
                 failures += 1
                 log.info("the %s waits: %s", name, error)
                 busy = False

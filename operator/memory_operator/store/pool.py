@@ -21,6 +21,8 @@ Conn: TypeAlias = Any
 ACQUIRE_SECONDS = 10.0
 STATEMENT_SECONDS = 60.0
 LOCK_TIMEOUT_MS = 5_000
+_CLOSE_SECONDS = 2.0
+"""A server that is asked to end a session and does not answer is left alone."""
 _CUSTOM_PLANS = "set plan_cache_mode = force_custom_plan"
 """A generic plan of a filtered vector search finds nothing in small projects. Not a parameter of the connection's
 start, since poolers in session mode refuse those that they do not know."""
@@ -109,9 +111,22 @@ class Store:
                 yield conn
             finally:
                 try:
-                    await conn.close(timeout=5)
+                    await conn.close(timeout=_CLOSE_SECONDS)
                 except (TimeoutError, *_UNREACHABLE):
                     conn.terminate()
+
+
+@asynccontextmanager
+async def cut_off_after(conn: Conn, seconds: float) -> AsyncIterator[None]:
+    """Cut a connection off that is still at work after so long: a network that went silent says nothing else.
+
+    A time limit on its statements would not do, as the roll-back after it waits for the same silence.
+    """
+    timer = asyncio.get_running_loop().call_later(seconds, conn.terminate)
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 async def open_store(database: str | DatabaseAddress, *, application: str, max_size: int = 8) -> Store:
