@@ -5,7 +5,6 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 DATA ?= .memory
 PORT ?= 8080
-PYTEST_ARGS ?=
 BENCH_ARGS ?=
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 
@@ -29,14 +28,15 @@ run: install ## Start everything on this machine: database, local model, sample 
 
 test: install ## Run all tests against a real PostgreSQL and a real kube-apiserver (built on first use)
 	$(BIN)/python tests/cluster/build.py
-	$(BIN)/python -m pytest -m "not node" $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n 4 tests/unit
+	$(BIN)/python -m pytest -m "not node" --ignore tests/unit
 
 images: install ## Make the images under build/images without a container engine (root, Debian)
 	$(BIN)/python tests/e2e/prepare.py --only-images
 
 e2e: install ## Install the chart on a real node and try it there (root, Debian; the first time takes 20 minutes)
 	$(BIN)/python tests/e2e/prepare.py
-	MEMORY_NODE=required $(BIN)/python -m pytest -m node $(PYTEST_ARGS) tests/e2e
+	MEMORY_NODE=required $(BIN)/python -m pytest -m node tests/e2e
 
 kind: ## Install the chart into a new kind cluster (Docker, kind, kubectl, helm)
 	docker build --quiet -f operator/Dockerfile -t memory-operator:$(VERSION) .

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
@@ -79,22 +79,29 @@ class Accounts:
                 space.ref: space for space in await spaces.all_spaces(conn) if space.state in ("filling", "ready")
             }
             found = await job_control.open_jobs(conn, [space.id for space in newest.values()])
+            open_by_job = await usage.open_by_job(conn)
         jobs = {named.job.space_id: named for named in found}
         resets = _start(today + timedelta(days=1))
         nothing = SpentToday(0, Decimal(0), 0)
         return [
-            _quota(space, spent.get(ref, nothing), jobs.get(space.id), resets) for ref, space in sorted(newest.items())
+            _quota(space, spent.get(ref, nothing), jobs.get(space.id), open_by_job, resets)
+            for ref, space in sorted(newest.items())
         ]
 
 
-def _quota(space: Space, spent: SpentToday, named: NamedJob | None, resets_at: datetime) -> Quota:
+def _quota(
+    space: Space, spent: SpentToday, named: NamedJob | None, open_by_job: Mapping[int, int], resets_at: datetime
+) -> Quota:
     budget, price = space.config.budget, space.config.input_cost_per_1k
-    under_way = cost_of(spent.open_tokens, price) or Decimal(0)
-    today = _used(spent.tokens + spent.open_tokens, spent.cost + under_way, budget.tokens_per_day, budget.cost_per_day)
+
+    def used(tokens: int, cost: Decimal, under_way: int, most_tokens: int | None, most_cost: Decimal | None) -> Used:
+        return _used(tokens + under_way, cost + (cost_of(under_way, price) or 0), most_tokens, most_cost)
+
+    today = used(spent.tokens, spent.cost, spent.open_tokens, budget.tokens_per_day, budget.cost_per_day)
     by_job = None
     if named is not None:
-        job = named.job
-        by_job = _used(job.spent_tokens, job.spent_cost, budget.tokens_per_job, budget.cost_per_job)
+        job, under_way = named.job, open_by_job.get(named.job.id, 0)
+        by_job = used(job.spent_tokens, job.spent_cost, under_way, budget.tokens_per_job, budget.cost_per_job)
     return Quota(space.ref, space.embedding_version, budget, space.config.limits, today, resets_at, named, by_job)
 
 

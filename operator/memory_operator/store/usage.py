@@ -98,3 +98,12 @@ async def spent_today(conn: Conn) -> tuple[date, dict[ProviderRef, SpentToday]]:
     return today, {
         ProviderRef(row["namespace"], row["name"]): SpentToday(row["tokens"], row["cost"], row["open"]) for row in rows
     }
+
+
+async def open_by_job(conn: Conn) -> dict[int, int]:
+    """Tokens of the calls of fills that are under way, as they are estimated, by job."""
+    rows = await conn.fetch(
+        "select job_id, sum(estimated_tokens)::bigint as tokens from memory_usage_ledger"
+        " where state = 'sent' and purpose = 'fill' and job_id is not null group by job_id"
+    )
+    return {row["job_id"]: row["tokens"] for row in rows}
