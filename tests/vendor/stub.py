@@ -58,6 +58,7 @@ class StubVendor:
         self._tls: ssl.SSLContext | None = None
         if tls:
             self.ca_pem, self._tls = private_ca()
+        self._server: VendorServer | None = None
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: asyncio.Event | None = None
@@ -173,6 +174,11 @@ class StubVendor:
         return self._script.in_flight
 
     @property
+    def connections(self) -> int:
+        """Connections that are open at this moment."""
+        return self._server.connections if self._server else 0
+
+    @property
     def peak_in_flight(self) -> int:
         """Most calls that ever waited at once."""
         return self._script.peak_in_flight
@@ -198,7 +204,7 @@ class StubVendor:
             ready.set()
 
     async def _serve(self, ready: threading.Event) -> None:
-        server = VendorServer(self._script)
+        server = self._server = VendorServer(self._script)
         self._port = await server.start("127.0.0.1", self._port, self._tls)
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
         ready.set()
