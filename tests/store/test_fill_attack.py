@@ -5,14 +5,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator
-from typing import Any
 from uuid import uuid4
 
 import pytest
 
 from fixtures.engine import World, until
-from fixtures.fills import complete, provider, sound
-from memory_operator.embedders import PROBE_TEXT
+from fixtures.fills import begun, complete, provider, sent, sound
 from memory_operator.engine.hand import Hand
 from memory_operator.engine.reading import Reader
 from memory_operator.engine.storing import Answer, commit
@@ -28,15 +26,11 @@ def vendor() -> Iterator[StubVendor]:
         yield stub
 
 
-def sent(vendor: StubVendor) -> list[str]:
-    """The texts that arrived, but for probes."""
-    return [text for text in vendor.inputs if text != PROBE_TEXT]
-
-
-async def begun(world: World, vendor: StubVendor, **embedding: Any) -> None:
-    """Have a fill begin that no worker looks after yet."""
-    world.cluster.apply("memory", provider(vendor, **embedding))
-    await until(lambda: world.value("select count(*) > 0 from memory_reembed_jobs"))
+async def filled(world: World, vendor: StubVendor) -> None:
+    """Have a Provider filled, by a worker that has stopped after it."""
+    async with world.worker():
+        ref = world.cluster.apply("memory", provider(vendor))
+        await world.until_phase(ref, "Ready")
 
 
 async def test_a_worker_that_has_nothing_to_claim_waits_in_peace(world: World, vendor: StubVendor) -> None:
@@ -80,9 +74,7 @@ async def test_a_refused_text_is_found_where_few_calls_are_allowed(
 async def test_a_pending_chunk_that_has_its_vector_already_is_not_paid_again(world: World, vendor: StubVendor) -> None:
     await world.stored(5)
     async with world.operator():
-        async with world.worker():
-            ref = world.cluster.apply("memory", provider(vendor))
-            await world.until_phase(ref, "Ready")
+        await filled(world, vendor)
         vendor.forget()
         await world.fetch("insert into memory_embedding_pending (space_id, chunk_id) select 1, id from memory_chunks")
         async with world.worker():
@@ -108,9 +100,7 @@ async def test_a_chunk_that_cannot_be_decrypted_does_not_take_others_with_the_sa
 async def test_a_refusal_does_not_put_those_in_quarantine_that_have_a_vector(world: World, vendor: StubVendor) -> None:
     await world.stored_texts(["poison", "good"])
     async with world.operator():
-        async with world.worker():
-            ref = world.cluster.apply("memory", provider(vendor))
-            await world.until_phase(ref, "Ready")
+        await filled(world, vendor)
         await world.stored_texts(["poison"])
         await world.fetch("delete from memory_vectors_1 where chunk_id = 1")
         await world.fetch("insert into memory_vectors_1 select 3, project_id, embedding from memory_vectors_1 limit 1")
@@ -130,9 +120,7 @@ async def test_a_job_of_one_project_gives_a_copied_vector_to_all_that_have_the_t
 ) -> None:
     await world.stored_texts(["same", "other"])
     async with world.operator():
-        async with world.worker():
-            ref = world.cluster.apply("memory", provider(vendor))
-            await world.until_phase(ref, "Ready")
+        await filled(world, vendor)
         vendor.forget()
         await world.stored_texts(["same", "same"])
         # The last one has it, as an add made it; the first two lack it.
@@ -154,9 +142,7 @@ async def test_a_job_of_one_project_comes_back_for_what_lost_the_one_that_stood_
     """The first chunk of a text was forgotten after the others were left out for its sake."""
     await world.stored_texts(["other", "same", "same"])
     async with world.operator():
-        async with world.worker():
-            ref = world.cluster.apply("memory", provider(vendor))
-            await world.until_phase(ref, "Ready")
+        await filled(world, vendor)
         async with world.store.transaction() as conn:
             await registry.hold_for_switch(conn)
             await conn.execute("delete from memory_vectors_1 where chunk_id > 1")
@@ -278,9 +264,7 @@ async def test_a_range_that_is_lost_while_it_is_read_ends_no_call_that_is_under_
     """Its vectors are copied behind the fence; that another worker has it by now is no reason to begin anew."""
     await world.stored_texts(["same", "other"])
     async with world.operator():
-        async with world.worker():
-            ref = world.cluster.apply("memory", provider(vendor))
-            await world.until_phase(ref, "Ready")
+        await filled(world, vendor)
         await world.stored_texts(["same"])
         async with world.store.transaction() as conn:
             await registry.hold_for_switch(conn)

@@ -11,7 +11,7 @@ from email.utils import format_datetime
 import pytest
 
 from fixtures.engine import World, until
-from fixtures.fills import answered_tokens, complete, lacking, ledger, provider, sound, tokens
+from fixtures.fills import answered_tokens, begun, complete, lacking, ledger, provider, sound, tokens
 from memory_operator.contract.resource import ProviderRef
 from memory_operator.embedders import PROBE_TEXT
 from vendor.script import Fault
@@ -24,14 +24,6 @@ CHUNKS = 60
 def vendor() -> Iterator[StubVendor]:
     with StubVendor(dimensions=64) as stub:
         yield stub
-
-
-async def begun(world: World, vendor: StubVendor) -> ProviderRef:
-    """Have a fill begin that no worker looks after yet."""
-    await world.stored(CHUNKS)
-    ref = world.cluster.apply("memory", provider(vendor))
-    await until(lambda: world.value("select count(*) > 0 from memory_reembed_jobs"))
-    return ref
 
 
 def said(world: World, ref: ProviderRef) -> str:
@@ -72,6 +64,7 @@ async def test_after_a_fault_that_passes_every_chunk_has_its_vector_and_each_tex
     world: World, vendor: StubVendor, fault: Fault
 ) -> None:
     async with world.operator():
+        await world.stored(CHUNKS)
         await begun(world, vendor)
         vendor.fault = fault
         async with world.worker():
@@ -116,6 +109,7 @@ async def test_a_vendor_that_always_says_429_is_asked_ever_more_seldom_and_the_f
 @pytest.mark.parametrize("as_date", [False, True])
 async def test_retry_after_is_obeyed_as_seconds_and_as_a_date(world: World, vendor: StubVendor, as_date: bool) -> None:
     async with world.operator():
+        await world.stored(CHUNKS)
         await begun(world, vendor)
         until_then = format_datetime(datetime.now(UTC) + timedelta(seconds=3), usegmt=True)
         vendor.fault = Fault(status=429, retry_after=until_then if as_date else "2", times=1)
@@ -197,6 +191,7 @@ async def test_a_model_that_changes_its_length_in_the_middle_has_nothing_written
     world: World, vendor: StubVendor
 ) -> None:
     async with world.operator():
+        await world.stored(CHUNKS)
         ref = await begun(world, vendor)
         vendor.fault = Fault(length=1)
         async with world.worker():

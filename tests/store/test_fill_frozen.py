@@ -11,7 +11,7 @@ from urllib.parse import parse_qs, urlsplit, urlunsplit
 import pytest
 
 from fixtures.engine import World, open_world, until
-from fixtures.fills import complete, provider, sound
+from fixtures.fills import complete, provider, some_are_stored, sound
 from memory_operator.engine import fill
 from memory_operator.engine.worker import Worker
 from memory_operator.store import pool
@@ -94,20 +94,22 @@ class Wire:
             target.close()
 
 
-async def some_are_stored(world: World) -> None:
-    """Wait until the fill is in its middle."""
-    await until(lambda: world.value("select sum(n) > 30 from memory_embedding_counters where scope = 1"))
+@asynccontextmanager
+async def far_away(world: World) -> AsyncIterator[tuple[Wire, World]]:
+    """An operator beside the database, and the same world at the other end of a wire."""
+    async with (
+        world.operator(),
+        Wire(world.dsn).laid() as wire,
+        open_world(wire.dsn, world.cluster) as far,
+    ):
+        yield wire, far
 
 
 async def test_a_worker_that_is_stopped_while_the_database_is_frozen_ends_in_time(
     world: World, vendor: StubVendor
 ) -> None:
     await world.stored(CHUNKS)
-    async with (
-        world.operator(),
-        Wire(world.dsn).laid() as wire,
-        open_world(wire.dsn, world.cluster) as far,
-    ):
+    async with far_away(world) as (wire, far):
         world.cluster.apply("memory", provider(vendor))
         stop = asyncio.Event()
         running = asyncio.create_task(Worker(far.store, far.connector, far.keys, "far").run(stop))
@@ -134,11 +136,7 @@ async def test_a_fill_whose_connections_fall_silent_goes_on_over_new_ones(
     for module, name in ((fill, "COPY_SECONDS"), (pool, "STATEMENT_SECONDS")):
         monkeypatch.setattr(module, name, 3.0)
     await world.stored(CHUNKS)
-    async with (
-        world.operator(),
-        Wire(world.dsn).laid() as wire,
-        open_world(wire.dsn, world.cluster) as far,
-    ):
+    async with far_away(world) as (wire, far):
         world.cluster.apply("memory", provider(vendor))
         async with far.worker():
             await some_are_stored(world)

@@ -10,8 +10,7 @@ from decimal import Decimal
 import pytest
 
 from fixtures.engine import World, until
-from fixtures.fills import answered_tokens, complete, provider, reason, sound, tokens
-from memory_operator.embedders import PROBE_TEXT
+from fixtures.fills import answered_tokens, complete, provider, reason, sent, sound, tokens
 from memory_operator.store import job_control
 from vendor.stub import StubVendor
 
@@ -88,7 +87,7 @@ async def test_a_fill_pauses_at_its_budget_says_so_and_goes_on_when_it_is_raised
         await until(lambda: complete(world))
         await world.until_phase(ref, "Ready")
     await sound(world)
-    texts = [text for text in vendor.inputs if text != PROBE_TEXT]
+    texts = sent(vendor)
     assert len(texts) == len(set(texts)) == CHUNKS
     job = (await world.fetch("select tokens, cost from memory_reembed_jobs"))[0]
     assert job["tokens"] == tokens(texts)
@@ -111,7 +110,7 @@ async def test_the_tokens_of_a_call_for_two_tenants_are_split_and_add_up(world: 
         " from memory_usage_ledger l join memory_tenants t on t.id = l.tenant_id group by t.name order by t.name"
     )
     assert [(row["name"], row["inputs"], row["calls"]) for row in rows] == [("one", 13, 1), ("two", 10, 1)]
-    assert sum(row["tokens"] for row in rows) == tokens([text for text in vendor.inputs if text != PROBE_TEXT])
+    assert sum(row["tokens"] for row in rows) == tokens(sent(vendor))
     assert rows[0]["tokens"] > rows[1]["tokens"]
 
 
@@ -130,14 +129,14 @@ async def test_a_paused_fill_stores_what_is_under_way_and_calls_nobody_until_it_
         count = vendor.count
         await asyncio.sleep(1.5)
         assert vendor.count == count
-        texts = [text for text in vendor.inputs if text != PROBE_TEXT]
+        texts = sent(vendor)
         assert await stored(world) == len(texts) < CHUNKS
         assert await world.value("select count(*) from memory_reembed_leases where state = 'leased'") == 0
         async with world.store.transaction() as conn:
             await job_control.resume(conn, 1)
         await until(lambda: complete(world))
     await sound(world)
-    texts = [text for text in vendor.inputs if text != PROBE_TEXT]
+    texts = sent(vendor)
     assert len(texts) == len(set(texts)) == CHUNKS
 
 
@@ -165,4 +164,4 @@ async def test_a_cancelled_fill_stores_what_was_paid_and_leaves_nothing_claimed(
 
 async def all_that_was_sent_is_stored(world: World, vendor: StubVendor) -> bool:
     """Whether each text that was paid has its vector."""
-    return await stored(world) == len([text for text in vendor.inputs if text != PROBE_TEXT])
+    return await stored(world) == len(sent(vendor))

@@ -9,9 +9,8 @@ from contextlib import AsyncExitStack
 import pytest
 
 from fixtures.engine import World, open_world, until
-from fixtures.fills import complete, ledger, provider, sound
+from fixtures.fills import complete, ledger, provider, sent, some_are_stored, sound
 from memory_operator.dev.postgres import EmbeddedPostgres
-from memory_operator.embedders import PROBE_TEXT
 from memory_operator.engine.remember import Remember
 from memory_operator.engine.writing import NewMemory
 from memory_operator.store.activity import Actor
@@ -26,11 +25,6 @@ AGENT = Actor("agent", "test")
 def vendor() -> Iterator[StubVendor]:
     with StubVendor(dimensions=64, latency_ms=40) as stub:
         yield stub
-
-
-async def some_are_stored(world: World) -> None:
-    """Wait until the fill is in its middle."""
-    await until(lambda: world.value("select sum(n) > 30 from memory_embedding_counters where scope = 1"))
 
 
 @pytest.mark.parametrize(("how", "waits"), [("fast", True), ("immediate", True), ("immediate", False)])
@@ -55,7 +49,7 @@ async def test_a_database_that_is_restarted_in_the_middle_of_a_fill_ends_with_al
     if waits:
         # What was written down just as the server went away may never have left.
         assert told.get("sent", 0) <= 4
-        texts = [text for text in vendor.inputs if text != PROBE_TEXT]
+        texts = sent(vendor)
         assert len(texts) - len(set(texts)) <= 64
 
 
@@ -90,7 +84,7 @@ async def test_a_disk_that_is_full_for_a_while_holds_the_fill_up_and_nothing_is_
             await conn.execute("drop trigger full_disk on memory_vectors_1")
         await until(lambda: complete(world))
     await sound(world)
-    texts = [text for text in vendor.inputs if text != PROBE_TEXT]
+    texts = sent(vendor)
     assert len(texts) == len(set(texts)) == CHUNKS
 
 

@@ -7,8 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from fixtures.engine import World, until
-from fixtures.fills import complete, provider, sound
-from memory_operator.embedders import PROBE_TEXT
+from fixtures.fills import complete, provider, sent, sound
 from memory_operator.store import missing
 from vendor.script import Fault
 from vendor.stub import StubVendor
@@ -18,11 +17,6 @@ from vendor.stub import StubVendor
 def vendor() -> Iterator[StubVendor]:
     with StubVendor(dimensions=64) as stub:
         yield stub
-
-
-def sent(vendor: StubVendor) -> list[str]:
-    """The texts that arrived, but for probes."""
-    return [text for text in vendor.inputs if text != PROBE_TEXT]
 
 
 async def test_a_text_that_many_memories_have_is_paid_once_for_each_tenant(world: World, vendor: StubVendor) -> None:

@@ -13,8 +13,7 @@ import pytest
 
 from bench.proc import OwnProcess
 from fixtures.engine import World, until
-from fixtures.fills import complete, provider, sound
-from memory_operator.embedders import PROBE_TEXT
+from fixtures.fills import complete, provider, sent, sound
 from memory_operator.store.leases import LEASE_SECONDS
 from vendor.stub import StubVendor
 
@@ -46,7 +45,7 @@ async def test_two_workers_share_a_fill_and_pay_no_chunk_twice(
             world.cluster.apply("memory", provider(vendor, dimensions=256, batchSize=100))
             await until(lambda: complete(world), 60)
     await sound(world)
-    texts = [text for text in vendor.inputs if text != PROBE_TEXT]
+    texts = sent(vendor)
     assert len(texts) == len(set(texts)) == CHUNKS * 2
     workers = "select count(distinct presence) from memory_usage_ledger where presence is not null"
     assert await world.value(workers) == 2
@@ -67,7 +66,7 @@ async def test_killing_a_worker_at_any_time_loses_nothing_and_pays_again_only_wh
         with OwnProcess(folder(tmp_path, "last"), world.dsn, "worker"):
             await until(lambda: complete(world), 60)
     await sound(world)
-    texts = [text for text in vendor.inputs if text != PROBE_TEXT]
+    texts = sent(vendor)
     assert len(set(texts)) == CHUNKS
     in_flight = await world.value("select sum(inputs) from memory_usage_ledger where state = 'sent'")
     assert len(texts) - CHUNKS <= (in_flight or 0)

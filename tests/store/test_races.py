@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
 from fixtures.engine import World, until
+from fixtures.fills import provider, some_are_stored
 from memory_operator.engine.remember import Remember
 from memory_operator.engine.writing import NewMemory
 from memory_operator.store import registry
@@ -21,15 +21,6 @@ from vendor.stub import StubVendor
 def vendor() -> Iterator[StubVendor]:
     with StubVendor(dimensions=64) as stub:
         yield stub
-
-
-def provider(vendor: StubVendor, model: str = "a", dimensions: int = 64, **embedding: Any) -> dict[str, Any]:
-    return {
-        "type": "openai_compatible",
-        "model": model,
-        "baseURL": vendor.base_url,
-        "embedding": {"dimensions": dimensions, "batchSize": 8, **embedding},
-    }
 
 
 async def consistent(world: World) -> None:
@@ -113,7 +104,7 @@ async def test_deleted_and_made_again_in_the_middle_of_a_fill_goes_on_where_it_w
     vendor.latency_ms = 60
     async with world.operator(), world.worker():
         ref = world.cluster.apply("memory", provider(vendor))
-        await until(lambda: world.value("select sum(n) > 30 from memory_embedding_counters where scope = 1"))
+        await some_are_stored(world)
         world.cluster.delete(ref)
         await until(lambda: world.value("select state = 'orphaned' from memory_embedding_spaces"))
         under_way = vendor.peak_in_flight

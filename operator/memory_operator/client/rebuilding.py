@@ -42,6 +42,8 @@ SpaceOption = Annotated[
 ]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Only say what it would take; nothing is begun.")]
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+UnaskedOption = Annotated[bool, typer.Option("--yes", "-y", hidden=True)]
+"""Of commands that ask nothing; scripts may say it all the same."""
 WaitOption = Annotated[bool, typer.Option("--wait", "-w", help="Wait until the jobs have ended.")]
 TimeoutOption = Annotated[str, typer.Option(help="How long to wait at most, such as 30m.")]
 
@@ -52,7 +54,7 @@ def reembed(
     project: ProjectOption = None,
     space: SpaceOption = None,
     dry_run: DryRunOption = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", hidden=True)] = False,
+    yes: UnaskedOption = False,
     wait: WaitOption = False,
     timeout: TimeoutOption = "24h",
 ) -> None:
@@ -66,11 +68,8 @@ def reembed(
       memory embeddings reembed --dry-run
       memory embeddings reembed --project notes --space nomic-embed-text-768-3 --wait
     """
-    del yes  # it asks nothing; scripts may say it all the same
-    limit = seconds_of(timeout)
-    with session.api() as api:
-        asked = _asked(api, project, space)
-        _run(session, api, REEMBED, asked, dry_run=dry_run, wait_seconds=limit if wait else None)
+    del yes
+    _begin(session, REEMBED, project, space, dry_run=dry_run, wait=wait, timeout=timeout)
 
 
 @command(app, "rebuild")
@@ -101,7 +100,7 @@ def reindex(
     project: ProjectOption = None,
     space: SpaceOption = None,
     dry_run: DryRunOption = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", hidden=True)] = False,
+    yes: UnaskedOption = False,
     wait: WaitOption = False,
     timeout: TimeoutOption = "24h",
 ) -> None:
@@ -110,11 +109,17 @@ def reindex(
     Texts that stay the same keep their vectors. With --space nothing is cut: what is missing there is filled, as
     reembed does. Exit codes as of reembed.
     """
-    del yes  # it asks nothing; scripts may say it all the same
+    del yes
+    _begin(session, REINDEX, project, space, dry_run=dry_run, wait=wait, timeout=timeout)
+
+
+def _begin(
+    session: Session, path: str, project: str | None, space: str | None, *, dry_run: bool, wait: bool, timeout: str
+) -> None:
     limit = seconds_of(timeout)
     with session.api() as api:
         asked = _asked(api, project, space)
-        _run(session, api, REINDEX, asked, dry_run=dry_run, wait_seconds=limit if wait else None)
+        _run(session, api, path, asked, dry_run=dry_run, wait_seconds=limit if wait else None)
 
 
 def _asked(api: Api, project: str | None, space: str | None) -> dict[str, Any]:

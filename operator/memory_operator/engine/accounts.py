@@ -95,7 +95,13 @@ def _quota(
     budget, price = space.config.budget, space.config.input_cost_per_1k
 
     def used(tokens: int, cost: Decimal, under_way: int, most_tokens: int | None, most_cost: Decimal | None) -> Used:
-        return _used(tokens + under_way, cost + (cost_of(under_way, price) or 0), most_tokens, most_cost)
+        tokens, cost = tokens + under_way, cost + (cost_of(under_way, price) or 0)
+        return Used(
+            tokens,
+            cost,
+            None if most_tokens is None else max(0, most_tokens - tokens),
+            None if most_cost is None else max(Decimal(0), most_cost - cost),
+        )
 
     today = used(spent.tokens, spent.cost, spent.open_tokens, budget.tokens_per_day, budget.cost_per_day)
     by_job = None
@@ -103,15 +109,6 @@ def _quota(
         job, under_way = named.job, open_by_job.get(named.job.id, 0)
         by_job = used(job.spent_tokens, job.spent_cost, under_way, budget.tokens_per_job, budget.cost_per_job)
     return Quota(space.ref, space.embedding_version, budget, space.config.limits, today, resets_at, named, by_job)
-
-
-def _used(tokens: int, cost: Decimal, most_tokens: int | None, most_cost: Decimal | None) -> Used:
-    return Used(
-        tokens,
-        cost,
-        None if most_tokens is None else max(0, most_tokens - tokens),
-        None if most_cost is None else max(Decimal(0), most_cost - cost),
-    )
 
 
 def _start(day: date) -> datetime:

@@ -7,7 +7,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from memory_operator import metrics, traces
+from memory_operator import metrics
 from memory_operator.embedders import PROBE_TEXT, Embedder, Embeddings, calls_a_vendor
 from memory_operator.engine.breaker import Breaker
 from memory_operator.engine.calling import Metered, check_fit
@@ -15,6 +15,7 @@ from memory_operator.engine.connect import PROBE_SECONDS, Connector
 from memory_operator.engine.hand import Hand
 from memory_operator.engine.items import Estimate, Item, shares
 from memory_operator.engine.pace import Pace
+from memory_operator.engine.spans import space_span
 from memory_operator.engine.storing import Answer
 from memory_operator.errors import (
     BadReply,
@@ -117,7 +118,7 @@ class Caller:
                 return False
             items = leave.batch
             meter = Metered(self._store, leave.entry) if leave.entry else None
-            with self._traced(items, job) as span:
+            with space_span("fill.call", self._space, job, texts=len(items)) as span:
                 reply = await self._embed(embedder, items, meter)
                 span.note(tokens=reply.tokens)
         except (StoreUnavailable, LockBusy) as error:
@@ -148,16 +149,6 @@ class Caller:
         """Have it written down how a call ended that brought nothing: before anything else, which may wait for it."""
         if meter is not None:
             self._hand.answer(Answer(outcomes=meter.outcomes(), job=job))
-
-    def _traced(self, items: Sequence[Item], job: Job | None) -> traces.Span:
-        space = self._space
-        return traces.span(
-            "fill.call",
-            provider=space.ref,
-            embedding_version=space.embedding_version,
-            job=job.id if job else None,
-            texts=len(items),
-        )
 
     async def _embed(self, embedder: Embedder, items: Sequence[Item], meter: Metered | None) -> Embeddings:
         began = self._clock()

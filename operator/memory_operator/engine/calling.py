@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from memory_operator import metrics, traces
+from memory_operator import metrics
 from memory_operator.contract.resource import ProviderRef
 from memory_operator.embedders import PROBE_TEXT, Embeddings, calls_a_vendor, probe
 from memory_operator.engine.connect import PROBE_SECONDS, Connector
+from memory_operator.engine.spans import space_span
 from memory_operator.errors import BadReply, EmbedderUnreachable, MemoryOperatorError, StoreUnavailable
 from memory_operator.logs import get_logger
 from memory_operator.plan.cost import split
@@ -109,13 +110,7 @@ async def embed_at_once(
     breaker = connector.breaker(space.config)
     breaker.admit(timeout)
     try:
-        with traces.span(
-            "embed",
-            purpose=purpose,
-            provider=space.ref,
-            embedding_version=space.embedding_version,
-            texts=len(texts),
-        ) as span:
+        with space_span("embed", space, purpose=purpose, texts=len(texts)) as span:
             found = await _embed_once(
                 store, connector, space, texts, purpose=purpose, tenant_id=tenant_id, timeout=timeout
             )

@@ -12,13 +12,14 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from memory_operator import metrics, traces
+from memory_operator import metrics
 from memory_operator.embedders import batch_limit, token_limits
 from memory_operator.engine.call import Caller
 from memory_operator.engine.connect import Connector
 from memory_operator.engine.hand import Hand
 from memory_operator.engine.items import Item
 from memory_operator.engine.reading import Reader
+from memory_operator.engine.spans import space_span
 from memory_operator.engine.storing import Answer, commit
 from memory_operator.errors import LockBusy, StoreUnavailable
 from memory_operator.logs import get_logger
@@ -261,7 +262,10 @@ class SpaceFill:
             job, job_id = answers[0].job, answers[0].job_id
             part = [answer for answer in answers if answer.job_id == job_id]
             try:
-                with metrics.FILL_STAGE_SECONDS.labels("write").time(), self._traced("fill.write", job) as span:
+                with (
+                    metrics.FILL_STAGE_SECONDS.labels("write").time(),
+                    space_span("fill.write", self.space, job) as span,
+                ):
                     async with told_plainly():
                         done = await commit(conn, self.space, part, job)
                     span.note(vectors=done.new, copied=done.copied, quarantined=done.quarantined)
@@ -275,12 +279,6 @@ class SpaceFill:
             for answer in part:
                 self._hand.settle(answer)
             await self._release(conn)
-
-    def _traced(self, name: str, job: Job | None) -> traces.Span:
-        space = self.space
-        return traces.span(
-            name, provider=space.ref, embedding_version=space.embedding_version, job=job.id if job else None
-        )
 
     async def _beat(self) -> None:
         """Renew what is held, in time for nobody to take it over."""

@@ -24,8 +24,7 @@ def view_of(named: NamedJob) -> JobView:
     """A job with its rate so far."""
     job = named.job
     rate = rate_of(job)
-    left = max(0, job.total - job.done)
-    return JobView(named, rate, round(left / rate) if rate and job.state == "running" else None)
+    return JobView(named, rate, round(seconds_left(job, rate)) if rate and job.state == "running" else None)
 
 
 def rate_of(job: Job) -> float | None:
@@ -34,3 +33,8 @@ def rate_of(job: Job) -> float | None:
         return None
     seconds = ((job.finished_at or datetime.now(UTC)) - job.first_call_at).total_seconds()
     return job.done / seconds if seconds > 0 else None
+
+
+def seconds_left(job: Job, rate: float) -> float:
+    """How long what is left of a job takes at a rate, which is above zero."""
+    return max(0, job.total - job.done) / rate

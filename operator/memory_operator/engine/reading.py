@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from memory_operator import metrics, traces
 from memory_operator.engine.hand import Hand
 from memory_operator.engine.items import Held
+from memory_operator.engine.spans import space_span
 from memory_operator.logs import get_logger
 from memory_operator.memory.encrypt import Undecryptable
 from memory_operator.store import jobs, leases, missing, quarantine, registry, vectors
@@ -42,7 +43,7 @@ class Reader:
             taken = await missing.take_pending(conn, space.id, self._presence, PENDING_ROWS)
         if not taken:
             return False
-        with _traced(space, None) as span:
+        with space_span("fill.read", space) as span:
             left = await self._without_known(space, None, None, taken)
             await self._take_in(left, None, None)
             span.note(chunks=len(taken), to_embed=len(left))
@@ -61,7 +62,7 @@ class Reader:
                 return True
             held = self._hand.hold(lease)
             held.waiting += 1  # not over before it is read
-            span = traced.enter_context(_traced(space, job))
+            span = traced.enter_context(space_span("fill.read", space, job))
             try:
                 await self._read(space, job, held, span)
             except LeaseLost as lost:
@@ -166,9 +167,3 @@ class Reader:
             await registry.count(conn, {space.id: len(copied)})
         metrics.FILL_COPIED.inc(len(copied))
         return set(copied)
-
-
-def _traced(space: Space, job: Job | None) -> traces.Span:
-    return traces.span(
-        "fill.read", provider=space.ref, embedding_version=space.embedding_version, job=job.id if job else None
-    )

@@ -106,15 +106,11 @@ class Remember:
         """Store a new memory. Raises InvalidInput, StoreUnavailable, LockBusy."""
         started = asyncio.get_running_loop().time()
         owner = await self._keys.tenant(self._store, tenant)
-        with traces.span("add.preprocess") as span:
-            prepared = await prepare(memory, owner.key)
-            span.note(chunks=len(prepared.texts))
+        prepared = await _prepared(memory, owner.key)
         project_id = await self._keys.project(self._store, owner, memory.project)
         made = await self._embed(owner.id, prepared, None, started)
         version, chunks = await seal(prepared, owner.key, uuid4(), 1, project_id, by.name)
-        write = VersionWrite(owner.id, memory.project, version, chunks, made, None)
-        with traces.span("add.store", chunks=len(chunks)):
-            return await self._transact(write.store)
+        return await self._write(VersionWrite(owner.id, memory.project, version, chunks, made, None))
 
     async def amend(self, tenant: str, memory_id: UUID, changes: Changes, by: Actor) -> StoredMemory:
         """Store a new version with some fields changed; chunks whose text stays keep their vectors.
@@ -126,15 +122,11 @@ class Remember:
         for _ in range(_AMEND_TRIES):
             async with self._store.connection() as conn:
                 old = _living(await memories.current(conn, owner.id, memory_id), memory_id)
-            with traces.span("add.preprocess") as span:
-                prepared = await prepare(_changed(old, changes, owner.key), owner.key)
-                span.note(chunks=len(prepared.texts))
+            prepared = await _prepared(_changed(old, changes, owner.key), owner.key)
             made = await self._embed(owner.id, prepared, old, started)
             version, chunks = await seal(prepared, owner.key, memory_id, old.version_no + 1, old.project_id, by.name)
-            write = VersionWrite(owner.id, old.project, version, chunks, made, old)
             try:
-                with traces.span("add.store", chunks=len(chunks)):
-                    return await self._transact(write.store)
+                return await self._write(VersionWrite(owner.id, old.project, version, chunks, made, old))
             except Overtaken:
                 continue
         raise Conflict(f"memory {memory_id} is being changed by others", code="concurrent_change", hint="try again")
@@ -249,6 +241,10 @@ class Remember:
         except SpaceVanished:
             return set()
 
+    async def _write(self, write: VersionWrite) -> StoredMemory:
+        with traces.span("add.store", chunks=len(write.chunks)):
+            return await self._transact(write.store)
+
     async def _transact(self, work: Callable[[Conn], Awaitable[T]]) -> T:
         """Run a transaction, again when another session's lock was in the way. Raises LockBusy in the end."""
         tries = 0
@@ -279,6 +275,13 @@ def _known(version: Version | None, memory_id: UUID) -> Version:
     if version is None:
         raise _no_such(memory_id)
     return version
+
+
+async def _prepared(memory: NewMemory, key: DataKey) -> Prepared:
+    with traces.span("add.preprocess") as span:
+        prepared = await prepare(memory, key)
+        span.note(chunks=len(prepared.texts))
+    return prepared
 
 
 def _living(version: Version | None, memory_id: UUID) -> Version:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 
 from memory_operator import metrics
+from memory_operator.engine.progress import rate_of, seconds_left
 from memory_operator.logs import get_logger
 from memory_operator.store import jobs, leases, ledger, limits, spaces
 from memory_operator.store.jobs import Job
@@ -39,16 +39,14 @@ def _show(by_provider: Mapping[str, Job]) -> None:
     """Let the metrics say how far each open job is; those of jobs that ended are taken back."""
     for gauge in (metrics.JOB_CHUNKS, metrics.JOB_RATE, metrics.JOB_ETA_SECONDS, metrics.JOB_TOKENS, metrics.JOB_COST):
         gauge.clear()
-    now = datetime.now(UTC)
     for provider, job in by_provider.items():
         for state, count in (("total", job.total), ("done", job.done), ("quarantined", job.quarantined)):
             metrics.JOB_CHUNKS.labels(provider, state).set(count)
         metrics.JOB_TOKENS.labels(provider).set(job.tokens or 0)
         metrics.JOB_COST.labels(provider).set(float(job.cost or 0))
-        passed = (now - job.first_call_at).total_seconds() if job.first_call_at else 0.0
-        if passed > 0 and job.done:
-            metrics.JOB_RATE.labels(provider).set(job.done / passed)
-            metrics.JOB_ETA_SECONDS.labels(provider).set(max(0, job.total - job.done) * passed / job.done)
+        if rate := rate_of(job):
+            metrics.JOB_RATE.labels(provider).set(rate)
+            metrics.JOB_ETA_SECONDS.labels(provider).set(seconds_left(job, rate))
 
 
 async def _go_on_if_it_may(conn: Conn, job: Job) -> None:
