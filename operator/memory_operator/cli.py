@@ -16,14 +16,14 @@ from memory_operator import traces
 from memory_operator.contract.crd import render_crd
 from memory_operator.errors import ConfigurationError, MemoryOperatorError, NeedsConsent
 from memory_operator.logs import LogFormat, get_logger, set_up_logs
-from memory_operator.processes import chores
+from memory_operator.processes import one_shot
 from memory_operator.processes.api import run_api_process
 from memory_operator.processes.dev import DevOptions, run_dev
-from memory_operator.processes.loops import signals_stop
 from memory_operator.processes.operator import run_operator, run_worker_process
-from memory_operator.processes.options import Options
+from memory_operator.processes.options import ProcessOptions
+from memory_operator.processes.runtime import signals_stop
 from memory_operator.settings import AuthMode, OnUnconsentedChange
-from memory_operator.store.address import DatabaseAddress
+from memory_operator.store.db.address import DatabaseAddress
 
 log = get_logger(__name__)
 
@@ -115,7 +115,7 @@ def run(
     withheld_secrets: WithheldSecrets = "",
 ) -> None:
     """Watch Providers of a cluster: the gate, status, Events."""
-    options = Options(
+    options = ProcessOptions(
         database=DatabaseAddress(database_url, database_url_file),
         master_key_file=master_key_file,
         environment=dict(os.environ),
@@ -144,7 +144,7 @@ def worker(
     withheld_secrets: WithheldSecrets = "",
 ) -> None:
     """Fill spaces, beside any number of other workers."""
-    options = Options(
+    options = ProcessOptions(
         database=DatabaseAddress(database_url, database_url_file),
         master_key_file=master_key_file,
         environment=dict(os.environ),
@@ -178,7 +178,7 @@ def api(
     withheld_secrets: WithheldSecrets = "",
 ) -> None:
     """Serve the memory API and the admin API."""
-    options = Options(
+    options = ProcessOptions(
         database=DatabaseAddress(database_url, database_url_file),
         master_key_file=master_key_file,
         environment=dict(os.environ),
@@ -246,7 +246,7 @@ def migrate(
     ] = 0,
 ) -> None:
     """Bring a database to this release's schema. Safe to run at any time, by any number of processes."""
-    for name in _run(chores.run_migrate(DatabaseAddress(database_url, database_url_file), wait_seconds)):
+    for name in _run(one_shot.run_migrate(DatabaseAddress(database_url, database_url_file), wait_seconds)):
         typer.echo(f"migrated {name}")
     typer.echo("the schema is up to date")
 
@@ -263,14 +263,14 @@ def check(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Compare Providers with the database and change nothing: exit 0 settled, 7 held, 1 when one cannot be compared."""
-    options = Options(
+    options = ProcessOptions(
         database=DatabaseAddress(database_url, database_url_file),
         master_key_file=Path(),
         environment=dict(os.environ),
         kubeconfig=kubeconfig,
         namespaces=_listed(namespaces),
     )
-    found = _run(chores.run_check(options, providers))
+    found = _run(one_shot.run_check(options, providers))
     if as_json:
         typer.echo(json.dumps([{"provider": c.provider, "outcome": c.outcome, "message": c.message} for c in found]))
     else:

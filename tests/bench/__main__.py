@@ -15,7 +15,7 @@ from pathlib import Path
 from bench import fill, gate, peer, query, webhook
 from bench.figures import Figure
 from fixtures.postgres import open_folder
-from memory_operator.dev.postgres import EmbeddedPostgres, RunningPostgres
+from memory_operator.dev.postgres.server import EmbeddedPostgres, RunningPostgres
 from memory_operator.logs import set_up_logs
 
 SERVER = {

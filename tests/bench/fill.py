@@ -10,7 +10,7 @@ from bench import fill_query, peer, vendor_speed
 from bench.figures import Figure, at_least, at_most, exactly, told
 from bench.measured import DIMENSIONS, Filled, Scene, ceiling, open_scene
 from bench.stock import Stock
-from memory_operator.dev.postgres import RunningPostgres
+from memory_operator.dev.postgres.server import RunningPostgres
 
 CHUNKS = 20_000
 KILL_CHUNKS = 100_000

@@ -18,7 +18,7 @@ from bench.measured import Scene, open_scene
 from bench.proc import OwnProcess
 from bench.stock import PROJECT, TEXTS, Stock
 from fixtures.dev import free_port
-from memory_operator.dev.postgres import RunningPostgres
+from memory_operator.dev.postgres.server import RunningPostgres
 from vendor.stub import VendorProcess
 
 CHUNKS = 100_000

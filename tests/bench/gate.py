@@ -10,13 +10,13 @@ import numpy as np
 
 from fixtures.engine import Cluster, World, open_world, until
 from memory_operator.contract.resource import ProviderRef
-from memory_operator.engine import reshape
+from memory_operator.engine.gate import reshape
 from memory_operator.memory.preprocess import PREPROCESSING_VERSION
 from memory_operator.plan.space import SpaceConfig
-from memory_operator.store import providers, registry, spaces, vectors
-from memory_operator.store.activity import Actor
-from memory_operator.store.migrate import migrate
-from memory_operator.store.spaces import Owner
+from memory_operator.store.db.activity import Actor
+from memory_operator.store.db.migrate import migrate
+from memory_operator.store.spaces import providers, registry, spaces, vectors
+from memory_operator.store.spaces.spaces import Owner
 
 DIMENSIONS = 768
 BY = Actor("bench", "bench")
@@ -75,7 +75,7 @@ async def _space(world: World, owner: Owner, count: int) -> spaces.Space:
     """A space of `count` vectors made of four segments of 64 choices each."""
     await _chunks(world, max(0, count - await world.value("select count(*) from memory_chunks")))
     async with world.store.transaction() as conn:
-        wish = providers.Wish("Automatic", "vector", None)
+        wish = providers.DeclaredSpec("Automatic", "vector", None)
         await providers.observe(conn, owner.ref, owner.uid, owner.generation, datetime.now(UTC), wish)
     change = reshape.Change(owner, _config(DIMENSIONS), None, BY)
     space = await reshape.create(world.store, change)
@@ -111,7 +111,7 @@ async def _reshape(world: World, count: int) -> float:
     seconds = time.perf_counter() - started
     assert discarded == count
     async with world.store.transaction() as conn:
-        await registry.hold_for_switch(conn)
+        await registry.lock_registry_exclusive(conn)
         for left in await spaces.all_spaces(conn):
             await spaces.discard(conn, left)
         await conn.execute("delete from memory_providers")

@@ -14,7 +14,7 @@ from typing import Any
 from bench.figures import Figure, told
 from bench.measured import DIMENSIONS, Scene, open_scene
 from bench.stock import TEXTS, Stock
-from memory_operator.dev.postgres import RunningPostgres
+from memory_operator.dev.postgres.server import RunningPostgres
 
 PEERS = ("vecshift",)
 CHUNKS = 20_000

@@ -22,18 +22,19 @@ from pgvector import Vector
 from bench.texts import Writer
 from memory_operator.contract.resource import ProviderRef
 from memory_operator.embedders import Embeddings
-from memory_operator.engine.breaker import Breaker
-from memory_operator.engine.recall import Recall
-from memory_operator.memory.encrypt import MasterKey, Place
+from memory_operator.engine.embedding.circuit_breaker import Breaker
+from memory_operator.engine.memories.recall import Recall
+from memory_operator.memory.encryption import MasterKey, Place
 from memory_operator.memory.preprocess import PREPROCESSING_VERSION
-from memory_operator.memory.terms import indexed
+from memory_operator.memory.search_terms import indexed
 from memory_operator.plan.space import SpaceConfig
-from memory_operator.store import index, registry, search, spaces, vectors, words
-from memory_operator.store.keys import KeyRing, Tenant
-from memory_operator.store.migrate import migrate
-from memory_operator.store.pool import Store, open_store
-from memory_operator.store.search import Filters
-from memory_operator.store.spaces import Owner, Space
+from memory_operator.store.db.migrate import migrate
+from memory_operator.store.db.pool import Store, open_store
+from memory_operator.store.memories import fulltext, nearest
+from memory_operator.store.memories.nearest import Filters
+from memory_operator.store.memories.tenants import KeyRing, Tenant
+from memory_operator.store.spaces import hnsw, registry, spaces, vectors
+from memory_operator.store.spaces.spaces import Owner, Space
 from vendor.vectors import Codebook
 
 CHUNKS = 50_000
@@ -108,11 +109,11 @@ class _Bench:
             project = await conn.fetchval("select id from memory_projects where slug = 'big'")
         for number in range(count):
             query = self.book.vector(f"question {number}")
-            async with search.bounded(self.store) as conn:
-                assert not await search.is_small(conn, self.space.id, project)
-                hits = await search.nearest(conn, self.space, project, query, 40, Filters(), exact=False, seconds=10)
-            nearest = set(self.chunk_ids[np.argsort(-(self.matrix @ query))[:10]].tolist())
-            shares.append(len(nearest & {hit.chunk_id for hit in hits[:10]}) / 10)
+            async with nearest.bounded(self.store) as conn:
+                assert not await nearest.is_small(conn, self.space.id, project)
+                hits = await nearest.nearest(conn, self.space, project, query, 40, Filters(), exact=False, seconds=10)
+            exact = set(self.chunk_ids[np.argsort(-(self.matrix @ query))[:10]].tolist())
+            shares.append(len(exact & {hit.chunk_id for hit in hits[:10]}) / 10)
         return statistics.fmean(shares)
 
 
@@ -148,7 +149,7 @@ async def _stocked(store: Store) -> _Bench:
     for project, contents in texts.items():
         project_id = await keys.project(store, tenant, project)
         matrices[project] = await _store_all(store, space, tenant, project_id, contents, book)
-    await index.build(store, index.Wanted(space.id, space.column_type, space.distance))
+    await hnsw.build(store, hnsw.Wanted(space.id, space.column_type, space.distance))
     async with store.connection() as conn:
         await conn.execute("vacuum analyze")
     matrix, ids = matrices["big"]
@@ -166,7 +167,7 @@ async def _space(store: Store) -> Space:
         preprocessing_version=PREPROCESSING_VERSION,
     )
     async with store.transaction() as conn:
-        await registry.hold_for_switch(conn)
+        await registry.lock_registry_exclusive(conn)
         space = await spaces.create(conn, Owner(ProviderRef("bench", "bench"), "uid", 1), config)
         await spaces.set_state(conn, space.id, "ready")
         await spaces.activate(conn, space, "bench")
@@ -205,7 +206,7 @@ async def _store_all(
             " preprocessing_version) select entry_id, $1, 0, sealed, '',"
             " to_tsvector('english', plain) || array_to_tsvector(array[$2]::text[]), 1, 1 from texts order by entry_id",
             project_id,
-            words.project_lexeme(project_id),
+            fulltext.project_lexeme(project_id),
         )
         rows = await conn.fetch("select id from memory_chunks where project_id = $1 order by entry_id", project_id)
         chunk_ids = np.array([row["id"] for row in rows])

@@ -13,13 +13,14 @@ import asyncpg
 
 from bench.texts import Writer
 from fixtures.engine import MASTER_KEY
-from memory_operator.dev.postgres import RunningPostgres
-from memory_operator.memory.encrypt import MasterKey, Place
-from memory_operator.memory.terms import indexed
-from memory_operator.store import registry, words
-from memory_operator.store.keys import KeyRing, Tenant, check_or_store_key
-from memory_operator.store.migrate import migrate
-from memory_operator.store.pool import Store, open_store
+from memory_operator.dev.postgres.server import RunningPostgres
+from memory_operator.memory.encryption import MasterKey, Place
+from memory_operator.memory.search_terms import indexed
+from memory_operator.store.db.migrate import migrate
+from memory_operator.store.db.pool import Store, open_store
+from memory_operator.store.memories import fulltext
+from memory_operator.store.memories.tenants import KeyRing, Tenant, check_or_store_key
+from memory_operator.store.spaces import registry
 
 TEXTS = "bench_texts"
 """The same texts unencrypted, for the raw loop and for peers: id, text."""
@@ -137,6 +138,6 @@ async def _store_part(
             " preprocessing_version) select entry_id, $1, 0, sealed, hash,"
             " to_tsvector('english', plain) || array_to_tsvector(array[$2]::text[]), 1, 1 from part order by entry_id",
             project,
-            words.project_lexeme(project),
+            fulltext.project_lexeme(project),
         )
         await conn.execute("drop table part")

@@ -16,7 +16,7 @@ from memory_operator.contract.status import (
     ProviderStatus,
     Reason,
 )
-from memory_operator.engine.sources import ProviderEvent
+from memory_operator.engine.ports.sources import ProviderEvent
 from memory_operator.kube.client import open_api
 from memory_operator.kube.source import KubeSource
 

@@ -10,10 +10,10 @@ from typing import Any
 from fixtures.engine import World
 from fixtures.kube import Namespace, until
 from memory_operator.embedders import EmbedderPool
-from memory_operator.engine.connect import Connector
-from memory_operator.engine.operator import Operator
+from memory_operator.engine.embedding.connector import Connector
+from memory_operator.engine.gate.controller import Operator
 from memory_operator.kube.client import open_api
-from memory_operator.kube.run import run_kopf
+from memory_operator.kube.kopf_thread import run_kopf
 from memory_operator.kube.secrets import secret_reader
 from memory_operator.kube.source import KubeSource
 

@@ -7,7 +7,7 @@ from kubernetes.aio.client import ApiClient
 
 from cluster.harness import ControlPlane
 from fixtures.kube import Namespace, until
-from memory_operator.engine.access import Access
+from memory_operator.engine.ports.access import Access
 from memory_operator.errors import SourceUnavailable
 from memory_operator.kube.client import open_api
 from memory_operator.kube.reviews import access_reviewer, token_reviewer

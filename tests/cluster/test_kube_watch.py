@@ -19,7 +19,7 @@ from cluster.harness import ControlPlane
 from fixtures.kube import Namespace, until
 from memory_operator.contract.resource import ProviderRef
 from memory_operator.kube.client import Pod, namespace_of
-from memory_operator.kube.run import run_kopf
+from memory_operator.kube.kopf_thread import run_kopf
 
 STOP_SECONDS = 10.0
 

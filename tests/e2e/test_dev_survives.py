@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from fixtures.dev import Dev, eventually
-from memory_operator.dev.postgres import EmbeddedPostgres
+from memory_operator.dev.postgres.server import EmbeddedPostgres
 from vendor.stub import StubVendor
 
 CONSENT = "/admin/embedding-dimension-change"

@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from memory_operator.client import adding, embeddings, memories, overview, usage
-from memory_operator.client.exits import LEGEND
-from memory_operator.client.session import JsonOption, Options, ServerOption, TokenOption
+from memory_operator.client.commands import add, embeddings, memories, overview, usage
+from memory_operator.client.exit_codes import LEGEND
+from memory_operator.client.session import CommandOptions, JsonOption, ServerOption, TokenOption
 
 app = typer.Typer(
     name="memory",
@@ -20,7 +20,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["--help", "-h"]},
     epilog=LEGEND,
 )
-app.add_typer(adding.app)
+app.add_typer(add.app)
 app.add_typer(memories.app)
 app.add_typer(overview.app)
 app.add_typer(usage.app)
@@ -45,7 +45,7 @@ def root(
 ) -> None:
     """Store memories of AI agents, find them again, and look after the embeddings that find them."""
     del show_version
-    ctx.obj = Options(server, token_file, as_json)
+    ctx.obj = CommandOptions(server, token_file, as_json)
 
 
 def main() -> None:

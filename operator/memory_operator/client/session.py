@@ -12,10 +12,10 @@ from typing import Annotated, Any, Concatenate, ParamSpec
 
 import typer
 
-from memory_operator.client.api import ANSWER_SECONDS, ATTEMPTS, DEFAULT_SERVER, Api, Target
-from memory_operator.client.exits import ExitCode
-from memory_operator.client.failures import CommandError, MisuseError
-from memory_operator.client.screen import Screen
+from memory_operator.client.errors import CommandError, MisuseError
+from memory_operator.client.exit_codes import ExitCode
+from memory_operator.client.server.api import ANSWER_SECONDS, ATTEMPTS, DEFAULT_SERVER, ApiClient, Target
+from memory_operator.client.terminal.console import Screen
 
 P = ParamSpec("P")
 
@@ -37,7 +37,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print the server's JSO
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
+class CommandOptions:
     """What was said about the server before or after the command's name."""
 
     server: str | None = None
@@ -52,16 +52,16 @@ class Session:
     screen: Screen
     target: Target
 
-    def api(self, *, answer_seconds: float = ANSWER_SECONDS, attempts: int = ATTEMPTS) -> Api:
+    def api(self, *, answer_seconds: float = ANSWER_SECONDS, attempts: int = ATTEMPTS) -> ApiClient:
         """The server; a context manager."""
-        return Api(self.target, answer_seconds=answer_seconds, attempts=attempts)
+        return ApiClient(self.target, answer_seconds=answer_seconds, attempts=attempts)
 
     def end(self, code: ExitCode) -> None:
         """End the command with this exit code, which is not a failure of the command itself."""
         raise typer.Exit(int(code))
 
 
-def read_target(options: Options, environment: Mapping[str, str]) -> Target:
+def read_target(options: CommandOptions, environment: Mapping[str, str]) -> Target:
     """Where to call, from the options and the environment. Raises MisuseError."""
     url = options.server or environment.get("MEMORY_API") or DEFAULT_SERVER
     if options.token_file is None:
@@ -101,8 +101,8 @@ def _with_common_options(function: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(function)
     def run(ctx: typer.Context, server: str | None, token_file: Path | None, as_json: bool, **arguments: Any) -> None:
-        before: Options = ctx.obj if isinstance(ctx.obj, Options) else Options()
-        options = Options(server or before.server, token_file or before.token_file, as_json or before.as_json)
+        before: CommandOptions = ctx.obj if isinstance(ctx.obj, CommandOptions) else CommandOptions()
+        options = CommandOptions(server or before.server, token_file or before.token_file, as_json or before.as_json)
         screen = Screen(as_json=options.as_json)
         try:
             function(Session(screen, read_target(options, os.environ)), **arguments)

@@ -53,7 +53,7 @@ class Reading:
 
 
 @dataclass(frozen=True, slots=True)
-class Figures:
+class StatusFigures:
     """What the status of an object tells of its space. None is unknown, and so is 0: it may have grown since."""
 
     applied: int | None = None
@@ -87,7 +87,7 @@ def read_spec(manifest: Mapping[str, Any]) -> Reading:
     )
 
 
-def read_figures(manifest: Mapping[str, Any]) -> Figures:
+def read_figures(manifest: Mapping[str, Any]) -> StatusFigures:
     """The figures that a current status, or the annotation that stands in for it, tells; unknown when it is older."""
     metadata = _mapping(manifest.get("metadata"))
     generation = _count(metadata.get("generation"))
@@ -97,10 +97,10 @@ def read_figures(manifest: Mapping[str, Any]) -> Figures:
         figures = _json_mapping(_mapping(metadata.get("annotations")).get(STATUS_ANNOTATION))
         phase = figures.get("phase")
     if generation is None or _count(figures.get("observedGeneration")) != generation:
-        return Figures()
+        return StatusFigures()
     # While a space is filled beside the applied one, `vectors` is of the space being filled.
     vectors = None if phase == Phase.REEMBEDDING else _count(figures.get("vectors"))
-    return Figures(_count(figures.get("appliedDimensions")), vectors, _count(figures.get("chunks")))
+    return StatusFigures(_count(figures.get("appliedDimensions")), vectors, _count(figures.get("chunks")))
 
 
 def host_of(url: str | None) -> str:

@@ -11,8 +11,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from memory_operator.contract.known_models import can_embed, can_make, column_limit, known_dimension, needs_credential
-from memory_operator.contract.reading import Figures, Reading, host_of, read_figures, read_spec
+from memory_operator.contract.known_models import (
+    can_embed,
+    can_make,
+    column_limit,
+    known_dimension,
+    needs_credential,
+)
+from memory_operator.contract.reading import Reading, StatusFigures, host_of, read_figures, read_spec
 from memory_operator.contract.resource import parse_provider
 
 MAX_CHARACTERS = 120
@@ -36,7 +42,7 @@ class Edit:
 
     old: Reading
     new: Reading
-    figures: Figures
+    figures: StatusFigures
 
     @property
     def before(self) -> int | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from memory_operator.dev.folder import prepare_folder
-from memory_operator.dev.scan import is_manifest
+from memory_operator.dev.manifests.scan import is_manifest
 from memory_operator.errors import ConfigurationError
 
 SAMPLE_NAME = "memory-embeddings.yaml"

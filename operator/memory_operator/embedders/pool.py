@@ -10,11 +10,11 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
-from memory_operator.embedders.identity import WorkloadIdentity
-from memory_operator.embedders.manners import Manners
+from memory_operator.embedders.base import Embedder, Parts
+from memory_operator.embedders.capabilities import ServerCapabilities
+from memory_operator.embedders.http.transport import Wire
 from memory_operator.embedders.registry import embedder_type
-from memory_operator.embedders.types import Embedder, Parts
-from memory_operator.embedders.wire import Wire
+from memory_operator.embedders.vendors.azure_identity import WorkloadIdentity
 from memory_operator.errors import ConfigurationError
 from memory_operator.plan.space import CallConfig
 
@@ -30,7 +30,7 @@ class EmbedderPool:
         self._environment = os.environ if environment is None else environment
         self._wire = Wire()
         self._identity = WorkloadIdentity(self._wire, self._environment)
-        self._manners: dict[tuple[str, str | None, str], Manners] = {}
+        self._manners: dict[tuple[str, str | None, str], ServerCapabilities] = {}
         self._thread: ThreadPoolExecutor | None = None
 
     async def __aenter__(self) -> Self:
@@ -58,9 +58,9 @@ class EmbedderPool:
         """
         built = embedder_type(config)
         self._wire.prepare(ca_pem)
-        manners = self._manners.setdefault((config.type, config.base_url, config.model), Manners())
+        capabilities = self._manners.setdefault((config.type, config.base_url, config.model), ServerCapabilities())
         parts = Parts(
-            config, credential, ca_pem, self._wire, manners, self._executor, self._identity, self._environment
+            config, credential, ca_pem, self._wire, capabilities, self._executor, self._identity, self._environment
         )
         return built.build(parts)
 

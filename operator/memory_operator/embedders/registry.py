@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from memory_operator.contract.known_models import AZURE as PLATFORM
-from memory_operator.embedders.azure import AZURE
-from memory_operator.embedders.cohere import COHERE
-from memory_operator.embedders.gemini import GEMINI
-from memory_operator.embedders.local import LOCAL
-from memory_operator.embedders.mock import MOCK
-from memory_operator.embedders.ollama import OLLAMA
-from memory_operator.embedders.openai import COMPATIBLE, HUGGINGFACE, OPENAI, VLLM
-from memory_operator.embedders.types import EmbedderType
-from memory_operator.embedders.voyageai import VOYAGEAI
+from memory_operator.embedders.base import EmbedderType
+from memory_operator.embedders.vendors.azure import AZURE
+from memory_operator.embedders.vendors.cohere import COHERE
+from memory_operator.embedders.vendors.gemini import GEMINI
+from memory_operator.embedders.vendors.local import LOCAL
+from memory_operator.embedders.vendors.mock import MOCK
+from memory_operator.embedders.vendors.ollama import OLLAMA
+from memory_operator.embedders.vendors.openai import COMPATIBLE, HUGGINGFACE, OPENAI, VLLM
+from memory_operator.embedders.vendors.voyageai import VOYAGEAI
 from memory_operator.errors import UnsupportedType
 from memory_operator.plan.space import CallConfig
 

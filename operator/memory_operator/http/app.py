@@ -7,26 +7,19 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.responses import HTMLResponse
 
-from memory_operator.http import (
-    consent_routes,
-    history_routes,
-    job_routes,
-    memory_routes,
-    problems,
-    space_routes,
-    usage_routes,
-)
-from memory_operator.http.auth import Authenticator
-from memory_operator.http.documents import openapi
-from memory_operator.http.guard import Guard
-from memory_operator.http.page import CONTENT_SECURITY, docs_page
-from memory_operator.http.probes import probe_routes
+from memory_operator.http import problems
+from memory_operator.http.auth.base import Authenticator
+from memory_operator.http.openapi.document import openapi
+from memory_operator.http.openapi.page import CONTENT_SECURITY, docs_page
+from memory_operator.http.routers import activity, consent, jobs, memories, spaces, usage
+from memory_operator.http.server.middleware import Guard
+from memory_operator.http.server.probes import probe_routes
 from memory_operator.http.services import Services
 
 TITLE = "memory-operator"
 
 
-class _Api(FastAPI):
+class _MemoryApi(FastAPI):
     def openapi(self) -> dict[str, Any]:
         """The OpenAPI document; made once."""
         if self.openapi_schema is None:
@@ -36,9 +29,9 @@ class _Api(FastAPI):
 
 def create_app(services: Services, auth: Authenticator, version: str, *, probes: bool = False) -> FastAPI:
     """The app; with `probes`, /livez, /readyz and /metrics are on it too."""
-    app = _Api(title=TITLE, version=version, docs_url=None, redoc_url=None, redirect_slashes=False)
+    app = _MemoryApi(title=TITLE, version=version, docs_url=None, redoc_url=None, redirect_slashes=False)
     app.state.services, app.state.auth = services, auth
-    for part in (memory_routes, space_routes, job_routes, usage_routes, consent_routes, history_routes):
+    for part in (memories, spaces, jobs, usage, consent, activity):
         app.include_router(part.router)
     problems.install(app)
 

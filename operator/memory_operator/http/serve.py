@@ -6,11 +6,11 @@ import asyncio
 from collections.abc import Callable
 
 from memory_operator.http.app import create_app
-from memory_operator.http.auth import Authenticator
-from memory_operator.http.server import serve
+from memory_operator.http.auth.base import Authenticator
+from memory_operator.http.server.uvicorn import serve
 from memory_operator.http.services import Services
 from memory_operator.logs import get_logger
-from memory_operator.store.migrate import code_version
+from memory_operator.store.db.migrate import code_version
 
 log = get_logger(__name__)
 

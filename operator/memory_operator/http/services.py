@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from memory_operator.engine.accounts import Accounts
-from memory_operator.engine.catalog import Catalog
-from memory_operator.engine.consents import Consents
-from memory_operator.engine.jobs import Jobs
-from memory_operator.engine.recall import Recall
-from memory_operator.engine.remember import Remember
+from memory_operator.engine.admin.consents import Consents
+from memory_operator.engine.admin.jobs import Jobs
+from memory_operator.engine.admin.spaces import Catalog
+from memory_operator.engine.admin.usage import Accounts
+from memory_operator.engine.memories.recall import Recall
+from memory_operator.engine.memories.remember import Remember
 from memory_operator.errors import MemoryOperatorError
-from memory_operator.store.migrate import check_schema
-from memory_operator.store.pool import Store
+from memory_operator.store.db.migrate import check_schema
+from memory_operator.store.db.pool import Store
 
 
 @dataclass(frozen=True, slots=True)

@@ -50,7 +50,7 @@ class Refused(SourceUnavailable):
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class ApiCall:
     """What is asked of the API server, in the words of RBAC."""
 
     verb: Verb
@@ -85,7 +85,7 @@ class Call:
 
 async def ask(
     api: ApiClient,
-    call: Call,
+    call: ApiCall,
     body: Manifest | None = None,
     *,
     query: Sequence[tuple[str, str]] = (),
@@ -159,7 +159,7 @@ async def _exchange(
     return response.status, reply if isinstance(reply, dict) else {}
 
 
-def _failure(call: Call, status: int, reply: Manifest) -> Exception:
+def _failure(call: ApiCall, status: int, reply: Manifest) -> Exception:
     details = reply.get("details") or {}
     if status == 401:
         return SourceUnavailable(f"{call}: the API server does not accept this process's token (401)")

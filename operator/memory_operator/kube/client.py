@@ -78,7 +78,7 @@ async def configure(
         raise _unusable(kubeconfig, error) from None
     if configuration.tls_server_name:  # the watch's sessions have no place for it
         raise ConfigurationError(f"{kubeconfig}: tls-server-name is not supported", hint="use the certificate's name")
-    configuration.refresh_api_key_hook = Credential(reload, token_seconds)  # type: ignore[assignment] # typed as None
+    configuration.refresh_api_key_hook = ApiCredential(reload, token_seconds)  # type: ignore[assignment] # typed as None
     return configuration
 
 
@@ -120,7 +120,7 @@ def _from_file(kubeconfig: Path) -> Reload:
     return reload
 
 
-class Credential:
+class ApiCredential:
     """Reads a token that was renewed: `configuration.refresh_api_key_hook`, called before each request."""
 
     def __init__(self, reload: Reload, seconds: float) -> None:
@@ -149,7 +149,7 @@ class Credential:
 def credential_refused(api: ApiClient) -> None:
     """Have the token that the API server just refused read anew before long."""
     hook = api.configuration.refresh_api_key_hook
-    if isinstance(hook, Credential):
+    if isinstance(hook, ApiCredential):
         hook.expire_soon()
 
 

@@ -10,9 +10,9 @@ from kubernetes.aio.client import ApiClient
 
 from memory_operator.contract.provider import GROUP, KIND, VERSION
 from memory_operator.contract.resource import ProviderRef
-from memory_operator.engine.sources import ProviderEvent
+from memory_operator.engine.ports.sources import ProviderEvent
 from memory_operator.errors import MemoryOperatorError
-from memory_operator.kube.boundary import Call, Manifest, ask
+from memory_operator.kube.boundary import ApiCall, Manifest, ask
 from memory_operator.kube.status import timestamp
 from memory_operator.logs import get_logger
 
@@ -25,7 +25,7 @@ _REASON_CHARACTERS = 128
 
 async def send_events(api: ApiClient, ref: ProviderRef, uid: str, events: Sequence[ProviderEvent]) -> None:
     """Create each Event once. One that the API server does not take is logged and lost: the conditions say it too."""
-    call = Call("create", "", "v1", "events", namespace=ref.namespace)
+    call = ApiCall("create", "", "v1", "events", namespace=ref.namespace)
     for event in events:
         try:
             await ask(api, call, event_manifest(ref, uid, event, datetime.now(UTC)))

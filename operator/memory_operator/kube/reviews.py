@@ -6,9 +6,9 @@ from typing import Any
 
 from kubernetes.aio.client import ApiClient
 
-from memory_operator.engine.access import Access, AccessReviewer, Caller, TokenReviewer
+from memory_operator.engine.ports.access import Access, AccessReviewer, Caller, TokenReviewer
 from memory_operator.errors import SourceUnavailable
-from memory_operator.kube.boundary import Call, Manifest, ask
+from memory_operator.kube.boundary import ApiCall, Manifest, ask
 
 _SECONDS = 5.0
 
@@ -61,7 +61,7 @@ def access_reviewer(api: ApiClient) -> AccessReviewer:
 
 async def _reviewed(api: ApiClient, group: str, kind: str, spec: Manifest) -> dict[str, Any]:
     body = {"apiVersion": f"{group}/v1", "kind": kind, "spec": spec}
-    answer = await ask(api, Call("create", group, "v1", f"{kind.lower()}s"), body, seconds=_SECONDS)
+    answer = await ask(api, ApiCall("create", group, "v1", f"{kind.lower()}s"), body, seconds=_SECONDS)
     status = answer.get("status")
     if not isinstance(status, dict):
         raise SourceUnavailable(f"the API server answered a {kind} without a status")

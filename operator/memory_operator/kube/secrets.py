@@ -8,9 +8,9 @@ from collections.abc import Mapping
 
 from kubernetes.aio.client import ApiClient
 
-from memory_operator.engine.sources import SecretReader
+from memory_operator.engine.ports.sources import SecretReader
 from memory_operator.errors import NotFound, SecretMissing
-from memory_operator.kube.boundary import Call, ask
+from memory_operator.kube.boundary import ApiCall, ask
 
 _SECONDS = 5.0
 
@@ -22,7 +22,7 @@ def secret_reader(api: ApiClient) -> SecretReader:
     """
 
     async def read(namespace: str, name: str) -> Mapping[str, str]:
-        call = Call("get", "", "v1", "secrets", namespace=namespace, name=name)
+        call = ApiCall("get", "", "v1", "secrets", namespace=namespace, name=name)
         try:
             secret = await ask(api, call, seconds=_SECONDS)
         except NotFound as error:

@@ -11,11 +11,11 @@ from kubernetes.aio.client import ApiClient
 from memory_operator.contract.provider import GROUP, PLURAL, VERSION
 from memory_operator.contract.resource import ProviderObject, ProviderRef, parse_provider
 from memory_operator.contract.status import ProviderStatus
-from memory_operator.engine.sources import ProviderEvent
+from memory_operator.engine.ports.sources import ProviderEvent
 from memory_operator.errors import Conflict, NotFound, SourceUnavailable
-from memory_operator.kube.boundary import Call, Expired, Manifest, Refused, ask
+from memory_operator.kube.boundary import ApiCall, Expired, Manifest, Refused, ask
+from memory_operator.kube.crd_owner import CrdOwner
 from memory_operator.kube.events import send_events
-from memory_operator.kube.schema import CrdOwner
 from memory_operator.kube.status import foreign_annotations, foreign_patch, own_patch
 
 _PAGE = 500
@@ -92,7 +92,7 @@ class KubeSource:
         """The object after a merge patch that succeeds only if nobody wrote since it was read."""
         if not patch:
             return live
-        call = Call("patch", GROUP, VERSION, PLURAL, ref.namespace, ref.name, subresource)
+        call = ApiCall("patch", GROUP, VERSION, PLURAL, ref.namespace, ref.name, subresource)
         metadata = {"uid": live["metadata"]["uid"], "resourceVersion": live["metadata"]["resourceVersion"]}
         body = {"status": patch} if subresource else dict(patch)
         body["metadata"] = {**body.get("metadata", {}), **metadata}
@@ -107,7 +107,7 @@ class KubeSource:
 
     async def _read(self, ref: ProviderRef) -> Manifest | None:
         try:
-            return await ask(self._api, Call("get", GROUP, VERSION, PLURAL, ref.namespace, ref.name))
+            return await ask(self._api, ApiCall("get", GROUP, VERSION, PLURAL, ref.namespace, ref.name))
         except NotFound:
             return None
 
@@ -122,7 +122,7 @@ async def _listed(api: ApiClient, namespace: str, page: int) -> list[Manifest]:
 
 
 async def _pages(api: ApiClient, namespace: str, size: int) -> list[Manifest]:
-    call = Call("list", GROUP, VERSION, PLURAL, namespace)
+    call = ApiCall("list", GROUP, VERSION, PLURAL, namespace)
     items: list[Manifest] = []
     token = ""
     while True:

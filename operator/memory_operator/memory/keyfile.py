@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 from memory_operator.errors import ConfigurationError
-from memory_operator.memory.encrypt import KEY_BYTES, MasterKey, decode_key
+from memory_operator.memory.encryption import KEY_BYTES, MasterKey, decode_key
 
 _MAX_FILE_BYTES = 4_096
 

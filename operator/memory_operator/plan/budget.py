@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from decimal import ROUND_FLOOR, Decimal
 
-from memory_operator.plan.space import Budget
+from memory_operator.plan.space import BudgetConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class Left:
     """The bound that comes first, for people: which one, and what has been spent of it."""
 
 
-def left(budget: Budget, spent: Spent, per_1k: Decimal | None) -> Left:
+def left(budget: BudgetConfig, spent: Spent, per_1k: Decimal | None) -> Left:
     """The tokens that the tightest bound leaves. A bound in money binds only where the Provider declares a price."""
     bounds = [
         (budget.tokens_per_job, spent.job_tokens, "tokens of this job"),

@@ -16,12 +16,12 @@ from memory_operator.contract.provider import Budget as BudgetSpec
 from memory_operator.contract.provider import EmbeddingSpec, ProviderSpec, duration_seconds
 from memory_operator.errors import InvalidInput
 from memory_operator.plan.space import (
-    Budget,
+    BudgetConfig,
     CallConfig,
     CredentialRef,
-    Limits,
-    Platform,
-    SecretKeyRef,
+    LimitsConfig,
+    PlatformConfig,
+    SecretKeyConfig,
     SpaceConfig,
 )
 
@@ -46,18 +46,18 @@ def call_config(namespace: str, spec: ProviderSpec) -> CallConfig:
         query_prefix=embedding.query_prefix or "",
         headers=dict(spec.headers or {}),
         credential=_credential(spec),
-        ca_secret=SecretKeyRef(name=embedding.ca_secret_ref.name, key=embedding.ca_secret_ref.key)
+        ca_secret=SecretKeyConfig(name=embedding.ca_secret_ref.name, key=embedding.ca_secret_ref.key)
         if embedding.ca_secret_ref
         else None,
         timeout_seconds=duration_seconds(timeout) if timeout else DEFAULT_TIMEOUT_SECONDS,
         batch_size=embedding.batch_size,
-        limits=Limits(
+        limits=LimitsConfig(
             requests_per_minute=limits.requests_per_minute,
             tokens_per_minute=limits.tokens_per_minute,
             concurrency=limits.concurrency,
         )
         if limits
-        else Limits(),
+        else LimitsConfig(),
         budget=_budget(embedding.budget),
         input_cost_per_1k=spec.pricing.input_cost_per_1k if spec.pricing else None,
     )
@@ -104,10 +104,10 @@ def _base_url(spec: ProviderSpec) -> str | None:
     return spec.base_url or default_base_url(spec.type)
 
 
-def _platform(spec: ProviderSpec) -> Platform | None:
+def _platform(spec: ProviderSpec) -> PlatformConfig | None:
     if spec.platform is None:
         return None
-    return Platform(
+    return PlatformConfig(
         type=str(spec.platform.type),
         region=spec.platform.region,
         project=spec.platform.project,
@@ -115,10 +115,10 @@ def _platform(spec: ProviderSpec) -> Platform | None:
     )
 
 
-def _budget(budget: BudgetSpec | None) -> Budget:
+def _budget(budget: BudgetSpec | None) -> BudgetConfig:
     if budget is None:
-        return Budget()
-    return Budget(
+        return BudgetConfig()
+    return BudgetConfig(
         tokens_per_job=budget.tokens_per_job,
         cost_per_job=None if budget.cost_per_job is None else Decimal(budget.cost_per_job),
         tokens_per_day=budget.tokens_per_day,
@@ -132,10 +132,12 @@ def _credential(spec: ProviderSpec) -> CredentialRef | None:
     credential = spec.credential
     if credential is None:
         of_platform = spec.auth.credentials_secret_ref if spec.auth else None
-        return CredentialRef(secret=SecretKeyRef(name=of_platform.name, key=of_platform.key)) if of_platform else None
+        return (
+            CredentialRef(secret=SecretKeyConfig(name=of_platform.name, key=of_platform.key)) if of_platform else None
+        )
     secret = credential.secret_ref
     return CredentialRef(
-        secret=SecretKeyRef(name=secret.name, key=secret.key) if secret else None,
+        secret=SecretKeyConfig(name=secret.name, key=secret.key) if secret else None,
         env_var=credential.env_var,
         file_path=credential.file_path,
     )

@@ -19,7 +19,7 @@ class Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class SecretKeyRef(Frozen):
+class SecretKeyConfig(Frozen):
     """Where a secret is, never the secret itself. `key` None means the type's default keys, in order."""
 
     name: str
@@ -29,12 +29,12 @@ class SecretKeyRef(Frozen):
 class CredentialRef(Frozen):
     """The one place that a credential is read from at each use."""
 
-    secret: SecretKeyRef | None = None
+    secret: SecretKeyConfig | None = None
     env_var: str | None = None
     file_path: str | None = None
 
 
-class Platform(Frozen):
+class PlatformConfig(Frozen):
     """A cloud platform that hosts the model under its own addresses and identities."""
 
     type: str
@@ -43,7 +43,7 @@ class Platform(Frozen):
     endpoint: str | None = None
 
 
-class Limits(Frozen):
+class LimitsConfig(Frozen):
     """What the vendor allows this Provider; None means no declared limit."""
 
     requests_per_minute: int | None = None
@@ -51,7 +51,7 @@ class Limits(Frozen):
     concurrency: int | None = None
 
 
-class Budget(Frozen):
+class BudgetConfig(Frozen):
     """What fills may spend before they pause; None means no bound. Money is in US dollars."""
 
     tokens_per_job: int | None = None
@@ -68,7 +68,7 @@ class CallConfig(Frozen):
     type: str
     base_url: str | None = None
     """Effective base URL without trailing slash; None where the type has none (local, mock)."""
-    platform: Platform | None = None
+    platform: PlatformConfig | None = None
     auth_type: str | None = None
     """How calls to the platform prove who makes them; None without a platform. No part of a space's identity."""
     model: str = ""
@@ -78,12 +78,12 @@ class CallConfig(Frozen):
     query_prefix: str = ""
     headers: dict[str, str] = Field(default_factory=dict)
     credential: CredentialRef | None = None
-    ca_secret: SecretKeyRef | None = None
+    ca_secret: SecretKeyConfig | None = None
     timeout_seconds: float = 60.0
     """Limit of one worker call; queries and adds have shorter ones of their own."""
     batch_size: int | None = None
-    limits: Limits = Limits()
-    budget: Budget = Budget()
+    limits: LimitsConfig = LimitsConfig()
+    budget: BudgetConfig = BudgetConfig()
     input_cost_per_1k: Decimal | None = None
     """Price of 1,000 input tokens in US dollars; None means unknown, not free."""
 

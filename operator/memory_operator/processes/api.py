@@ -5,24 +5,24 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from memory_operator.engine.accounts import Accounts
-from memory_operator.engine.catalog import Catalog
-from memory_operator.engine.consents import Consents
-from memory_operator.engine.jobs import Jobs
-from memory_operator.engine.recall import Recall
-from memory_operator.engine.remember import Remember
-from memory_operator.http.auth import Authenticator, no_auth
-from memory_operator.http.probes import serve_probes
-from memory_operator.http.reviewed import kubernetes_auth
+from memory_operator.engine.admin.consents import Consents
+from memory_operator.engine.admin.jobs import Jobs
+from memory_operator.engine.admin.spaces import Catalog
+from memory_operator.engine.admin.usage import Accounts
+from memory_operator.engine.memories.recall import Recall
+from memory_operator.engine.memories.remember import Remember
+from memory_operator.http.auth.base import Authenticator, no_auth
+from memory_operator.http.auth.kubernetes import kubernetes_auth
+from memory_operator.http.auth.tokens import token_auth
 from memory_operator.http.serve import serve_api
+from memory_operator.http.server.probes import serve_probes
 from memory_operator.http.services import Services
-from memory_operator.http.tokens import token_auth
 from memory_operator.kube.client import open_api
 from memory_operator.kube.reviews import access_reviewer, token_reviewer
 from memory_operator.kube.secrets import secret_reader
-from memory_operator.processes.loops import run_parts
-from memory_operator.processes.options import Options
-from memory_operator.processes.parts import Base, open_base
+from memory_operator.processes.options import ProcessOptions
+from memory_operator.processes.runtime import run_parts
+from memory_operator.processes.wiring import Base, open_base
 
 
 def make_services(base: Base) -> Services:
@@ -38,7 +38,7 @@ def make_services(base: Base) -> Services:
     )
 
 
-async def run_api_process(options: Options, stop: asyncio.Event) -> None:
+async def run_api_process(options: ProcessOptions, stop: asyncio.Event) -> None:
     """Serve until `stop` is set. Raises ConfigurationError."""
     if options.auth_mode == "none":
         no_auth(options.host)  # refuses what is not loopback before anything else is looked at
@@ -61,7 +61,7 @@ async def run_api_process(options: Options, stop: asyncio.Event) -> None:
     await run_parts(stop, probes=probes, api=serve)
 
 
-def make_auth(options: Options, api: Any) -> Authenticator:
+def make_auth(options: ProcessOptions, api: Any) -> Authenticator:
     """Who may call, by auth mode. Raises ConfigurationError."""
     if options.auth_mode == "kubernetes":
         return kubernetes_auth(token_reviewer(api), access_reviewer(api))

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from memory_operator.dev.folder import FolderLock, prepare_folder
-from memory_operator.dev.manifests import FolderSource
-from memory_operator.dev.postgres import EmbeddedPostgres
+from memory_operator.dev.manifests.source import FolderSource
+from memory_operator.dev.postgres.server import EmbeddedPostgres
 from memory_operator.dev.sample import write_sample_provider
-from memory_operator.engine.sources import SecretReader
+from memory_operator.engine.ports.sources import SecretReader
 from memory_operator.errors import MemoryOperatorError
 from memory_operator.http.serve import serve_api
 from memory_operator.kube.client import open_api
@@ -20,14 +20,14 @@ from memory_operator.kube.secrets import secret_reader
 from memory_operator.logs import get_logger
 from memory_operator.memory.keyfile import generate_master_key
 from memory_operator.processes.api import make_auth, make_services
-from memory_operator.processes.loops import in_a_thread, run_parts
 from memory_operator.processes.operator import Starting, watch_cluster
-from memory_operator.processes.options import Options
-from memory_operator.processes.parts import make_operator, open_base, run_worker
+from memory_operator.processes.options import ProcessOptions
+from memory_operator.processes.runtime import in_a_thread, run_parts
 from memory_operator.processes.sample import greet, load_sample
+from memory_operator.processes.wiring import make_operator, open_base, run_worker
 from memory_operator.settings import AuthMode, OnUnconsentedChange
-from memory_operator.store.address import DatabaseAddress
-from memory_operator.store.migrate import migrate
+from memory_operator.store.db.address import DatabaseAddress
+from memory_operator.store.db.migrate import migrate
 
 log = get_logger(__name__)
 
@@ -100,11 +100,11 @@ async def _keep_alive(postgres: EmbeddedPostgres) -> None:
                 log.error("PostgreSQL does not start: %s", error)  # noqa: TRY400 - told, and tried again
 
 
-def _options(dev: DevOptions, data: Path, dsn: str) -> Options:
+def _options(dev: DevOptions, data: Path, dsn: str) -> ProcessOptions:
     key_file = data / "master.key"
     if not key_file.exists():
         generate_master_key(key_file)
-    return Options(
+    return ProcessOptions(
         database=DatabaseAddress(dsn),
         master_key_file=key_file,
         environment=dev.environment,
@@ -119,7 +119,7 @@ def _options(dev: DevOptions, data: Path, dsn: str) -> Options:
     )
 
 
-async def _run_with_folder(dev: DevOptions, data: Path, options: Options, stop: asyncio.Event) -> None:
+async def _run_with_folder(dev: DevOptions, data: Path, options: ProcessOptions, stop: asyncio.Event) -> None:
     folder = await asyncio.to_thread(prepare_folder, dev.providers or data / "providers", option="--providers")
     if dev.sample:
         await asyncio.to_thread(write_sample_provider, folder)
@@ -151,7 +151,7 @@ async def _run_with_folder(dev: DevOptions, data: Path, options: Options, stop: 
     )
 
 
-async def _operate_folder(options: Options, source: FolderSource, stop: asyncio.Event) -> None:
+async def _operate_folder(options: ProcessOptions, source: FolderSource, stop: asyncio.Event) -> None:
     async with open_base(options, "memory-operator", source.read_secret, stop) as base:
         if base is None:
             return
@@ -163,7 +163,7 @@ async def _operate_folder(options: Options, source: FolderSource, stop: asyncio.
         await run_parts(stop, operator=operator.run, folder=watch)
 
 
-async def _run_with_cluster(dev: DevOptions, options: Options, stop: asyncio.Event) -> None:
+async def _run_with_cluster(dev: DevOptions, options: ProcessOptions, stop: asyncio.Event) -> None:
     """Providers and Secrets from a cluster; the rest on this machine."""
     state = Starting()
 
@@ -181,7 +181,7 @@ async def _run_with_cluster(dev: DevOptions, options: Options, stop: asyncio.Eve
     await run_parts(stop, api=in_a_thread("api", serve), operator=operate, worker=in_a_thread("worker", work))
 
 
-async def _serve(options: Options, read_secret: SecretReader, stop: asyncio.Event) -> None:
+async def _serve(options: ProcessOptions, read_secret: SecretReader, stop: asyncio.Event) -> None:
     async with AsyncExitStack() as stack:
         api = None
         if options.auth_mode == "kubernetes":
@@ -192,7 +192,7 @@ async def _serve(options: Options, read_secret: SecretReader, stop: asyncio.Even
             await serve_api(make_services(base), auth, options.host, options.port, stop, probes=True)
 
 
-async def _until_served(options: Options, stop: asyncio.Event) -> None:
+async def _until_served(options: ProcessOptions, stop: asyncio.Event) -> None:
     """Wait until the API's port takes connections."""
     while not stop.is_set():
         try:

@@ -6,18 +6,18 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 
-from memory_operator.engine.operator import Operator
-from memory_operator.engine.sources import SecretReader
+from memory_operator.engine.gate.controller import Operator
+from memory_operator.engine.ports.sources import SecretReader
 from memory_operator.errors import ConfigurationError, SourceUnavailable
-from memory_operator.http.probes import serve_probes
+from memory_operator.http.server.probes import serve_probes
 from memory_operator.kube.client import namespace_of, open_api
-from memory_operator.kube.run import run_kopf
+from memory_operator.kube.kopf_thread import run_kopf
 from memory_operator.kube.secrets import secret_reader
 from memory_operator.kube.source import KubeSource
 from memory_operator.logs import get_logger
-from memory_operator.processes.loops import Part, in_a_thread, run_parts
-from memory_operator.processes.options import Options
-from memory_operator.processes.parts import make_operator, open_base, run_worker
+from memory_operator.processes.options import ProcessOptions
+from memory_operator.processes.runtime import Part, in_a_thread, run_parts
+from memory_operator.processes.wiring import make_operator, open_base, run_worker
 
 log = get_logger(__name__)
 
@@ -33,12 +33,12 @@ class Starting:
         return "memory: waiting for the database" if self.operator is None else self.operator.not_ready()
 
 
-def served_namespaces(options: Options) -> tuple[str, ...]:
+def served_namespaces(options: ProcessOptions) -> tuple[str, ...]:
     """The namespaces whose Providers are acted on; the process's own when none are named."""
     return options.namespaces or (namespace_of(options.kubeconfig),)
 
 
-async def run_operator(options: Options, stop: asyncio.Event, *, fill: bool) -> None:
+async def run_operator(options: ProcessOptions, stop: asyncio.Event, *, fill: bool) -> None:
     """Run until `stop` is set. Raises NeedsConsent in Exit mode, ConfigurationError."""
     state = Starting()
 
@@ -58,7 +58,7 @@ async def run_operator(options: Options, stop: asyncio.Event, *, fill: bool) -> 
     await run_parts(stop, **parts)
 
 
-async def watch_cluster(options: Options, stop: asyncio.Event, state: Starting) -> None:
+async def watch_cluster(options: ProcessOptions, stop: asyncio.Event, state: Starting) -> None:
     """The operator on a cluster: our loop reconciles, kopf tells what changed."""
     namespaces = served_namespaces(options)
     async with open_api(options.kubeconfig) as api:
@@ -75,7 +75,7 @@ async def watch_cluster(options: Options, stop: asyncio.Event, state: Starting) 
             await run_parts(stop, operator=operator.run, kopf=watch)
 
 
-async def run_worker_process(options: Options, stop: asyncio.Event) -> None:
+async def run_worker_process(options: ProcessOptions, stop: asyncio.Event) -> None:
     """`memory-operator worker`: fill, feed and index until `stop` is set."""
 
     async def probes(stop: asyncio.Event) -> None:
@@ -89,7 +89,7 @@ async def run_worker_process(options: Options, stop: asyncio.Event) -> None:
 
 
 @asynccontextmanager
-async def _secrets(options: Options) -> AsyncIterator[SecretReader]:
+async def _secrets(options: ProcessOptions) -> AsyncIterator[SecretReader]:
     """Secrets of the cluster; where there is none, only Providers that name none are filled."""
     async with AsyncExitStack() as stack:
         try:

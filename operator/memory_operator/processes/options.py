@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from memory_operator.settings import AuthMode, CredentialAllowList, EngineSettings, OnUnconsentedChange
-from memory_operator.store.address import DatabaseAddress
+from memory_operator.store.db.address import DatabaseAddress
 
 
 @dataclass(frozen=True, slots=True)
-class Options:
+class ProcessOptions:
     """The options that processes share."""
 
     database: DatabaseAddress

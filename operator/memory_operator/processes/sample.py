@@ -9,15 +9,16 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from memory_operator.dev.corpus import SampleText, sample_texts
-from memory_operator.engine.remember import Remember
-from memory_operator.engine.sources import SecretReader
-from memory_operator.engine.writing import NewMemory
+from memory_operator.engine.memories.prepare import NewMemory
+from memory_operator.engine.memories.remember import Remember
+from memory_operator.engine.ports.sources import SecretReader
 from memory_operator.errors import MemoryOperatorError
 from memory_operator.logs import get_logger
-from memory_operator.processes.options import Options
-from memory_operator.processes.parts import Base, open_base
-from memory_operator.store import memories, spaces
-from memory_operator.store.activity import Actor
+from memory_operator.processes.options import ProcessOptions
+from memory_operator.processes.wiring import Base, open_base
+from memory_operator.store.db.activity import Actor
+from memory_operator.store.memories import memories
+from memory_operator.store.spaces import spaces
 
 log = get_logger(__name__)
 
@@ -28,7 +29,7 @@ _SPACE_SECONDS = 30.0
 _BY = Actor("sample", "dev")
 
 
-async def load_sample(options: Options, read_secret: SecretReader, stop: asyncio.Event) -> None:
+async def load_sample(options: ProcessOptions, read_secret: SecretReader, stop: asyncio.Event) -> None:
     """Store the sample texts that are not there yet; a start that was cut short goes on where it was."""
     async with open_base(options, "memory-sample", read_secret, stop) as base:
         if base is None:

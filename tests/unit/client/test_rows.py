@@ -6,8 +6,8 @@ import io
 
 import pytest
 
-from memory_operator.client.failures import MisuseError
-from memory_operator.client.rows import MAX_LINE_BYTES, LineSet, Row, read_rows
+from memory_operator.client.bulk.lines import MAX_LINE_BYTES, LineSet, Row, read_rows
+from memory_operator.client.errors import MisuseError
 
 
 def rows(content: bytes, row_format: str = "lines", lines: str = "1-") -> list[Row]:

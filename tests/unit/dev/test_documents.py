@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from memory_operator.dev.documents import BrokenManifest, parse_manifests
+from memory_operator.dev.manifests.parse import BrokenManifest, parse_manifests
 
 PROVIDER = """\
 apiVersion: omnia.altairalabs.ai/v1alpha1

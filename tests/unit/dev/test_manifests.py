@@ -13,8 +13,8 @@ import pytest
 
 from memory_operator.contract.resource import ProviderRef
 from memory_operator.contract.status import Phase, ProviderStatus
-from memory_operator.dev.manifests import FolderSource
-from memory_operator.engine.sources import ProviderEvent, ProviderSource, SecretReader
+from memory_operator.dev.manifests.source import FolderSource
+from memory_operator.engine.ports.sources import ProviderEvent, ProviderSource, SecretReader
 from memory_operator.errors import ConfigurationError, SecretMissing, SourceUnavailable
 
 A = ProviderRef("default", "a")

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from memory_operator.dev.server_user import blocked_paths
+from memory_operator.dev.postgres.user import blocked_paths
 
 OTHER = 54_321
 """A user and group that own nothing here."""

@@ -9,7 +9,7 @@ import traceback
 import pytest
 
 from memory_operator.embedders import EmbedderPool
-from memory_operator.embedders.azure import TOKEN_HOSTS
+from memory_operator.embedders.vendors.azure import TOKEN_HOSTS
 from memory_operator.errors import (
     BadReply,
     ConfigurationError,

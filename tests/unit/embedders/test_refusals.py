@@ -5,7 +5,7 @@ from email.utils import format_datetime
 
 import pytest
 
-from memory_operator.embedders.refusals import retry_after
+from memory_operator.embedders.http.status_errors import retry_after
 from memory_operator.errors import CredentialRefused, EmbedderUnreachable, RateLimited, RequestRejected
 from vendor import Fault
 

@@ -4,7 +4,7 @@ import pytest
 
 from memory_operator.embedders import BUILT, batch_limit, calls_a_vendor, token_limits
 from memory_operator.errors import ConfigurationError, UnsupportedType
-from memory_operator.plan.space import CallConfig, Platform
+from memory_operator.plan.space import CallConfig, PlatformConfig
 
 
 def config(type_: str = "openai", **fields: object) -> CallConfig:
@@ -21,7 +21,7 @@ async def test_a_type_without_an_embedder_is_named_with_those_that_have_one(pool
 @pytest.mark.parametrize(("platform", "type_"), [("bedrock", "openai"), ("vertex", "gemini"), ("azure", "cohere")])
 async def test_a_platform_without_an_embedder_is_named(pool, platform, type_):
     with pytest.raises(UnsupportedType, match=f"^Provider type {type_} on platform {platform} has no embedder"):
-        pool.embedder(config(type_, platform=Platform(type=platform)), "key", None)
+        pool.embedder(config(type_, platform=PlatformConfig(type=platform)), "key", None)
 
 
 def test_a_batch_is_what_the_provider_declares_within_what_its_type_allows():
@@ -37,7 +37,7 @@ def test_token_limits_are_those_of_the_vendor():
     assert token_limits(config("voyageai", model="voyage-3.5-lite")) == (1_000_000, 32_000)
     assert token_limits(config("voyageai", model="voyage-3-large")) == (120_000, 32_000)
     assert token_limits(config("gemini")) == (None, 2048)
-    assert token_limits(config(platform=Platform(type="azure"))) == (300_000, 8192)
+    assert token_limits(config(platform=PlatformConfig(type="azure"))) == (300_000, 8192)
 
 
 def test_a_batch_is_never_more_than_the_vendor_takes():

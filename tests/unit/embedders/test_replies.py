@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from simdjson import Parser
 
-from memory_operator.embedders import ollama, openai
-from memory_operator.embedders.bodies import KEPT_PARSER_BYTES, json_object
-from memory_operator.embedders.checks import assemble
+from memory_operator.embedders.http.json import KEPT_PARSER_BYTES, json_object
+from memory_operator.embedders.validate import assemble
+from memory_operator.embedders.vendors import ollama, openai
 from memory_operator.errors import BadReply
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from fixtures.engine import until
 from memory_operator.embedders import EmbedderPool
-from memory_operator.embedders.wire import MAX_PRIVATE_CAS
+from memory_operator.embedders.http.transport import MAX_PRIVATE_CAS
 from memory_operator.errors import ConfigurationError, EmbedderUnreachable
 from memory_operator.plan.space import CallConfig
 from vendor import Fault, StubVendor

@@ -11,8 +11,8 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from memory_operator.http.guard import MAX_BODY_BYTES, Guard
 from memory_operator.http.problems import MEDIA_TYPE, Problem
+from memory_operator.http.server.middleware import MAX_BODY_BYTES, Guard
 
 from .conftest import client
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from fixtures.reviews import ApiServer
-from memory_operator.engine.access import Access
+from memory_operator.engine.ports.access import Access
 from memory_operator.errors import SourceUnavailable
-from memory_operator.http.auth import CONSENT, READ_MEMORIES
+from memory_operator.http.auth.base import CONSENT, READ_MEMORIES
+from memory_operator.http.auth.kubernetes import DENIED_SECONDS, GRANTED_SECONDS, KEPT
 from memory_operator.http.problems import Problem
-from memory_operator.http.reviewed import DENIED_SECONDS, GRANTED_SECONDS, KEPT
 
 from .conftest import request
 

@@ -14,8 +14,8 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from memory_operator.errors import ConfigurationError
-from memory_operator.http.probes import serve_probes
-from memory_operator.http.server import serve
+from memory_operator.http.server.probes import serve_probes
+from memory_operator.http.server.uvicorn import serve
 
 HOST = "127.0.0.1"
 

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from memory_operator.errors import ConfigurationError
-from memory_operator.http.auth import CONSENT, READ_MEMORIES
+from memory_operator.http.auth.base import CONSENT, READ_MEMORIES
+from memory_operator.http.auth.tokens import token_auth
 from memory_operator.http.problems import Problem
-from memory_operator.http.tokens import token_auth
 
 from .conftest import request
 

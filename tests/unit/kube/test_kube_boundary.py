@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from memory_operator.errors import Conflict, NotFound, SecretMissing, SourceUnavailable
-from memory_operator.kube.boundary import Call, Expired, Forbidden, Refused, ask, read_path
+from memory_operator.kube.boundary import ApiCall, Expired, Forbidden, Refused, ask, read_path
 from memory_operator.kube.client import open_api
 from memory_operator.kube.secrets import secret_reader
 
-GET = Call("get", "omnia.altairalabs.ai", "v1alpha1", "providers", "agents", "memory")
-PATCH = Call("patch", "omnia.altairalabs.ai", "v1alpha1", "providers", "agents", "memory", "status")
+GET = ApiCall("get", "omnia.altairalabs.ai", "v1alpha1", "providers", "agents", "memory")
+PATCH = ApiCall("patch", "omnia.altairalabs.ai", "v1alpha1", "providers", "agents", "memory", "status")
 
 
 def failure(reason: str, name: str | None = None, **details: Any) -> dict[str, Any]:

@@ -9,11 +9,11 @@ import kopf
 import pytest
 
 from memory_operator.contract.resource import STATUS_ANNOTATION, ProviderRef
-from memory_operator.engine.sources import ProviderEvent
+from memory_operator.engine.ports.sources import ProviderEvent
 from memory_operator.errors import SourceUnavailable
+from memory_operator.kube.crd_owner import owner_of
 from memory_operator.kube.events import event_manifest
 from memory_operator.kube.handlers import Seen, settings
-from memory_operator.kube.schema import owner_of
 
 REF = ProviderRef("agents", "memory")
 

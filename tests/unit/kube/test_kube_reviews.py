@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from memory_operator.engine.access import Access, Caller
+from memory_operator.engine.ports.access import Access, Caller
 from memory_operator.errors import SourceUnavailable
 from memory_operator.kube.client import open_api
 from memory_operator.kube.reviews import access_reviewer, token_reviewer

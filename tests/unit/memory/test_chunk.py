@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memory_operator.errors import InvalidInput
-from memory_operator.memory.chunk import CHUNK_CHARS, MAX_CHUNK_BYTES, chunk, estimate_tokens
+from memory_operator.memory.chunking import CHUNK_CHARS, MAX_CHUNK_BYTES, chunk, estimate_tokens
 from memory_operator.memory.preprocess import preprocess
 
 MIB = 1_048_576

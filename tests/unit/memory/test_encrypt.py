@@ -10,7 +10,7 @@ from uuid import UUID
 import pytest
 
 from memory_operator.errors import ConfigurationError
-from memory_operator.memory.encrypt import DataKey, MasterKey, Place, Undecryptable, decode_key
+from memory_operator.memory.encryption import DataKey, MasterKey, Place, Undecryptable, decode_key
 from memory_operator.memory.keyfile import generate_master_key, read_master_key
 
 MEMORY = UUID("00000000-0000-4000-8000-000000000001")

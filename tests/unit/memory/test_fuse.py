@@ -2,7 +2,7 @@
 
 import pytest
 
-from memory_operator.memory.fuse import fuse
+from memory_operator.memory.rank_fusion import fuse
 
 
 def test_what_two_channels_find_comes_before_what_one_finds() -> None:

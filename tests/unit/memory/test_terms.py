@@ -2,7 +2,7 @@
 
 import pytest
 
-from memory_operator.memory.terms import QUERY_CHARS, asked, indexed
+from memory_operator.memory.search_terms import QUERY_CHARS, indexed, query_terms
 
 
 @pytest.mark.parametrize(
@@ -16,19 +16,21 @@ from memory_operator.memory.terms import QUERY_CHARS, asked, indexed
     ],
 )
 def test_compounds_are_taken_apart(query: str, parts: str) -> None:
-    assert asked(query).parts == parts
+    assert query_terms(query).parts == parts
 
 
 def test_options_are_not_negations_and_phrases_stay() -> None:
-    assert asked('run --port 8080 -v "exact phrase" foo-bar').written == 'run  port 8080  v "exact phrase" foo-bar'
+    assert (
+        query_terms('run --port 8080 -v "exact phrase" foo-bar').written == 'run  port 8080  v "exact phrase" foo-bar'
+    )
 
 
 def test_punctuation_at_the_edges_of_words_is_no_part_of_them() -> None:
-    assert asked("where is (foo.bar)?").words == "where is foo.bar foo bar"
+    assert query_terms("where is (foo.bar)?").words == "where is foo.bar foo bar"
 
 
 def test_only_the_beginning_of_a_long_query_is_looked_at() -> None:
-    query = asked("word " * 10_000)
+    query = query_terms("word " * 10_000)
     assert len(query.written) <= QUERY_CHARS
     assert len(query.words) <= QUERY_CHARS
 

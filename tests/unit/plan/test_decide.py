@@ -21,7 +21,7 @@ from memory_operator.plan.decide import (
     SpaceNow,
     decide,
 )
-from memory_operator.plan.space import CredentialRef, SecretKeyRef, SpaceConfig, with_call_fields
+from memory_operator.plan.space import CredentialRef, SecretKeyConfig, SpaceConfig, with_call_fields
 
 NO = Consent(None, "none")
 YES = Consent(Marker(7, 128, None, datetime.now(UTC), "x", datetime.now(UTC)), "")
@@ -74,7 +74,7 @@ def test_a_space_that_is_there_already_is_taken_over_unless_an_older_provider_ha
 
 
 def test_a_key_of_another_vendor_never_reaches_an_applied_space() -> None:
-    new_key = CredentialRef(secret=SecretKeyRef(name="new"))
+    new_key = CredentialRef(secret=SecretKeyConfig(name="new"))
     applied = config(base_url="https://old.example")
     followed = with_call_fields(applied, config(base_url="https://old.example", dimensions=128, credential=new_key))
     assert followed.credential == new_key

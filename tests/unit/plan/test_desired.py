@@ -8,7 +8,14 @@ import pytest
 
 from memory_operator.contract.provider import ProviderSpec
 from memory_operator.plan.desired import call_config
-from memory_operator.plan.space import CallConfig, CredentialRef, Platform, SecretKeyRef, SpaceConfig, input_mode
+from memory_operator.plan.space import (
+    CallConfig,
+    CredentialRef,
+    PlatformConfig,
+    SecretKeyConfig,
+    SpaceConfig,
+    input_mode,
+)
 
 ENDPOINT = "https://mine.openai.azure.com"
 
@@ -47,9 +54,9 @@ def test_azure_is_called_at_the_platforms_endpoint_and_never_at_openais() -> Non
 
 def test_azures_key_may_be_named_as_the_credential_or_with_the_platform() -> None:
     named = azure({"type": "accessKey"}, credential={"secretRef": {"name": "a", "key": "k"}})
-    assert named.credential == CredentialRef(secret=SecretKeyRef(name="a", key="k"))
+    assert named.credential == CredentialRef(secret=SecretKeyConfig(name="a", key="k"))
     beside = azure({"type": "accessKey", "credentialsSecretRef": {"name": "b"}})
-    assert beside.credential == CredentialRef(secret=SecretKeyRef(name="b"))
+    assert beside.credential == CredentialRef(secret=SecretKeyConfig(name="b"))
 
 
 def test_a_workload_identity_reads_no_secret() -> None:
@@ -73,7 +80,7 @@ def test_the_identity_of_a_space_stays_as_stores_have_it() -> None:
 
 
 def test_how_a_platform_is_told_who_calls_makes_no_other_space() -> None:
-    on_azure = {"base_url": ENDPOINT, "platform": Platform(type="azure", endpoint=ENDPOINT)}
+    on_azure = {"base_url": ENDPOINT, "platform": PlatformConfig(type="azure", endpoint=ENDPOINT)}
     by_key, by_identity = (space(**on_azure, auth_type=way) for way in ("accessKey", "workloadIdentity"))
     assert by_key.identity == by_identity.identity
     assert by_key.identity != space(base_url=ENDPOINT).identity

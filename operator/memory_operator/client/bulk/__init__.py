@@ -1,0 +1,1 @@
+"""Many memories from one file."""

@@ -1,0 +1,225 @@
+"""`memory embeddings reembed`, `rebuild` and `reindex`: fill what is missing, replace what is there, cut anew."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+
+from memory_operator.client.commands.consent import seconds_of
+from memory_operator.client.commands.jobs import JOBS
+from memory_operator.client.commands.overview import progress, show_paused
+from memory_operator.client.completion import complete_space
+from memory_operator.client.errors import CommandError, MisuseError
+from memory_operator.client.exit_codes import ExitCode
+from memory_operator.client.server.api import ApiClient
+from memory_operator.client.server.job_schemas import BegunDocument, EstimateDocument, PlannedDocument
+from memory_operator.client.server.schemas import JobDocument, read
+from memory_operator.client.server.space_names import space_named
+from memory_operator.client.session import Session, command
+from memory_operator.client.terminal.console import duration, number, price
+from memory_operator.client.views.waiting import JobWait
+
+REEMBED = "/v1/reembed"
+REINDEX = "/v1/reindex"
+
+app = typer.Typer()
+
+ProjectOption = Annotated[
+    str | None, typer.Option("--project", "-p", metavar="NAME", help="Only this project; the whole store if left out.")
+]
+SpaceOption = Annotated[
+    str | None,
+    typer.Option(
+        "--space",
+        "--backend",
+        "-s",
+        metavar="NAME",
+        help="Only this space, or this Provider's: namespace/name or name.",
+        autocompletion=complete_space,
+    ),
+]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Only say what it would take; nothing is begun.")]
+YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+UnaskedOption = Annotated[bool, typer.Option("--yes", "-y", hidden=True)]
+"""Of commands that ask nothing; scripts may say it all the same."""
+WaitOption = Annotated[bool, typer.Option("--wait", "-w", help="Wait until the jobs have ended.")]
+TimeoutOption = Annotated[str, typer.Option(help="How long to wait at most, such as 30m.")]
+
+
+@command(app, "reembed")
+def reembed(
+    session: Session,
+    project: ProjectOption = None,
+    space: SpaceOption = None,
+    dry_run: DryRunOption = False,
+    yes: UnaskedOption = False,
+    wait: WaitOption = False,
+    timeout: TimeoutOption = "24h",
+) -> None:
+    """Make the vectors that are missing, and try refused chunks again; those that are there stay.
+
+    With --wait it exits with 0 when all is done, 5 when some chunks were refused, 6 when all were, 8 when the budget
+    is used up, and 3 when the embedder does not answer.
+
+    [bold]Examples[/]
+
+      memory embeddings reembed --dry-run
+      memory embeddings reembed --project notes --space nomic-embed-text-768-3 --wait
+    """
+    del yes
+    _begin(session, REEMBED, project, space, dry_run=dry_run, wait=wait, timeout=timeout)
+
+
+@command(app, "rebuild")
+def rebuild(
+    session: Session,
+    project: ProjectOption = None,
+    space: SpaceOption = None,
+    dry_run: DryRunOption = False,
+    yes: YesOption = False,
+    wait: WaitOption = False,
+    timeout: TimeoutOption = "24h",
+) -> None:
+    """Make all vectors anew, also those that are there; each is used until the new one is stored.
+
+    It says what this takes and asks first; where nobody can be asked it needs --yes. Exit codes as of reembed.
+    """
+    limit = seconds_of(timeout)
+    with session.api() as api:
+        asked = {**_asked(api, project, space), "replace": True}
+        if not dry_run and not yes:
+            _ask_first(session, read(BegunDocument, api.post(REEMBED, {**asked, "dry_run": True})))
+        _run(session, api, REEMBED, asked, dry_run=dry_run, wait_seconds=limit if wait else None)
+
+
+@command(app, "reindex")
+def reindex(
+    session: Session,
+    project: ProjectOption = None,
+    space: SpaceOption = None,
+    dry_run: DryRunOption = False,
+    yes: UnaskedOption = False,
+    wait: WaitOption = False,
+    timeout: TimeoutOption = "24h",
+) -> None:
+    """Cut the stored memories into chunks anew, by the present rules, and fill every space.
+
+    Texts that stay the same keep their vectors. With --space nothing is cut: what is missing there is filled, as
+    reembed does. Exit codes as of reembed.
+    """
+    del yes
+    _begin(session, REINDEX, project, space, dry_run=dry_run, wait=wait, timeout=timeout)
+
+
+def _begin(
+    session: Session, path: str, project: str | None, space: str | None, *, dry_run: bool, wait: bool, timeout: str
+) -> None:
+    limit = seconds_of(timeout)
+    with session.api() as api:
+        asked = _asked(api, project, space)
+        _run(session, api, path, asked, dry_run=dry_run, wait_seconds=limit if wait else None)
+
+
+def _asked(api: ApiClient, project: str | None, space: str | None) -> dict[str, Any]:
+    return {**({} if project is None else {"project": project}), **space_named(api, space)}
+
+
+def _run(
+    session: Session, api: ApiClient, path: str, asked: dict[str, Any], *, dry_run: bool, wait_seconds: float | None
+) -> None:
+    document = api.post(path, {**asked, "dry_run": dry_run})
+    begun = read(BegunDocument, document)
+    code, ended = ExitCode.DONE, list[JobDocument]()
+    numbers = [job.id for job in _jobs(begun)]
+    if numbers and wait_seconds is not None:
+        ended, code = JobWait(session, api, wait_seconds).until_ended(numbers)
+    if session.screen.as_json:
+        jobs = {"jobs": [api.get(f"{JOBS}/{job.id}") for job in ended]} if ended else {}
+        session.screen.document({**document, **jobs} if jobs else document)
+    elif dry_run:
+        _show_estimates(session, begun)
+    else:
+        _show_begun(session, begun, ended)
+    session.end(code)
+
+
+def _jobs(begun: BegunDocument) -> list[JobDocument]:
+    return [job for job in (begun.reindex, *(each.job for each in begun.spaces)) if job is not None]
+
+
+def _show_begun(session: Session, begun: BegunDocument, ended: Sequence[JobDocument]) -> None:
+    screen = session.screen
+    for each in begun.spaces:
+        if each.job is None:
+            screen.line(f"{each.embedding_version}: nothing is missing")
+    for now in ended or _jobs(begun):
+        of = now.embedding_version or "all spaces"
+        screen.line(f"job {now.id}, {now.kind} of {of}: {now.state}, {progress(now)}")
+        if now.quarantined:
+            screen.remark(f"! {number(now.quarantined)} were refused by the embedder and have no new vector", "yellow")
+        if now.state == "paused":
+            show_paused(session, now)
+    retried = sum(each.retried for each in begun.spaces)
+    if retried:
+        screen.line(f"{number(retried)} refused chunks are tried again")
+    if not ended and _jobs(begun):
+        screen.remark("hint: memory embeddings status --watch")
+
+
+def _show_estimates(session: Session, begun: BegunDocument) -> None:
+    screen = session.screen
+    if begun.memories is not None:
+        screen.line(f"{number(begun.memories)} memories, {number(begun.outdated)} of them cut by other rules")
+    screen.table(
+        (
+            "SPACE",
+            "PROVIDER",
+            "CHUNKS",
+            "THERE",
+            "COPIED",
+            "TO EMBED",
+            "TOKENS",
+            "COST",
+            "TIME",
+            "TOO LARGE",
+            "RETRIED",
+        ),
+        [_row(each, each.estimate) for each in begun.spaces if each.estimate is not None],
+        right=("CHUNKS", "THERE", "COPIED", "TO EMBED", "TOKENS", "COST", "TIME", "TOO LARGE", "RETRIED"),
+        whole=("SPACE",),
+    )
+
+
+def _row(each: PlannedDocument, estimate: EstimateDocument) -> tuple[str, ...]:
+    return (
+        each.embedding_version,
+        each.provider,
+        number(estimate.chunks),
+        number(estimate.already_there),
+        number(estimate.copied),
+        number(estimate.to_embed),
+        number(estimate.estimated_tokens),
+        price(estimate.estimated_cost, estimate.currency),
+        duration(estimate.estimated_seconds),
+        number(estimate.too_large),
+        number(each.retried),
+    )
+
+
+def _ask_first(session: Session, planned: BegunDocument) -> None:
+    """Say what it takes, and go on only for a yes. Raises MisuseError, CommandError."""
+    screen = session.screen
+    if not screen.may_ask:
+        raise MisuseError("a rebuild pays for every vector again", "see what it takes with --dry-run, then give --yes")
+    for each in planned.spaces:
+        if each.estimate is not None:
+            estimate = each.estimate
+            cost = "an unknown price" if estimate.estimated_cost is None else price(estimate.estimated_cost)
+            screen.ask_about(
+                f"{each.embedding_version} of {each.provider}: {number(estimate.to_embed)} texts, about"
+                f" {number(estimate.estimated_tokens)} tokens, {cost}, {duration(estimate.estimated_seconds)}"
+            )
+    if not screen.confirm("Make all of these vectors anew?"):
+        raise CommandError("nothing was begun")

@@ -1,0 +1,114 @@
+"""Why a command ends without having done what it was asked.
+
+CommandError
+├── MisuseError          the command line is wrong; exit 2
+├── UnreachableError     no answer from the server
+├── MisunderstoodError   an answer, but not one of a memory API
+└── RefusedError         the memory API said no, and why (RFC 9457)
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from memory_operator.client.exit_codes import ExitCode
+
+_EXIT_BY_CODE = {
+    "coverage_below_threshold": ExitCode.GATE_NOT_PASSED,
+    "consent_required": ExitCode.CONSENT_REQUIRED,
+    "budget_reached": ExitCode.BUDGET_REACHED,
+    "no_embedder": ExitCode.NO_EMBEDDER,
+    "embedder_unavailable": ExitCode.EMBEDDER_NOT_SET_UP,
+}
+
+_HINT_BY_CODE = {
+    "coverage_below_threshold": "wait for it with memory embeddings status --watch, or give --force",
+    "ambiguous_provider": "name one of them with --provider",
+    "job_open": "see `memory embeddings jobs`; `memory embeddings resume ID` or `cancel ID` makes way for another one",
+    "job_ended": "`memory embeddings reembed` starts another one for what is missing",
+}
+
+
+class CommandError(Exception):
+    """A command cannot go on."""
+
+    code = "failed"
+
+    def __init__(self, detail: str, hint: str = "", exit_code: ExitCode = ExitCode.FAILED) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.hint = hint
+        self.exit_code = exit_code
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """What `--json` prints on stderr: a problem, as the server would describe it."""
+        return {
+            "type": f"urn:memory-operator:problem:{self.code}",
+            "title": "The command failed",
+            "detail": self.detail,
+            "code": self.code,
+            "hint": self.hint,
+        }
+
+
+class MisuseError(CommandError):
+    """The command line asks for something that cannot be."""
+
+    code = "usage"
+
+    def __init__(self, detail: str, hint: str = "") -> None:
+        super().__init__(detail, hint, ExitCode.USAGE)
+
+
+class UnreachableError(CommandError):
+    """The server gave no answer."""
+
+    code = "server_unreachable"
+
+    def __init__(self, detail: str, hint: str = "", *, sent: bool) -> None:
+        super().__init__(detail, hint)
+        self.sent = sent
+        """Whether the server may have received the request, and so may have done what it asks."""
+
+
+class MisunderstoodError(CommandError):
+    """What answered is not a memory API, or one of another age."""
+
+    code = "not_a_memory_api"
+
+
+class RefusedError(CommandError):
+    """The memory API refused, and said why."""
+
+    def __init__(self, status: int, problem: dict[str, Any], retry_after: float | None) -> None:
+        """`problem` is the body as the server sent it; `retry_after` is in seconds."""
+        self.status = status
+        self.problem = problem
+        self.retry_after = retry_after
+        self.code = str(problem.get("code") or f"http_{status}")
+        detail = str(problem.get("detail") or problem.get("title") or f"the server answered {status}")
+        super().__init__(detail, _hint(status, self.code, problem), _exit_of(status, self.code))
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """The server's own words."""
+        return self.problem
+
+
+def _hint(status: int, code: str, problem: dict[str, Any]) -> str:
+    """What to do next: in the words of the command line where the server speaks of requests."""
+    if code in _HINT_BY_CODE:
+        return _HINT_BY_CODE[code]
+    if status == 401:
+        return "put the token into MEMORY_TOKEN, or name its file with --token-file"
+    hint = str(problem.get("hint") or "")
+    if status >= 500 and problem.get("request_id"):
+        return f"{hint}{'; ' if hint else ''}request {problem['request_id']}"
+    return hint
+
+
+def _exit_of(status: int, code: str) -> ExitCode:
+    if code in _EXIT_BY_CODE:
+        return _EXIT_BY_CODE[code]
+    return ExitCode.USAGE if status in (400, 413, 422) else ExitCode.FAILED

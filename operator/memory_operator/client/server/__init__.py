@@ -1,0 +1,1 @@
+"""The memory API as the command line sees it."""

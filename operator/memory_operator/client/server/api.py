@@ -1,0 +1,177 @@
+"""The memory API, as the command line sees it: a few verbs that answer with JSON or raise a CommandError."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from dataclasses import dataclass, field
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+import httpx
+
+from memory_operator.client.errors import (
+    CommandError,
+    MisunderstoodError,
+    MisuseError,
+    RefusedError,
+    UnreachableError,
+)
+
+DEFAULT_SERVER = "http://127.0.0.1:8080"
+CONNECT_SECONDS = 5.0
+ANSWER_SECONDS = 60.0
+PATIENCE_SECONDS = 10.0
+"""The longest wait before one repetition, whatever the server asks for."""
+ATTEMPTS = 4
+"""How often a read is tried in all when the server says that it is busy."""
+
+_LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
+_BUSY = (429, 503)
+_GATEWAY = (429, 502, 503, 504)
+"""What a gateway answers, in its own words, when it cannot reach the server."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where the server is, and the bearer token that it wants."""
+
+    url: str
+    token: str | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be called. The address is not repeated where it holds a password."""
+        try:
+            parts = urlsplit(self.url)
+            port_is_a_number = parts.port is None or parts.port > 0
+        except ValueError:
+            raise MisuseError("the server's address is not a URL", _SERVER_HINT) from None
+        if parts.username is not None or parts.password is not None:
+            raise MisuseError("the server's address holds a user or a password", "put the token into MEMORY_TOKEN")
+        if self.token is not None and not re.fullmatch(r"[!-~]+", self.token):
+            raise MisuseError("the bearer token holds characters that no token has", "it is one line without spaces")
+        if parts.scheme not in ("http", "https") or not parts.hostname or not port_is_a_number:
+            raise MisuseError(f"{self.url!r} is not an http or https URL", _SERVER_HINT)
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether the server is on this machine."""
+        return urlsplit(self.url).hostname in ("127.0.0.1", "localhost", "::1")
+
+
+_SERVER_HINT = f"name one with --server or MEMORY_API, such as {DEFAULT_SERVER}"
+
+
+class ApiClient:
+    """One server. Safe for use by several threads; a context manager that owns its connections."""
+
+    def __init__(self, target: Target, *, answer_seconds: float = ANSWER_SECONDS, attempts: int = ATTEMPTS) -> None:
+        self.target = target
+        self._answer_seconds = answer_seconds
+        self._attempts = attempts
+        headers = {"accept": "application/json", "user-agent": "memory-cli"}
+        if target.token:
+            headers["authorization"] = f"Bearer {target.token}"
+        self._http = httpx.Client(
+            base_url=target.url,
+            headers=headers,
+            timeout=httpx.Timeout(answer_seconds, connect=min(CONNECT_SECONDS, answer_seconds)),
+            limits=httpx.Limits(max_connections=64, max_keepalive_connections=64),
+            # A proxy is for the way out; a server on this machine is never behind it.
+            mounts={f"all://{host}": None for host in _LOOPBACK},
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self._http.close()
+
+    def get(self, path: str, **params: Any) -> Any:
+        """Read; repeated a few times while the server says that it is busy. Raises CommandError."""
+        given = {name: value for name, value in params.items() if value is not None}
+        for attempt in range(1, self._attempts + 1):
+            try:
+                return self._send("GET", path, params=given)
+            except RefusedError as refusal:
+                if refusal.status not in _BUSY or attempt == self._attempts:
+                    raise
+                time.sleep(pause(refusal.retry_after, attempt))
+        raise AssertionError("unreachable: the last attempt returns or raises")
+
+    def post(self, path: str, body: dict[str, Any]) -> Any:
+        """Ask for a deed; sent once. Raises CommandError."""
+        return self._send("POST", path, json=body)
+
+    def patch(self, path: str, body: dict[str, Any]) -> Any:
+        """Change; sent once. Raises CommandError."""
+        return self._send("PATCH", path, json=body)
+
+    def delete(self, path: str, **params: Any) -> Any:
+        """Remove; sent once. None where the server has nothing to say. Raises CommandError."""
+        return self._send("DELETE", path, params=params)
+
+    def _send(self, method: str, path: str, **request: Any) -> Any:
+        try:
+            answer = self._http.request(method, path, **request)
+        except httpx.HTTPError as error:
+            raise self._no_answer(error, method) from error
+        return parse_response(answer)
+
+    def _no_answer(self, error: httpx.HTTPError, method: str) -> CommandError:
+        url = self.target.url
+        if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout | httpx.ProxyError):
+            hint = "start one here with `make run`, or " if self.target.is_loopback else ""
+            why = "no answer in time" if isinstance(error, httpx.TimeoutException) else _reason(error)
+            return UnreachableError(f"no memory API at {url}: {why}", f"{hint}{_SERVER_HINT}", sent=False)
+        look = "" if method == "GET" else "it may have been done all the same: look before you repeat it"
+        if isinstance(error, httpx.TimeoutException):
+            return UnreachableError(f"{url} did not answer within {self._answer_seconds:g} s", look, sent=True)
+        return UnreachableError(f"the connection to {url} broke off ({type(error).__name__})", look, sent=True)
+
+
+def _reason(error: httpx.HTTPError) -> str:
+    """What went wrong, without the number of the system's error."""
+    return re.sub(r"^\[Errno -?\d+\] ", "", str(error)) or type(error).__name__
+
+
+def pause(asked: float | None, attempt: int) -> float:
+    """Seconds to wait before the next attempt: as long as the server asks, within reason."""
+    wanted = asked if asked is not None else 0.25 * 2.0**attempt
+    return min(PATIENCE_SECONDS, max(0.05, wanted))
+
+
+def parse_response(answer: httpx.Response) -> Any:
+    """The JSON of a good answer, None of an empty one. Raises RefusedError, MisunderstoodError."""
+    if answer.status_code == httpx.codes.NO_CONTENT:
+        return None
+    kind = answer.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind not in ("application/json", "application/problem+json"):
+        raise _stranger(answer, kind)
+    try:
+        document = answer.json()
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise _stranger(answer, "broken JSON") from error
+    if answer.is_success:
+        return document
+    if not isinstance(document, dict):
+        raise _stranger(answer, "an error without a reason")
+    raise RefusedError(answer.status_code, document, _retry_after(answer))
+
+
+def _stranger(answer: httpx.Response, kind: str) -> CommandError:
+    server = answer.request.url.copy_with(path="/", query=None)
+    if answer.status_code in _GATEWAY:
+        detail = f"{server} answered {answer.status_code} {answer.reason_phrase}: the server behind it is away"
+        problem = {"detail": detail, "status": answer.status_code, "code": "gateway", "hint": "try again in a moment"}
+        return RefusedError(answer.status_code, problem, _retry_after(answer))
+    return MisunderstoodError(
+        f"{server} answered {answer.status_code} with {kind or 'no content type'}: that is not a memory API",
+        _SERVER_HINT,
+    )
+
+
+def _retry_after(answer: httpx.Response) -> float | None:
+    value = answer.headers.get("retry-after", "").strip()
+    return float(value) if value.isascii() and value.isdigit() else None

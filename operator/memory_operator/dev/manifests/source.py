@@ -1,0 +1,267 @@
+"""A folder of manifests in place of an API server: a saved file is `kubectl apply`, a file gone is `kubectl delete`.
+
+STATE/providers-state.json          uid, generation and last good manifest of each Provider
+STATE/status/NAMESPACE.NAME.json    what `kubectl get -o json` would show, for people to `cat`
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from memory_operator.contract.provider import GROUP, KIND, VERSION
+from memory_operator.contract.resource import ProviderObject, ProviderRef, parse_provider
+from memory_operator.contract.status import ProviderStatus
+from memory_operator.dev.folder import write_private
+from memory_operator.dev.manifests.identities import Identities
+from memory_operator.dev.manifests.scan import FolderScan, FoundManifest, Key, Look
+from memory_operator.engine.ports.sources import ProviderEvent
+from memory_operator.errors import SecretMissing, SourceUnavailable
+from memory_operator.logs import get_logger
+
+log = get_logger(__name__)
+
+POLL_SECONDS = 0.2
+"""Between two looks. Looking works on every file system; notifications do not."""
+LOOK_SECONDS = 10.0
+SETTLE_LIMIT_SECONDS = 5.0
+"""How long a reader waits for files that are being changed."""
+
+
+class FolderSource:
+    """The ProviderSource of a folder, and its SecretReader. For any thread and any event loop.
+
+    `state` is the folder that remembers; without it nothing is written, and uids are good for this process only.
+    """
+
+    def __init__(self, folder: Path, *, state: Path | None = None) -> None:
+        self._folder = folder
+        self._state = state
+        self._lock = threading.Lock()
+        self._identities = Identities(None if state is None else state / "providers-state.json")
+        known = self._identities.known
+        self._scan = FolderScan(
+            folder, {Key(KIND, ref.namespace, ref.name): identity.found(ref) for ref, identity in known.items()}
+        )
+        self._providers: dict[ProviderRef, ProviderObject] = {}
+        self._secrets: dict[Key, Mapping[str, str]] = {}
+        self._changed: set[ProviderRef] = set()
+        self._deleted = False
+        self._written: dict[ProviderRef, str] = {}
+        self._reports: tuple[str, ...] = ()
+
+    @property
+    def reports(self) -> tuple[str, ...]:
+        """What the last look found wrong in the folder, as `file:line: reason`."""
+        return self._reports
+
+    def serves(self, namespace: str) -> bool:
+        """Whether Providers of a namespace are ours to act on: whoever writes the folder owns the machine."""
+        return True
+
+    async def get(self, ref: ProviderRef) -> ProviderObject | None:
+        """One Provider, as its file is now; None when it does not exist. Raises SourceUnavailable."""
+        key = Key(KIND, *ref)
+        await self._settled(lambda look: not look.unsettled and key not in look.missing)
+        return self._providers.get(ref)
+
+    async def list(self) -> list[ProviderObject]:
+        """All Providers of the folder. Raises SourceUnavailable, also while a file is being written."""
+        await self._settled(lambda look: not look.unsettled)
+        return list(self._providers.values())
+
+    async def read_secret(self, namespace: str, name: str) -> Mapping[str, str]:
+        """Decoded values of a Secret in the folder. Raises SecretMissing, SourceUnavailable."""
+        look = await self._settled(lambda look: not look.unsettled)
+        found = look.objects.get(Key("Secret", namespace, name))
+        if found is not None:
+            return dict(found.document.secret)
+        if look.broken:
+            raise SourceUnavailable(
+                f"Secret {namespace}/{name} may be in a file that cannot be used: {', '.join(look.broken)}",
+                hint=f"repair that file in {self._folder}",
+            )
+        raise SecretMissing(f"Secret {namespace}/{name} does not exist", hint=f"put its manifest into {self._folder}")
+
+    async def publish(
+        self, ref: ProviderRef, uid: str, status: ProviderStatus, events: Sequence[ProviderEvent]
+    ) -> None:
+        """Write the status, if it differs, and log the events. Raises SourceUnavailable.
+
+        A Provider that is gone, or another one of the same name, is left alone.
+        """
+        if await asyncio.to_thread(self._write_status, ref, uid, status):
+            for event in events:
+                report = log.info if event.type == "Normal" else log.warning
+                report("%s: %s: %s", ref, event.reason, event.message, extra={"provider": str(ref)})
+
+    async def watch(
+        self, on_change: Callable[[ProviderRef], None], on_delete: Callable[[], None], stop: asyncio.Event
+    ) -> None:
+        """Tell of changes until `stop` is set: of each Provider that is new or changed, and that some are gone.
+
+        Both callables are called on this event loop and must not block. A change of a Secret counts as one of every
+        Provider in its namespace.
+        """
+        readable = True
+        while not stop.is_set():
+            try:
+                await self._look()
+            except SourceUnavailable as error:
+                if readable:
+                    log.error("%s; %s", error, error.hint or "it is tried again")  # noqa: TRY400 - no bug of ours
+                readable = False
+            else:
+                if not readable:
+                    log.info("%s can be read again", self._folder)
+                readable = True
+            changed, deleted = self._drain()
+            for ref in changed:
+                on_change(ref)
+            if deleted:
+                on_delete()
+            try:
+                async with asyncio.timeout(POLL_SECONDS):
+                    await stop.wait()
+            except TimeoutError:
+                continue  # the ordinary case: time to look again
+
+    async def _settled(self, enough: Callable[[Look], bool]) -> Look:
+        """Look until what is asked for is not in the middle of a change."""
+        try:
+            async with asyncio.timeout(SETTLE_LIMIT_SECONDS + LOOK_SECONDS):
+                deadline = asyncio.get_running_loop().time() + SETTLE_LIMIT_SECONDS
+                while not enough(look := await self._look()):
+                    if asyncio.get_running_loop().time() > deadline:
+                        raise SourceUnavailable(f"files in {self._folder} are being changed all the time")
+                    await asyncio.sleep(POLL_SECONDS / 4)
+                return look
+        except TimeoutError as error:
+            raise self._slow() from error
+
+    async def _look(self) -> Look:
+        try:
+            async with asyncio.timeout(LOOK_SECONDS):
+                return await asyncio.to_thread(self._look_now)
+        except TimeoutError as error:
+            raise self._slow() from error
+
+    def _slow(self) -> SourceUnavailable:
+        return SourceUnavailable(f"{self._folder} does not answer in time", hint="is its file system there?")
+
+    def _look_now(self) -> Look:
+        """One look, recorded. Runs in a thread; the lock gives up, so that a dead file system costs few of them."""
+        if not self._lock.acquire(timeout=LOOK_SECONDS):
+            raise self._slow()
+        try:
+            look = self._scan.look()
+            now = datetime.now(UTC)
+            found = {
+                ProviderRef(key.namespace, key.name): each for key, each in look.objects.items() if key.kind == KIND
+            }
+            changed = self._identities.settle(found.values(), now)
+            for ref in changed - found.keys():
+                self._forget(ref)
+                self._deleted = True
+            # Replaced, never changed: another thread may be reading it.
+            self._providers = {ref: self._object(ref, each, changed) for ref, each in found.items()}
+            self._changed = {ref for ref in self._changed | changed if ref in found}
+            self._notice_secrets(look)
+            self._reports = (*look.reports, *_spec_problems(self._providers.values()))
+            return look
+        finally:
+            self._lock.release()
+
+    def _object(self, ref: ProviderRef, found: FoundManifest, changed: Collection[ProviderRef]) -> ProviderObject:
+        known = self._providers.get(ref)
+        if known is not None and ref not in changed and not known.problems:
+            return known
+        identity = self._identities.known[ref]
+        metadata = {
+            **identity.manifest["metadata"],
+            "uid": identity.uid,
+            "generation": identity.generation,
+            "creationTimestamp": identity.created_at,
+        }
+        parsed = parse_provider({**identity.manifest, "metadata": metadata})
+        return replace(parsed, problems=tuple(_with_line(problem, found) for problem in parsed.problems))
+
+    def _notice_secrets(self, look: Look) -> None:
+        secrets = {key: each.document.secret for key, each in look.objects.items() if key.kind == "Secret"}
+        touched = {
+            key.namespace for key in secrets.keys() | self._secrets.keys() if secrets.get(key) != self._secrets.get(key)
+        }
+        self._changed |= {ref for ref in self._providers if ref.namespace in touched}
+        self._secrets = secrets
+
+    def _drain(self) -> tuple[Sequence[ProviderRef], bool]:
+        """What changed since the last call; nothing while another thread looks, since the loop must not wait."""
+        if not self._lock.acquire(blocking=False):
+            return (), False
+        try:
+            changed, deleted = sorted(self._changed), self._deleted
+            self._changed, self._deleted = set(), False
+        finally:
+            self._lock.release()
+        return changed, deleted
+
+    def _forget(self, ref: ProviderRef) -> None:
+        self._written.pop(ref, None)
+        if self._state is not None:
+            self._status_file(self._state, ref).unlink(missing_ok=True)
+
+    def _write_status(self, ref: ProviderRef, uid: str, status: ProviderStatus) -> bool:
+        """Write the status, if it differs; False when this Provider is gone."""
+        if not self._lock.acquire(timeout=LOOK_SECONDS):
+            raise self._slow()
+        try:
+            identity = self._identities.known.get(ref)
+            if identity is None or identity.uid != uid:
+                return False
+            text = json.dumps(_shown(ref, identity.uid, identity.generation, identity.created_at, status), indent=2)
+            if self._state is not None and self._written.get(ref) != text:
+                path = self._status_file(self._state, ref)
+                path.parent.mkdir(mode=0o700, exist_ok=True)
+                write_private(path, text + "\n")
+                self._written[ref] = text
+        except OSError as error:
+            raise SourceUnavailable(f"the status of {ref} cannot be written: {error.strerror}") from error
+        else:
+            return True
+        finally:
+            self._lock.release()
+
+    @staticmethod
+    def _status_file(state: Path, ref: ProviderRef) -> Path:
+        return state / "status" / f"{ref.namespace}.{ref.name}.json"
+
+
+def _shown(ref: ProviderRef, uid: str, generation: int, created_at: str, status: ProviderStatus) -> dict[str, Any]:
+    return {
+        "apiVersion": f"{GROUP}/{VERSION}",
+        "kind": KIND,
+        "metadata": {
+            "namespace": ref.namespace,
+            "name": ref.name,
+            "uid": uid,
+            "generation": generation,
+            "creationTimestamp": created_at,
+        },
+        "status": status.model_dump(mode="json", by_alias=True, exclude_none=True),
+    }
+
+
+def _with_line(problem: str, found: FoundManifest) -> str:
+    path = problem.partition(": ")[0]
+    where = found.file if found.document.node is None else f"{found.file}:{found.document.line_of(path)}"
+    return f"{problem} ({where})"
+
+
+def _spec_problems(providers: Iterable[ProviderObject]) -> tuple[str, ...]:
+    return tuple(f"{provider.ref}: {problem}" for provider in providers for problem in provider.problems)

@@ -1,0 +1,1 @@
+"""HTTP as all vendors need it."""

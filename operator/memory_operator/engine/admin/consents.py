@@ -1,0 +1,111 @@
+"""Consent over HTTP: recorded, listed, withdrawn."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from memory_operator.contract.known_models import column_limit
+from memory_operator.errors import Conflict, InvalidInput, NotFound
+from memory_operator.plan.consent import Marker
+from memory_operator.store.db import activity
+from memory_operator.store.db.activity import Actor
+from memory_operator.store.db.pool import Conn, Store
+from memory_operator.store.spaces import consent, providers, spaces
+from memory_operator.store.spaces.providers import PendingChange
+
+DEFAULT_TTL = timedelta(hours=24)
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """A marker that was stored, and the held change that it opens."""
+
+    marker: Marker
+    matches: PendingChange | None
+
+
+class Consents:
+    """The admin API's half of the gate. One for each event loop."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    async def held(self) -> list[PendingChange]:
+        """The changes that wait, the oldest first."""
+        async with self._store.connection() as conn:
+            return await providers.pending_changes(conn)
+
+    async def markers(self, limit: int = 100) -> list[Marker]:
+        """The newest markers in every state, newest first."""
+        async with self._store.connection() as conn:
+            return await consent.markers(conn, limit)
+
+    async def marker(self, marker_id: int) -> Marker:
+        """One marker. Raises NotFound."""
+        async with self._store.connection() as conn:
+            return await _known(conn, marker_id)
+
+    async def record(self, target_dim: int, provider: str | None, ttl: timedelta, by: Actor) -> Recorded:
+        """Record consent to one change.
+
+        A marker that opens a held change names its Provider, also where the request did not: it was looked at, and
+        its caller was asked for the right in that namespace, not in those of all that may be held later.
+
+        Raises InvalidInput (no such dimension), Conflict (several Providers are held at it and none is named).
+        """
+        async with self._store.transaction() as conn:
+            await _refuse_dimension(conn, target_dim)
+            if provider is None:
+                await _refuse_ambiguous(conn, target_dim)
+            held = [change for change in await providers.pending_changes(conn) if change.effect.to_dim == target_dim]
+            matches = next((change for change in held if provider in (None, str(change.ref))), None)
+            named = str(matches.ref) if matches else provider
+            marker = await consent.record(conn, target_dim, named, by.name, ttl)
+            await activity.record(
+                conn, by, "consent", named or "", target_dim=target_dim, id=marker.id, matches=matches is not None
+            )
+        return Recorded(marker, matches)
+
+    async def withdraw(self, marker_id: int, by: Actor) -> None:
+        """Withdraw a marker. Raises NotFound, Conflict (it is consumed)."""
+        async with self._store.transaction() as conn:
+            marker = await _known(conn, marker_id)
+            if not await consent.withdraw(conn, marker_id):
+                raise Conflict(
+                    f"consent marker {marker_id} was consumed at {marker.consumed_at or datetime.now(UTC):%F %T}",
+                    code="marker_consumed",
+                    hint="the change it allowed is done; to go back, change the Provider and consent to that",
+                )
+            await activity.record(conn, by, "withdraw consent", marker.provider or "", id=marker_id)
+
+
+async def _known(conn: Conn, marker_id: int) -> Marker:
+    marker = await consent.get(conn, marker_id)
+    if marker is None:
+        raise NotFound(f"there is no consent marker {marker_id}", hint="GET the path without an id lists them")
+    return marker
+
+
+async def _refuse_dimension(conn: Conn, target_dim: int) -> None:
+    """4000 is the limit where a halfvec Provider exists, 2000 elsewhere."""
+    wide = await providers.any_halfvec(conn)
+    wide = wide or any(space.column_type == "halfvec" for space in await spaces.all_spaces(conn))
+    largest = column_limit("halfvec" if wide else "vector")
+    if not 1 <= target_dim <= largest:
+        raise InvalidInput(
+            f"target_dim must be between 1 and {largest}",
+            hint="name the dimension that the held Provider asks for; GET the same path shows it",
+        )
+
+
+async def _refuse_ambiguous(conn: Conn, target_dim: int) -> None:
+    heading = await providers.providers_targeting(conn, target_dim)
+    if len(heading) > 1:
+        names = [str(ref) for ref in heading]
+        raise Conflict(
+            f"several Providers are held at dimension {target_dim}: {', '.join(names)}",
+            code="ambiguous_provider",
+            hint='name one of them, as in {"target_dim": …, "provider": "namespace/name"}',
+            extra={"providers": names},
+        )

@@ -1,0 +1,170 @@
+"""Which spaces a request is about, what it would take, and the jobs that it begins."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from decimal import Decimal
+
+from memory_operator.engine.memories.prepare import VERSIONS
+from memory_operator.engine.spaces.activation import ACTIVE_STATES, begin_fill
+from memory_operator.engine.spaces.progress import JobView, view_of
+from memory_operator.errors import Conflict, NotFound
+from memory_operator.plan.cost import cost_of
+from memory_operator.store.db.activity import Actor
+from memory_operator.store.db.pool import Conn
+from memory_operator.store.jobs import control, estimate, rechunk
+from memory_operator.store.jobs.control import NamedJob
+from memory_operator.store.jobs.estimate import Counted, Which
+from memory_operator.store.spaces import registry, spaces
+from memory_operator.store.spaces.spaces import Space
+
+
+@dataclass(frozen=True, slots=True)
+class JobRequest:
+    """What somebody wants to be embedded (anew)."""
+
+    project: str | None = None
+    """Of the caller's tenant; None: the whole store."""
+    embedding_version: str | None = None
+    provider: str | None = None
+    replace: bool = False
+    namespaces: Collection[str] = ()
+    """Where Providers may be whose spaces are meant when none is named."""
+
+    @property
+    def names_a_space(self) -> bool:
+        """Whether it is about some space in particular."""
+        return self.embedding_version is not None or self.provider is not None
+
+
+@dataclass(frozen=True, slots=True)
+class JobEstimate:
+    """What a job of one space would take."""
+
+    counted: Counted
+    cost: Decimal | None
+    """US dollars; None where the Provider declares no price."""
+    seconds: int | None
+    """At the rate of the last job; None where there was none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """One space in the answer to a request."""
+
+    space: Space
+    estimate: JobEstimate | None = None
+    job: JobView | None = None
+    """None where nothing is to be done, and in a dry run."""
+    retried: int = 0
+    """Chunks that came out of quarantine, or would."""
+
+
+async def choose(conn: Conn, asked: JobRequest) -> list[Space]:
+    """The spaces that a request is about, oldest first. Raises NotFound, Conflict (no_embedder, space_retired, …)."""
+    found = await spaces.all_spaces(conn)
+    if asked.embedding_version is not None:
+        named = [space for space in found if space.embedding_version == asked.embedding_version]
+        if not named:
+            raise NotFound(f"there is no space {asked.embedding_version}", hint="GET /v1/embeddings/spaces lists them")
+    elif asked.provider is not None:
+        named = [space for space in found if str(space.ref) == asked.provider]
+        if not named:
+            raise NotFound(f"Provider {asked.provider} has no space", hint="GET /v1/embeddings/spaces lists them")
+    else:
+        named = [space for space in found if space.ref.namespace in asked.namespaces]
+    fed = [space for space in named if space.state in ACTIVE_STATES]
+    if fed:
+        return fed
+    if asked.names_a_space:
+        space = named[-1]
+        raise Conflict(
+            f"{space.embedding_version} is {space.state}: nobody asks for vectors of it any more",
+            code=f"space_{space.state}",
+            hint=f"apply Provider {space.ref} as it was; what the space has missed is then embedded by itself",
+        )
+    raise Conflict(
+        "there is no space to fill",
+        code="no_embedder",
+        hint="apply a Provider with role embedding; GET /v1/embeddings/spaces tells why one has no space",
+    )
+
+
+async def plan(conn: Conn, space: Space, project_id: int | None, which: Which) -> Planned:
+    """What would be done for one space; nothing is written."""
+    prefix = len(space.config.document_prefix.encode())
+    counted = await estimate.count(conn, space, project_id, which, VERSIONS, prefix)
+    rate = await estimate.last_rate(conn, space)
+    seconds = 0 if not counted.to_embed else None if rate is None else max(1, round(counted.to_embed / rate))
+    cost = Decimal(0) if not counted.to_embed else cost_of(counted.tokens, space.config.input_cost_per_1k)
+    retried = await control.quarantined(conn, space.id, project_id)
+    return Planned(space, JobEstimate(counted, cost, seconds), retried=retried)
+
+
+async def begin(
+    conn: Conn, chosen: Sequence[Space], project_id: int | None, asked: JobRequest, by: Actor
+) -> list[Planned]:
+    """Begin a job for each space that has something to do. The registry is held for the switch.
+
+    Refused chunks are tried again. Raises Conflict (job_open): another job stands in the way; nothing was begun.
+    """
+    in_hand = _in_hand(await control.open_jobs(conn, [space.id for space in chosen]), project_id, asked)
+    return [await _begin_one(conn, space, project_id, asked, by, in_hand.get(space.id)) for space in chosen]
+
+
+async def _begin_one(
+    conn: Conn, space: Space, project_id: int | None, asked: JobRequest, by: Actor, in_hand: NamedJob | None
+) -> Planned:
+    retried = await control.requeue_quarantined(conn, space.id, project_id, at_once=in_hand is not None)
+    done = Planned(space, retried=retried)
+    if in_hand is not None:
+        return replace(done, job=view_of(in_hand))
+    lacks = await control.lacks_some(conn, space.id, project_id)
+    if not lacks and not asked.replace and space.state == "ready":
+        return done  # one that is filling, with no job, has its end before it: the index, and perhaps the switch
+    job_id = await begin_fill(conn, space, project_id, by.name, replace=asked.replace)
+    begun = await control.one(conn, job_id)
+    return replace(done, job=view_of(begun) if begun else None)
+
+
+def _in_hand(found: Sequence[NamedJob], project_id: int | None, asked: JobRequest) -> dict[int, NamedJob]:
+    """Jobs that do already what is asked for, by space. Raises Conflict where one does something else."""
+    in_the_way = [named for named in found if not _does(named, project_id, asked)]
+    if in_the_way:
+        named = in_the_way[0]
+        raise Conflict(
+            f"job {named.job.id} of {named.embedding_version} is {named.job.state}",
+            code="job_open",
+            hint=f"wait for it, resume it, or cancel it: POST /v1/jobs/{named.job.id}/cancel",
+            extra={"jobs": [named.job.id for named in in_the_way]},
+        )
+    return {named.job.space_id: named for named in found if named.job.space_id is not None}
+
+
+def _does(named: NamedJob, project_id: int | None, asked: JobRequest) -> bool:
+    """Whether a job that runs makes all vectors that are asked for: it may be that somebody asks twice."""
+    job = named.job
+    if job.state != "running" or (asked.replace and not job.replace):
+        return False
+    return job.project_id is None or job.project_id == project_id
+
+
+async def begin_reindex(conn: Conn, project_id: int | None, by: Actor) -> NamedJob:
+    """Begin to cut memories anew. The registry is held for the switch. Raises Conflict (job_open)."""
+    there = await control.open_reindex(conn)
+    if there is not None:
+        covers = there.job.project_id is None or there.job.project_id == project_id
+        if there.job.state == "running" and covers:
+            return there
+        raise Conflict(
+            f"job {there.job.id}, another reindex, is {there.job.state}",
+            code="job_open",
+            hint=f"wait for it, resume it, or cancel it: POST /v1/jobs/{there.job.id}/cancel",
+            extra={"jobs": [there.job.id]},
+        )
+    job_id = await rechunk.start(conn, project_id, by.name)
+    begun = await control.one(conn, job_id)
+    assert begun is not None
+    await registry.announce(conn)
+    return begun

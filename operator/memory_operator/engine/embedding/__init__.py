@@ -1,0 +1,1 @@
+"""One call to a vendor: credential, circuit breaker, ledger row."""

@@ -1,0 +1,136 @@
+"""From a configuration snapshot to an embedder: its credential and its CA, read where the snapshot says."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from pathlib import Path
+
+from memory_operator.contract.known_models import default_secret_keys, needs_credential
+from memory_operator.embedders import Embedder, EmbedderPool
+from memory_operator.engine.embedding.circuit_breaker import Breaker
+from memory_operator.engine.ports.sources import SecretReader
+from memory_operator.errors import CredentialRefused, SecretMissing, SourceUnavailable
+from memory_operator.plan.space import CallConfig, SecretKeyConfig
+from memory_operator.settings import CredentialAllowList
+
+SECRET_CACHE_SECONDS = 60.0
+PROBE_SECONDS = 10.0
+_READ_SECONDS = 5.0
+_CA_KEYS = ("ca.crt", "tls.crt")
+
+
+class Connector:
+    """Makes embedders for one event loop. Secrets are kept in memory for at most SECRET_CACHE_SECONDS."""
+
+    def __init__(
+        self,
+        pool: EmbedderPool,
+        read_secret: SecretReader,
+        allowed: CredentialAllowList,
+        environment: Mapping[str, str],
+    ) -> None:
+        self._pool = pool
+        self._read_secret = read_secret
+        self._allowed = allowed
+        self._environment = environment
+        self._cache: dict[tuple[str, str], tuple[float, Mapping[str, str]]] = {}
+        self._breakers: dict[tuple[object, ...], Breaker] = {}
+
+    async def embedder(self, config: CallConfig) -> Embedder:
+        """An embedder that is ready to be called.
+
+        Raises SecretMissing, SourceUnavailable, UnsupportedType, ConfigurationError.
+        """
+        credential = await self.credential(config)
+        ca_pem = None
+        if config.ca_secret is not None:
+            ca_pem = await self._from_secret(config.namespace, config.ca_secret, _CA_KEYS)
+        return self._pool.embedder(config, credential, ca_pem)
+
+    def breaker(self, config: CallConfig) -> Breaker:
+        """The breaker that all calls of this process to one vendor share."""
+        key = (config.namespace, config.type, config.base_url, config.platform, config.model, config.credential)
+        found = self._breakers.get(key)
+        if found is None:
+            found = self._breakers[key] = Breaker(asyncio.get_running_loop().time)
+        return found
+
+    async def credential(self, config: CallConfig) -> str | None:
+        """The secret that a configuration refers to; None where it needs none and names none."""
+        reference = config.credential
+        if reference is None:
+            if needs_credential(config.type, config.auth_type):
+                raise SecretMissing(
+                    f"a Provider of type {config.type} needs a credential and names none",
+                    hint="set spec.credential.secretRef.name to a Secret in the Provider's namespace",
+                )
+            return None
+        if reference.secret is not None:
+            platform = config.platform.type if config.platform else None
+            keys = default_secret_keys(config.type, platform)
+            return await self._from_secret(config.namespace, reference.secret, keys)
+        if reference.env_var is not None:
+            return self._from_environment(reference.env_var)
+        if reference.file_path is not None:
+            return await asyncio.to_thread(self._from_file, reference.file_path)
+        return None
+
+    def forget(self, config: CallConfig, error: BaseException) -> None:
+        """Read the Secret anew at the next call when a vendor has just refused what is cached."""
+        if isinstance(error, CredentialRefused) and config.credential and config.credential.secret:
+            self._cache.pop((config.namespace, config.credential.secret.name), None)
+
+    async def _from_secret(self, namespace: str, ref: SecretKeyConfig, default_keys: tuple[str, ...]) -> str:
+        data = await self._secret(namespace, ref.name)
+        keys = (ref.key,) if ref.key else default_keys
+        for key in keys:
+            if data.get(key, "").strip():
+                return data[key].strip()
+        raise SecretMissing(
+            f"Secret {namespace}/{ref.name} has no key {' or '.join(keys)}",
+            hint="add one of them to the Secret, or name the right key in the Provider",
+        )
+
+    async def _secret(self, namespace: str, name: str) -> Mapping[str, str]:
+        if f"{namespace}/{name}" in self._allowed.withheld_secrets:
+            raise SecretMissing(
+                f"Secret {namespace}/{name} belongs to memory-operator itself and is for no Provider",
+                hint="name a Secret that holds the vendor's key alone",
+            )
+        now = asyncio.get_running_loop().time()
+        cached = self._cache.get((namespace, name))
+        if cached and now - cached[0] < SECRET_CACHE_SECONDS:
+            return cached[1]
+        try:
+            async with asyncio.timeout(_READ_SECONDS):
+                data = await self._read_secret(namespace, name)
+        except TimeoutError as error:
+            raise SourceUnavailable(
+                f"reading Secret {namespace}/{name} took longer than {_READ_SECONDS:g} s"
+            ) from error
+        self._cache[(namespace, name)] = (now, data)
+        return data
+
+    def _from_environment(self, name: str) -> str:
+        if name not in self._allowed.env_vars:
+            raise SecretMissing(
+                f"spec.credential.envVar {name} is not among the variables that Providers may name",
+                hint="use spec.credential.secretRef, or allow the name with MEMORY_CREDENTIAL_ENV_VARS",
+            )
+        value = self._environment.get(name, "").strip()
+        if not value:
+            raise SecretMissing(f"environment variable {name} is not set in this process")
+        return value
+
+    def _from_file(self, text: str) -> str:
+        directory, path = self._allowed.directory, Path(text)
+        if directory is None or not path.resolve().is_relative_to(directory.resolve()):
+            raise SecretMissing(
+                "spec.credential.filePath does not lead below the folder that Providers may read",
+                hint="use spec.credential.secretRef, or allow a folder with MEMORY_CREDENTIAL_DIRECTORY",
+            )
+        try:
+            return path.read_text().strip()
+        except OSError as error:
+            raise SecretMissing(f"the credential file cannot be read ({error.strerror})") from error

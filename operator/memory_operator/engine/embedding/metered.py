@@ -1,0 +1,185 @@
+"""One call to a vendor, with its row in the ledger written before it leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from memory_operator import metrics
+from memory_operator.contract.resource import ProviderRef
+from memory_operator.embedders import PROBE_TEXT, Embeddings, calls_a_vendor, probe
+from memory_operator.engine.embedding.connector import PROBE_SECONDS, Connector
+from memory_operator.engine.embedding.spans import space_span
+from memory_operator.errors import BadReply, EmbedderUnreachable, MemoryOperatorError, StoreUnavailable
+from memory_operator.logs import get_logger
+from memory_operator.plan.cost import split
+from memory_operator.plan.space import CallConfig, Mode
+from memory_operator.store.db.pool import Store
+from memory_operator.store.spaces import vectors
+from memory_operator.store.spaces.spaces import Space
+from memory_operator.store.usage import ledger
+from memory_operator.store.usage.ledger import Ending, Intent, LedgerEntry, Outcome, Purpose, Share
+
+log = get_logger(__name__)
+
+
+class Metered:
+    """The requests of one `embed`: the first has its row already, each further one gets a row of its own."""
+
+    def __init__(self, store: Store, entry: LedgerEntry) -> None:
+        self._store = store
+        self._texts = max(1, sum(share.inputs for share in entry.intent.shares))
+        self._next: LedgerEntry | None = entry
+        self._open: LedgerEntry | None = None
+        self._intent = entry.intent
+        self._outcomes: list[Outcome] = []
+
+    async def sending(self, inputs: int) -> None:
+        """See `Meter.sending`."""
+        self._end("unanswered", None)
+        entry, self._next = self._next, None
+        if entry is None:
+            async with self._store.connection() as conn:
+                # A job that was paused meanwhile still gets the rest of what was begun.
+                entry = await ledger.intend(conn, replace(self._part(inputs), job_id=None))
+            if entry is None:
+                raise StoreUnavailable("a call could not be written down")
+            entry = replace(entry, intent=replace(entry.intent, job_id=self._intent.job_id))
+        self._open = entry
+
+    def answered(self, tokens: int | None) -> None:
+        """See `Meter.answered`."""
+        self._end("answered", tokens)
+
+    def refused(self) -> None:
+        """See `Meter.refused`."""
+        self._end("refused", None)
+
+    def unusable(self) -> None:
+        """See `Meter.unusable`."""
+        self._end("unusable", None)
+
+    def outcomes(self) -> list[Outcome]:
+        """How each request ended; one that never left counts as refused."""
+        self._end("unanswered", None)
+        if self._next is not None:
+            self._outcomes.append(Outcome(self._next, "refused"))
+            self._next = None
+        return self._outcomes
+
+    def _end(self, ending: Ending, tokens: int | None) -> None:
+        if self._open is not None:
+            self._outcomes.append(Outcome(self._open, ending, tokens))
+            self._open = None
+
+    def _part(self, inputs: int) -> Intent:
+        """The intent for a request with some of the texts."""
+        shares = self._intent.shares
+        texts = split(inputs, [share.inputs for share in shares])
+        return replace(
+            self._intent,
+            shares=[
+                replace(share, inputs=some or 0, tokens=share.tokens * inputs // self._texts)
+                for share, some in zip(shares, texts, strict=True)
+            ],
+        )
+
+
+def check_fit(space: Space, reply: Embeddings) -> None:
+    """Raise BadReply where a space's column cannot hold the vectors: the server would refuse a whole batch for one."""
+    if not vectors.fit(reply.vectors, space.column_type):
+        raise BadReply(
+            f"a vector has a number that {space.column_type} cannot hold",
+            hint="set spec.embedding.columnType to vector",
+        )
+
+
+async def embed_at_once(
+    store: Store,
+    connector: Connector,
+    space: Space,
+    texts: Sequence[str],
+    *,
+    purpose: Purpose,
+    tenant_id: int,
+    timeout: float,
+) -> Embeddings:
+    """Embed texts that somebody waits for, in a call that is in the ledger whatever becomes of it.
+
+    Raises what `Connector.embedder` and `Embedder.embed` raise, CircuitOpen, StoreUnavailable.
+    """
+    breaker = connector.breaker(space.config)
+    breaker.admit(timeout)
+    try:
+        with space_span("embed", space, purpose=purpose, texts=len(texts)) as span:
+            found = await _embed_once(
+                store, connector, space, texts, purpose=purpose, tenant_id=tenant_id, timeout=timeout
+            )
+            span.note(tokens=found.tokens)
+        check_fit(space, found)
+    except EmbedderUnreachable as error:
+        breaker.failed(error)
+        raise
+    except BaseException:
+        breaker.not_tried()
+        raise
+    breaker.succeeded()
+    return found
+
+
+async def _embed_once(
+    store: Store,
+    connector: Connector,
+    space: Space,
+    texts: Sequence[str],
+    *,
+    purpose: Purpose,
+    tenant_id: int,
+    timeout: float,
+) -> Embeddings:
+    mode: Mode = "query" if purpose == "query" else "document"
+    embedder = await connector.embedder(space.config)
+    if not calls_a_vendor(space.config):
+        return await embedder.embed(texts, mode=mode, timeout=timeout, dimensions=space.dimensions)
+    share = Share(tenant_id, len(texts), sum(max(1, len(text) // 4) for text in texts))
+    async with store.connection() as conn:
+        entry = await ledger.intend(conn, Intent.of(space, purpose, [share]), lazily=True)
+    if entry is None:
+        raise StoreUnavailable("a call could not be written down")
+    meter = Metered(store, entry)
+    try:
+        return await embedder.embed(texts, mode=mode, timeout=timeout, dimensions=space.dimensions, meter=meter)
+    finally:
+        await write_outcomes(store, meter)
+
+
+async def probe_dimensions(store: Store, connector: Connector, ref: ProviderRef, config: CallConfig) -> int:
+    """Length of the vectors of a Provider's embedder, from one short call.
+
+    Raises as `embed_at_once`, but for the breaker: who probes wants to know how it is now.
+    """
+    embedder = await connector.embedder(config)
+    if not calls_a_vendor(config):
+        return await probe(embedder, PROBE_SECONDS)
+    async with store.connection() as conn:
+        entry = await ledger.intend(conn, Intent(ref, config, "probe", [Share(None, 1, len(PROBE_TEXT) // 4)]))
+    if entry is None:
+        raise StoreUnavailable("a call could not be written down")
+    meter = Metered(store, entry)
+    try:
+        return await probe(embedder, PROBE_SECONDS, meter)
+    finally:
+        await write_outcomes(store, meter)
+
+
+async def write_outcomes(store: Store, meter: Metered) -> None:
+    """Complete the rows of calls outside a fill; where that fails they are marked unanswered in time."""
+    try:
+        async with store.connection() as conn:
+            outcomes = meter.outcomes()
+            await ledger.complete(conn, outcomes, lazily=True)
+            for outcome in outcomes:
+                metrics.CALLS.labels(outcome.entry.intent.purpose, outcome.ending).inc()
+    except MemoryOperatorError as error:
+        metrics.LEDGER_FAILURES.inc()
+        log.warning("how a call ended could not be written down: %s", error)

@@ -1,0 +1,1 @@
+"""Vectors for every chunk: claim, read, send, write, complete."""

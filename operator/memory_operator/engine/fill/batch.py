@@ -1,0 +1,103 @@
+"""What a fill has in hand: texts on their way to a vendor, and the ranges that they come from."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from memory_operator.store.jobs.leases import Lease
+from memory_operator.store.jobs.missing import StoredChunk
+from memory_operator.store.usage.ledger import Share
+
+MOST_BYTES = 65_536
+"""A longer text is not sent: no embedding model reads so much, and chunking makes such texts rare."""
+TOO_LARGE = f"the text is longer than {MOST_BYTES} bytes; it is not sent to any embedder"
+
+_BYTES_PER_TOKEN = 4.0
+_CAUTIOUS_BYTES_PER_TOKEN = 3.0
+_LEARNS = 0.2
+_PER_MESSAGE = 2
+"""Tokens that vendors add to each text, at most."""
+
+
+@dataclass(slots=True, eq=False)
+class ClaimedRange:
+    """A range that this worker walks."""
+
+    lease: Lease
+    waiting: int = 0
+    """Items that are not settled yet."""
+    lost: bool = False
+    """Another worker has it now: nothing may be written for it any more."""
+    given_up: bool = False
+    """To be given back instead of finished once nothing is under way for it."""
+
+
+@dataclass(slots=True, eq=False)
+class Item:
+    """A text to embed, for one chunk or for several that share it."""
+
+    chunk: StoredChunk
+    text: str = field(repr=False)
+    size: int
+    """Bytes of the text in UTF-8."""
+    held: ClaimedRange | None
+    """The range it is from; None for a chunk that was pending."""
+    duplicates: list[tuple[StoredChunk, ClaimedRange | None]] = field(default_factory=list)
+    """Further chunks with the same text that were read while this one was under way."""
+    shared: bool = False
+    """Whether chunks that were not read, or are skipped, have the same text."""
+    attempts: int = 0
+    """Unusable replies so far."""
+
+    def members(self) -> list[tuple[StoredChunk, ClaimedRange | None]]:
+        """All chunks that get this item's vector."""
+        return [(self.chunk, self.held), *self.duplicates]
+
+
+class TokenEstimate:
+    """How many tokens texts have, by their bytes: learned from what the vendor counts."""
+
+    def __init__(self) -> None:
+        self._bytes_per_token: float | None = None
+
+    def tokens(self, size: int) -> int:
+        """What a text will most likely be counted as."""
+        return 1 + round(size / (self._bytes_per_token or _BYTES_PER_TOKEN))
+
+    def at_most(self, size: int) -> int:
+        """What a text will hardly be counted above, for limits that a request must not cross."""
+        return round(size / min(_CAUTIOUS_BYTES_PER_TOKEN, self._bytes_per_token or _CAUTIOUS_BYTES_PER_TOKEN)) + (
+            _PER_MESSAGE
+        )
+
+    def learn(self, size: int, tokens: int | None) -> None:
+        """Take in what a vendor counted for so many bytes."""
+        if tokens:
+            seen = size / tokens
+            old = self._bytes_per_token
+            self._bytes_per_token = seen if old is None else old + _LEARNS * (seen - old)
+
+
+def pack(waiting: deque[Item], most_texts: int, most_tokens: int | None, estimate: TokenEstimate) -> list[Item]:
+    """Take the texts of one call off a queue: as many as fit, at least one."""
+    batch: list[Item] = []
+    tokens = 0
+    while waiting and len(batch) < most_texts:
+        more = estimate.at_most(waiting[0].size) if most_tokens is not None else 0
+        if batch and most_tokens is not None and tokens + more > most_tokens:
+            break
+        tokens += more
+        batch.append(waiting.popleft())
+    return batch
+
+
+def shares(batch: Iterable[Item], estimate: TokenEstimate) -> Sequence[Share]:
+    """Each tenant's part in a call."""
+    parts: dict[int, list[int]] = {}
+    for item in batch:
+        part = parts.setdefault(item.chunk.tenant_id, [0, 0])
+        part[0] += 1
+        part[1] += estimate.tokens(item.size)
+    return [Share(tenant, inputs, tokens) for tenant, (inputs, tokens) in parts.items()]

@@ -1,0 +1,60 @@
+"""What happens to jobs beside their walk: budgets that allow more again, and what nobody comes back for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from memory_operator import metrics
+from memory_operator.engine.spaces.progress import rate_of, seconds_left
+from memory_operator.logs import get_logger
+from memory_operator.store.db.pool import Conn, Store
+from memory_operator.store.jobs import jobs, leases
+from memory_operator.store.jobs.jobs import Job
+from memory_operator.store.spaces import spaces
+from memory_operator.store.usage import ledger, limits
+
+log = get_logger(__name__)
+
+
+async def maintain_jobs(store: Store) -> None:
+    """Let jobs go on whose budget was raised or has a new day; sweep what dead processes left."""
+    async with store.connection() as conn:
+        open_jobs = await jobs.open_fills(conn)
+        names = {space.id: str(space.ref) for space in await spaces.all_spaces(conn)}
+        waiting = await spaces.pending(conn, names)
+        await leases.sweep(conn)
+        forgotten = await ledger.mark_unanswered(conn)
+    if forgotten:
+        log.info("%d calls of ended processes are marked as unanswered", forgotten)
+    for job in open_jobs:
+        if job.paused_for == "budget":
+            async with store.transaction() as conn:
+                await _resume_within_budget(conn, job)
+    for paused_for in ("user", "budget"):
+        metrics.JOBS_PAUSED.labels(paused_for).set(sum(job.paused_for == paused_for for job in open_jobs))
+    running = [job for job in open_jobs if job.state == "running"]
+    metrics.PENDING.set(sum(max(0, job.total - job.done) for job in running) + sum(waiting.values()))
+    _show({names[job.space_id]: job for job in open_jobs if job.space_id in names})
+
+
+def _show(by_provider: Mapping[str, Job]) -> None:
+    """Let the metrics say how far each open job is; those of jobs that ended are taken back."""
+    for gauge in (metrics.JOB_CHUNKS, metrics.JOB_RATE, metrics.JOB_ETA_SECONDS, metrics.JOB_TOKENS, metrics.JOB_COST):
+        gauge.clear()
+    for provider, job in by_provider.items():
+        for state, count in (("total", job.total), ("done", job.done), ("quarantined", job.quarantined)):
+            metrics.JOB_CHUNKS.labels(provider, state).set(count)
+        metrics.JOB_TOKENS.labels(provider).set(job.tokens or 0)
+        metrics.JOB_COST.labels(provider).set(float(job.cost or 0))
+        if rate := rate_of(job):
+            metrics.JOB_RATE.labels(provider).set(rate)
+            metrics.JOB_ETA_SECONDS.labels(provider).set(seconds_left(job, rate))
+
+
+async def _resume_within_budget(conn: Conn, job: Job) -> None:
+    space = await spaces.get(conn, job.space_id) if job.space_id is not None else None
+    if space is None:
+        return
+    left = await limits.budget_left(conn, space, job)
+    if await jobs.resume_within_budget(conn, job.id, left.tokens):
+        log.info("%s goes on: its budget allows more", space.embedding_version, extra={"provider": str(space.ref)})

@@ -1,0 +1,190 @@
+"""The worker's loop: a fill for each space that has work, the end of fills, indexes; how it waits, how it stops."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections import deque
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
+
+from memory_operator import metrics
+from memory_operator.engine.embedding.connector import Connector
+from memory_operator.engine.fill.completion import complete_exhausted, reconcile_indexes
+from memory_operator.engine.fill.maintenance import maintain_jobs
+from memory_operator.engine.fill.pipeline import DRAIN_SECONDS, SpaceFill, WorkerContext
+from memory_operator.engine.fill.rechunk import reindex_one_range
+from memory_operator.errors import Retryable, StoreUnavailable
+from memory_operator.logs import get_logger
+from memory_operator.store.db import locks
+from memory_operator.store.db.listen import listen
+from memory_operator.store.db.pool import Store
+from memory_operator.store.jobs import jobs, leases
+from memory_operator.store.memories.tenants import KeyRing
+from memory_operator.store.spaces import spaces
+
+log = get_logger(__name__)
+
+_IDLE_SECONDS = 1.0
+_PRESENCE_SECONDS = 5.0
+_LAST_BACKOFF_SECONDS = 5.0
+_LAG_STEP_SECONDS = 0.05
+_LAG_WINDOW = 1_200
+"""Steps that the longest delay is taken over: a minute."""
+
+Step = Callable[[], Awaitable[bool]]
+"""Does one piece of work; False when there was none."""
+
+
+class Worker:
+    """Fills, feeds and indexes spaces until it is stopped. Any number may run, in any number of processes."""
+
+    def __init__(self, store: Store, connector: Connector, keys: KeyRing, name: str) -> None:
+        self._store = store
+        self._bench = WorkerContext(store, connector, keys, name, secrets.randbits(31))
+        self._wakes: dict[str, asyncio.Event] = {}
+        self._present = asyncio.Event()
+        self._fills: dict[int, tuple[SpaceFill, asyncio.Task[None]]] = {}
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Work until `stop` is set. Calls under way are then answered and stored; nothing is committed by halves."""
+        steps: dict[str, Step] = {
+            "filler": self._fill,
+            "completer": self._complete,
+            "indexer": self._reconcile_indexes,
+            "job keeper": self._steer,
+            "reindexer": self._reindex,
+        }
+        async with asyncio.TaskGroup() as group:
+            present = group.create_task(self._presence_heartbeat(), name="presence")
+            await self._wait_for_presence(stop)
+            tasks = [present]
+            tasks += [group.create_task(self._repeat(name, step), name=name) for name, step in steps.items()]
+            tasks.append(group.create_task(self._listen(), name="work listener"))
+            tasks.append(group.create_task(_measure_lag(), name="loop lag"))
+            await stop.wait()
+            for task in tasks[1:]:
+                task.cancel()  # nothing further is begun; what waits for a silent server does so beside the fills
+            await self._stop_fills()
+            present.cancel()
+
+    async def _stop_fills(self) -> None:
+        running = [task for _, task in self._fills.values()]
+        for fill, _ in self._fills.values():
+            fill.stop()
+        if running:
+            _, late = await asyncio.wait(running, timeout=DRAIN_SECONDS + 2)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
+
+    async def _presence_heartbeat(self) -> None:
+        """Hold the lock that says that this worker lives; take it again after the database was restarted."""
+        while True:
+            try:
+                async with locks.presence(self._store, self._bench.presence) as conn:
+                    self._present.set()
+                    while True:
+                        await asyncio.sleep(_PRESENCE_SECONDS)
+                        await conn.execute("select 1", timeout=5)
+            except StoreUnavailable as error:
+                log.info("the worker shows its presence again soon: %s", error)
+                await asyncio.sleep(_IDLE_SECONDS)
+
+    async def _wait_for_presence(self, stop: asyncio.Event) -> None:
+        """Claim nothing before others can see that this worker lives."""
+        stopping = asyncio.ensure_future(stop.wait())
+        present = asyncio.ensure_future(self._present.wait())
+        try:
+            await asyncio.wait([stopping, present], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stopping.cancel()
+            present.cancel()
+
+    async def _listen(self) -> None:
+        async with aclosing(listen(self._store, "memory-worker-listen", (jobs.CHANNEL,))) as heard:
+            async for _ in heard:
+                self._wake()
+
+    def _wake(self) -> None:
+        for event in self._wakes.values():
+            event.set()
+        for fill, _ in self._fills.values():
+            fill.look_again()
+
+    async def _repeat(self, name: str, step: Step) -> None:
+        """Repeat a step: at once while there is work, else when woken or after a second."""
+        failures = 0
+        wake = self._wakes[name] = asyncio.Event()
+        while True:
+            wake.clear()
+            try:
+                busy = await step()
+                failures = 0
+            except Retryable as error:  # no database, a lock, or a space that was discarded meanwhile
+                failures += 1
+                log.info("the %s waits: %s", name, error)
+                busy = False
+            except Exception:
+                failures += 1
+                log.exception("a step of the %s failed", name)
+                busy = False
+            if failures:
+                await asyncio.sleep(min(_LAST_BACKOFF_SECONDS, 0.2 * 2 ** min(failures, 10)))
+            elif not busy:
+                try:
+                    async with asyncio.timeout(_IDLE_SECONDS):
+                        await wake.wait()
+                except TimeoutError:
+                    continue  # the ordinary case: it is time
+
+    async def _fill(self) -> bool:
+        """See that each space with work has a fill, which looks again for more now and then."""
+        async with self._store.connection() as conn:
+            live = {space.id: space for space in await spaces.all_spaces(conn)}
+            wanted = await leases.claimable(conn)
+            fed = {space_id for space_id, space in live.items() if space.state in ("filling", "ready")}
+            wanted |= set(await spaces.pending(conn, fed))
+        for space_id in wanted & live.keys():
+            running = self._fills.get(space_id)
+            if running is not None:
+                running[0].look_again()
+                continue
+            fill = SpaceFill(self._bench, live[space_id])
+            task = asyncio.create_task(fill.run(), name=f"fill of {live[space_id].embedding_version}")
+            self._fills[space_id] = (fill, task)
+            task.add_done_callback(lambda task, space_id=space_id: self._ended(space_id, task))  # type: ignore[misc]
+        return False
+
+    def _ended(self, space_id: int, task: asyncio.Task[None]) -> None:
+        self._fills.pop(space_id, None)
+        if not task.cancelled() and (error := task.exception()):
+            log.error("the fill of space %d failed and begins anew", space_id, exc_info=error)
+        self._wakes["completer"].set()
+
+    async def _complete(self) -> bool:
+        await complete_exhausted(self._store)
+        return False
+
+    async def _reconcile_indexes(self) -> bool:
+        await reconcile_indexes(self._store)
+        return False
+
+    async def _steer(self) -> bool:
+        await maintain_jobs(self._store)
+        return False
+
+    async def _reindex(self) -> bool:
+        bench = self._bench
+        return await reindex_one_range(bench.store, bench.keys, bench.name, bench.presence)
+
+
+async def _measure_lag() -> None:
+    """Keep the longest delay of this event loop: heartbeats and queries beside a fill depend on it."""
+    loop = asyncio.get_running_loop()
+    window: deque[float] = deque(maxlen=_LAG_WINDOW)
+    while True:
+        before = loop.time()
+        await asyncio.sleep(_LAG_STEP_SECONDS)
+        window.append(loop.time() - before - _LAG_STEP_SECONDS)
+        metrics.LOOP_LAG.set(max(window))

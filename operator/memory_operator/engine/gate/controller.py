@@ -1,0 +1,183 @@
+"""The operator's loop: triggers that enqueue names, reconciles that act on them, a listing that notices absence."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
+
+from memory_operator.contract.resource import ProviderObject, ProviderRef
+from memory_operator.engine.embedding.connector import Connector
+from memory_operator.engine.gate.orphans import Absences
+from memory_operator.engine.gate.reconciler import Reconciler, is_ours
+from memory_operator.engine.gate.reporter import Reporter
+from memory_operator.engine.gate.workqueue import ReconcileQueue
+from memory_operator.engine.ports.sources import ProviderSource
+from memory_operator.errors import NeedsConsent, Retryable
+from memory_operator.logs import get_logger
+from memory_operator.settings import EngineSettings
+from memory_operator.store.db.listen import listen
+from memory_operator.store.db.pool import Store
+from memory_operator.store.spaces import consent, providers, registry
+
+log = get_logger(__name__)
+
+WORKERS = 4
+"""Providers reconciled at a time."""
+
+_REFRESH_SECONDS = 10.0
+_RETRY_SECONDS = 2.0
+
+
+class Operator:
+    """Everything that the operator does, whatever Providers come from. It lives on one event loop."""
+
+    def __init__(self, store: Store, source: ProviderSource, connector: Connector, settings: EngineSettings) -> None:
+        self._store = store
+        self._source = source
+        self._settings = settings
+        self._queue = ReconcileQueue()
+        self._report = Reporter(store, source, in_pod=settings.in_pod)
+        self._reconciler = Reconciler(store, source, connector, self._report)
+        self._absences = Absences(store, source)
+        self._list_now = asyncio.Event()
+        self._unconsented = asyncio.Event()
+        self._one_by_one = asyncio.Lock()
+        self._had_active = False
+        self._started = False
+
+    def enqueue(self, ref: ProviderRef) -> None:
+        """Ask for a reconcile of one Provider. Never blocks."""
+        self._queue.enqueue(ref)
+
+    def listed_again(self) -> None:
+        """Ask for a full listing now: something was deleted."""
+        self._list_now.set()
+
+    def held_message(self) -> str | None:
+        """The text of a held change, for /readyz; None when nothing is held."""
+        return self._report.held_message()
+
+    def not_ready(self) -> str | None:
+        """Why the operator is not ready: it has not seen its Providers yet, or a change is held."""
+        return self.held_message() if self._started else "memory: the first listing of Providers is not done yet"
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Run until `stop` is set. Raises NeedsConsent where an unconsented change is to end the process."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                lead = group.create_task(self._lead(), name="operator")
+                await stop.wait()
+                lead.cancel()
+        except* NeedsConsent as found:
+            refused = found.exceptions[0]
+        else:
+            return
+        while isinstance(refused, BaseExceptionGroup):
+            refused = refused.exceptions[0]
+        raise refused
+
+    async def _lead(self) -> None:
+        """The first listing, then every trigger at once."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._end_if_unconsented(), name="unconsented changes")
+            await self._first_pass()
+            self._started = True
+            for number in range(WORKERS):
+                group.create_task(self._queue.work(self._handle), name=f"reconciler {number}")
+            group.create_task(self._keep_listing(), name="listing")
+            group.create_task(self._keep_listening(), name="consent listener")
+            group.create_task(self._keep_polling(), name="consent poll")
+            group.create_task(self._keep_refreshing(), name="status refresh")
+
+    async def _first_pass(self) -> None:
+        """Record all Providers before any is acted on, so that bare markers and first spaces are judged rightly."""
+        while True:
+            try:
+                for provider in await self._list():
+                    self.enqueue(provider.ref)
+            except (Retryable, OSError) as error:
+                log.warning("Providers cannot be listed yet: %s", error)
+                await asyncio.sleep(_RETRY_SECONDS)
+            else:
+                return
+
+    async def _list(self) -> list[ProviderObject]:
+        """A full listing, oldest first; what is absent from it is noted."""
+        began = await self._absences.moment()
+        listed = sorted(await self._source.list(), key=lambda provider: (provider.created_at, provider.ref))
+        for provider in listed:
+            await self._reconciler.observe(provider)
+        gone, doubtful = await self._absences.notice([p.ref for p in listed if is_ours(self._source, p)], began)
+        for ref in gone:
+            self._report.forget(ref)
+        if doubtful:
+            self.listed_again()
+        return listed
+
+    async def _handle(self, ref: ProviderRef) -> float | None:
+        """One reconcile. Until a store has had an active space they go one by one, so that the oldest gets it."""
+        if self._had_active:
+            again = await self._reconciler.reconcile(ref)
+        else:
+            async with self._one_by_one:
+                again = await self._reconciler.reconcile(ref)
+                async with self._store.connection() as conn:
+                    self._had_active = (await registry.read(conn)).ever_active
+        if self._settings.on_unconsented_change == "Exit" and self.held_message():
+            self._unconsented.set()
+        return again
+
+    async def _end_if_unconsented(self) -> None:
+        await self._unconsented.wait()
+        raise NeedsConsent(self.held_message() or "")
+
+    async def _keep_listing(self) -> None:
+        while True:
+            try:
+                async with asyncio.timeout(self._settings.listing_seconds):
+                    await self._list_now.wait()
+            except TimeoutError:
+                pass  # the ordinary case: it is time
+            self._list_now.clear()
+            await self._guarded("listing", self._list_and_enqueue)
+
+    async def _list_and_enqueue(self) -> None:
+        for provider in await self._list():
+            self.enqueue(provider.ref)
+
+    async def _keep_listening(self) -> None:
+        channels = (consent.CHANNEL, registry.CHANNEL)
+        async with aclosing(listen(self._store, "memory-operator-listen", channels)) as heard:
+            async for channel in heard:
+                step = self._enqueue_held if channel == consent.CHANNEL else self._refresh_all
+                await self._guarded(channel, step)
+
+    async def _keep_polling(self) -> None:
+        while True:
+            await asyncio.sleep(self._settings.consent_poll_seconds)
+            await self._guarded("consent poll", self._enqueue_held)
+
+    async def _keep_refreshing(self) -> None:
+        while True:
+            await asyncio.sleep(_REFRESH_SECONDS)
+            await self._guarded("status refresh", self._refresh_all)
+
+    async def _enqueue_held(self) -> None:
+        async with self._store.connection() as conn:
+            held = await providers.pending_changes(conn)
+        for change in held:
+            self.enqueue(change.ref)
+
+    async def _refresh_all(self) -> None:
+        for ref in self._report.known():
+            await self._report.refresh(ref)
+
+    async def _guarded(self, what: str, step: Callable[[], Awaitable[None]]) -> None:
+        """Run one step of a loop that must outlive whatever fails in it."""
+        try:
+            await step()
+        except (Retryable, OSError) as error:
+            log.warning("%s is tried again: %s", what, error)
+        except Exception:
+            log.exception("%s failed", what)

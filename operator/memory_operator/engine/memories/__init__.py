@@ -1,0 +1,1 @@
+"""A memory on its way in, and out again."""

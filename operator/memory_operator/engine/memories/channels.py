@@ -1,0 +1,260 @@
+"""The channels of a query: each within its time limit, each saying what it found or why it did not."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable, Hashable, Sequence
+from dataclasses import dataclass, field
+from typing import Generic, Literal, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memory_operator import traces
+from memory_operator.engine.embedding.connector import Connector
+from memory_operator.engine.embedding.metered import embed_at_once
+from memory_operator.errors import MemoryOperatorError, StoreUnavailable
+from memory_operator.logs import get_logger
+from memory_operator.memory.search_terms import query_terms
+from memory_operator.plan.coverage import coverage
+from memory_operator.store.db.pool import Store
+from memory_operator.store.memories import fulltext, nearest
+from memory_operator.store.memories.nearest import Filters, Hit, SpaceVanished, TookTooLong
+from memory_operator.store.spaces import registry, spaces
+from memory_operator.store.spaces.spaces import Space
+
+log = get_logger(__name__)
+
+EMBED_SECONDS = 2.0
+"""Limit of embedding a query, a repetition included; after it the other channels answer alone."""
+
+CHANNEL_SECONDS = 0.5
+"""Limit of one channel's search, without the embedding."""
+
+_STATEMENT_SECONDS = 0.9 * CHANNEL_SECONDS
+"""After this the server itself ends a statement, which is cheaper than to cancel it from here."""
+
+_SLACK_SECONDS = 0.1
+_SIZE_SECONDS = 30.0
+_SIZES_KEPT = 10_000
+
+K = TypeVar("K", bound=Hashable)
+SemanticStatus = Literal["ok", "filling", "no_active_space", "embedder_unavailable", "disabled"]
+ChannelStatus = Literal["ok", "timeout", "unavailable", "skipped"]
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """The active space as a query found it, once."""
+
+    space: Space | None
+    status: SemanticStatus
+    reason: str | None = None
+    coverage: float | None = None
+    """Given while the space is being filled."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelQuery:
+    """What is looked for, and where."""
+
+    tenant_id: int
+    project_id: int
+    text: str
+    """Preprocessed."""
+    limit: int
+    filters: Filters
+
+
+@dataclass(slots=True)
+class Channel:
+    """What one channel found."""
+
+    status: ChannelStatus = "skipped"
+    hits: Sequence[Hit] = ()
+    seconds: float = 0.0
+
+
+@dataclass(slots=True)
+class Semantic(Channel):
+    """What the semantic channel found, and in which space."""
+
+    resolved: Resolved = field(default_factory=lambda: Resolved(None, "no_active_space"))
+    embed_seconds: float = 0.0
+
+    def failed(self, status: SemanticStatus, reason: str) -> None:
+        """Note why there is nothing from this channel."""
+        self.resolved = Resolved(self.resolved.space, status, reason, self.resolved.coverage)
+
+
+async def resolve(store: Store) -> Resolved:
+    """The space that queries read now, with its coverage while it is being filled. Raises StoreUnavailable."""
+    async with store.connection() as conn:
+        space = await spaces.active(conn)
+        if space is None:
+            why = (await registry.read(conn)).inactive_reason
+            return Resolved(None, "disabled" if why == "disabled" else "no_active_space", why)
+        if space.state == "ready":
+            return Resolved(space, "ok")
+        counted, quarantined = await registry.counted(conn), await spaces.quarantined(conn)
+    share = coverage(counted.get(space.id, 0), counted.get(registry.CHUNKS, 0), quarantined.get(space.id, 0))
+    return Resolved(space, "filling", None, share)
+
+
+class Channels:
+    """Searches for one process. One for each event loop."""
+
+    def __init__(self, store: Store, connector: Connector) -> None:
+        self._store = store
+        self._connector = connector
+        self._small_words: _Sizes[int] = _Sizes()
+        self._small_vectors: _Sizes[tuple[int, int]] = _Sizes()
+
+    async def fulltext(self, asking: ChannelQuery) -> Channel:
+        """The memories with the query's words."""
+        channel = Channel()
+        query = query_terms(asking.text)
+
+        async def read() -> list[Hit]:
+            async with nearest.bounded(self._store) as conn:
+                small = await self._small_words.get(
+                    asking.project_id, lambda: fulltext.is_small(conn, asking.project_id)
+                )
+                return await fulltext.fulltext(
+                    conn,
+                    asking.project_id,
+                    query,
+                    asking.limit,
+                    asking.filters,
+                    small=small,
+                    seconds=_STATEMENT_SECONDS,
+                )
+
+        await _within_limit("query.fulltext", channel, read)
+        return channel
+
+    async def semantic(self, asking: ChannelQuery, text: str, resolved: Resolved) -> Semantic:
+        """The memories nearest to a text in the active space; once more when that space vanished meanwhile."""
+        channel = Semantic(resolved=resolved)
+        deadline = _now() + EMBED_SECONDS
+        try:
+            await self._once(channel, asking, text, deadline)
+        except SpaceVanished:
+            try:
+                channel.resolved = await resolve(self._store)
+                await self._once(channel, asking, text, deadline)
+            except (SpaceVanished, StoreUnavailable):
+                channel.status = "unavailable"
+        if channel.status in ("timeout", "unavailable") and channel.resolved.reason is None:
+            channel.failed(channel.resolved.status, f"search_{channel.status}")
+        return channel
+
+    async def _once(self, channel: Semantic, asking: ChannelQuery, text: str, deadline: float) -> None:
+        space = channel.resolved.space
+        if space is None:
+            return
+        started = _now()
+        with traces.span("query.embed") as span:
+            vector = await self._embedded(channel, asking, space, text, deadline)
+            span.note(status=channel.resolved.status, reason=channel.resolved.reason)
+        channel.embed_seconds += _now() - started
+        if vector is None:
+            return
+
+        async def read() -> list[Hit]:
+            async with nearest.bounded(self._store) as conn:
+                exact = await self._small_vectors.get(
+                    (space.id, asking.project_id), lambda: nearest.is_small(conn, space.id, asking.project_id)
+                )
+                return await nearest.nearest(
+                    conn,
+                    space,
+                    asking.project_id,
+                    vector,
+                    asking.limit,
+                    asking.filters,
+                    exact=exact,
+                    seconds=_STATEMENT_SECONDS,
+                )
+
+        await _within_limit("query.semantic", channel, read)
+
+    async def _embedded(
+        self, channel: Semantic, asking: ChannelQuery, space: Space, text: str, deadline: float
+    ) -> NDArray[np.float32] | None:
+        try:
+            # The embedder keeps the limit itself, and says more; this is for reading its Secret.
+            async with asyncio.timeout_at(deadline + _SLACK_SECONDS):
+                answer = await embed_at_once(
+                    self._store,
+                    self._connector,
+                    space,
+                    [text],
+                    purpose="query",
+                    tenant_id=asking.tenant_id,
+                    timeout=max(0.001, deadline - _now()),
+                )
+        except TimeoutError:
+            channel.failed("embedder_unavailable", "timeout")
+        except MemoryOperatorError as error:
+            self._connector.forget(space.config, error)
+            channel.failed("embedder_unavailable", _code(error))
+            log.info("a query is answered without %s: %s", space.embedding_version, error.message)
+        except Exception:  # full-text stands in, whatever goes wrong here; the trace says what did
+            channel.failed("embedder_unavailable", "internal_error")
+            log.exception("a query is answered without %s", space.embedding_version)
+        else:
+            found: NDArray[np.float32] = answer.vectors[0]
+            return found
+        return None
+
+
+class _Sizes(Generic[K]):
+    """Which projects are small, remembered for a while: either way of reading gives the same, at another speed."""
+
+    def __init__(self) -> None:
+        self._known: dict[K, tuple[float, bool]] = {}
+
+    async def get(self, key: K, look: Callable[[], Awaitable[bool]]) -> bool:
+        """What is known of a project, looked up where nothing is."""
+        known = self._known.get(key)
+        if known is not None and known[0] > _now():
+            return known[1]
+        small = await look()
+        if len(self._known) >= _SIZES_KEPT:
+            self._known.clear()
+        self._known[key] = (_now() + _SIZE_SECONDS, small)
+        return small
+
+
+async def _within_limit(name: str, channel: Channel, read: Callable[[], Awaitable[list[Hit]]]) -> None:
+    """Run a search, as a span of that name. SpaceVanished passes."""
+    with traces.span(name) as span:
+        await _search_within_limit(channel, read)
+        span.note(status=channel.status, hits=len(channel.hits))
+
+
+async def _search_within_limit(channel: Channel, read: Callable[[], Awaitable[list[Hit]]]) -> None:
+    """Run a search, and note how it ended. SpaceVanished passes."""
+    started = _now()
+    try:
+        async with asyncio.timeout(CHANNEL_SECONDS):
+            channel.hits = await read()
+        channel.status = "ok"
+    except (TimeoutError, TookTooLong):
+        channel.status = "timeout"
+    except StoreUnavailable as error:
+        channel.status = "unavailable"
+        log.warning("a search failed: %s", error.message)
+    finally:
+        channel.seconds += _now() - started
+
+
+def _code(error: MemoryOperatorError) -> str:
+    """`EmbedderUnreachable` → embedder_unreachable."""
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", type(error).__name__).lower()
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

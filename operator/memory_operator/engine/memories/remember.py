@@ -1,0 +1,342 @@
+"""Writing memories: added, amended, forgotten, purged. A write that was accepted is never lost for an embedder."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import random
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, TypedDict, TypeVar
+from uuid import UUID, uuid4
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memory_operator import traces
+from memory_operator.engine.embedding.connector import Connector
+from memory_operator.engine.memories.embed_on_write import embed_now
+from memory_operator.engine.memories.prepare import NewMemory, Prepared, metadata_of, opened, prepare, seal
+from memory_operator.engine.memories.version_write import (
+    EmbeddingStatus,
+    Overtaken,
+    StoredMemory,
+    Vectors,
+    VersionWrite,
+)
+from memory_operator.errors import Conflict, LockBusy, NotFound
+from memory_operator.memory.encryption import DataKey, Field, Place
+from memory_operator.store.db import activity
+from memory_operator.store.db.activity import Actor
+from memory_operator.store.db.pool import Conn, Store, TableGone
+from memory_operator.store.memories import memories
+from memory_operator.store.memories.memories import Erased, NewVersion, Version
+from memory_operator.store.memories.nearest import SpaceVanished
+from memory_operator.store.memories.tenants import KeyRing, Tenant
+from memory_operator.store.spaces import registry, spaces, vectors
+from memory_operator.store.spaces.spaces import Space
+
+ADD_DEADLINE_SECONDS = 8.0
+"""After this a write is answered `pending`, and the workers make its vectors."""
+
+_STORING_SECONDS = 0.5
+"""Of the deadline, kept for the transaction."""
+
+_LOCK_TRIES = 4
+_AMEND_TRIES = 3
+HISTORY_PAGE = 50
+
+T = TypeVar("T")
+
+
+class Changes(TypedDict, total=False):
+    """What an amendment changes; a field that is absent stays as it is."""
+
+    text: str
+    summary: str | None
+    type: str | None
+    tags: tuple[str, ...]
+    source: str | None
+    importance: float | None
+    confidence: float | None
+    metadata: Mapping[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """One version of a memory, as its author wrote it."""
+
+    id: UUID
+    project: str
+    version_no: int
+    current: bool
+    tombstone: bool
+    purged: bool
+    text: str | None
+    """None for a tombstone, and for what was purged."""
+    summary: str | None
+    type: str | None
+    tags: tuple[str, ...]
+    source: str | None
+    importance: float | None
+    confidence: float | None
+    metadata: Mapping[str, Any] | None
+    embedding_version: str | None
+    """The space that was active when this was written and had its vectors at once."""
+    tokens: int | None
+    cost: Decimal | None
+    created_by: str
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ShownMemory:
+    """The current version of a memory, and whether the active space finds it now."""
+
+    memory: Memory
+    embedding_version: str | None
+    """The active space, where it has vectors of all chunks."""
+    embedding_status: EmbeddingStatus
+    chunks: int
+
+
+class Remember:
+    """The writing half of the memory API, and reading by id. One for each event loop."""
+
+    def __init__(self, store: Store, connector: Connector, keys: KeyRing) -> None:
+        self._store = store
+        self._connector = connector
+        self._keys = keys
+
+    async def add(self, tenant: str, memory: NewMemory, by: Actor) -> StoredMemory:
+        """Store a new memory. Raises InvalidInput, StoreUnavailable, LockBusy."""
+        started = asyncio.get_running_loop().time()
+        owner = await self._keys.tenant(self._store, tenant)
+        prepared = await _prepared(memory, owner.key)
+        project_id = await self._keys.project(self._store, owner, memory.project)
+        made = await self._embed(owner.id, prepared, None, started)
+        version, chunks = await seal(prepared, owner.key, uuid4(), 1, project_id, by.name)
+        return await self._write(VersionWrite(owner.id, memory.project, version, chunks, made, None))
+
+    async def amend(self, tenant: str, memory_id: UUID, changes: Changes, by: Actor) -> StoredMemory:
+        """Store a new version with some fields changed; chunks whose text stays keep their vectors.
+
+        Raises NotFound, InvalidInput, Conflict (others keep changing it), StoreUnavailable, LockBusy.
+        """
+        started = asyncio.get_running_loop().time()
+        owner = await self._owner(tenant, memory_id)
+        for _ in range(_AMEND_TRIES):
+            async with self._store.connection() as conn:
+                old = _living(await memories.current(conn, owner.id, memory_id), memory_id)
+            prepared = await _prepared(_changed(old, changes, owner.key), owner.key)
+            made = await self._embed(owner.id, prepared, old, started)
+            version, chunks = await seal(prepared, owner.key, memory_id, old.version_no + 1, old.project_id, by.name)
+            try:
+                return await self._write(VersionWrite(owner.id, old.project, version, chunks, made, old))
+            except Overtaken:
+                continue
+        raise Conflict(f"memory {memory_id} is being changed by others", code="concurrent_change", hint="try again")
+
+    async def forget(self, tenant: str, memory_id: UUID, by: Actor) -> None:
+        """Replace a memory by a tombstone: it is found no more, its history stays. Raises NotFound."""
+        owner = await self._owner(tenant, memory_id)
+
+        async def work(conn: Conn) -> None:
+            await registry.lock_registry_shared(conn)
+            old = _living(await memories.lock_current(conn, owner.id, memory_id), memory_id)
+            await registry.count(conn, await _insert_tombstone(conn, old, by))
+
+        await self._transact(work)
+
+    async def purge(self, tenant: str, memory_id: UUID, by: Actor) -> Erased:
+        """Erase a memory's texts, chunks and vectors, in every version and space, and confirm it.
+
+        A memory that was forgotten can be purged as well. Raises NotFound.
+        """
+        owner = await self._owner(tenant, memory_id)
+
+        async def work(conn: Conn) -> Erased:
+            await registry.lock_registry_shared(conn)
+            old = _known(await memories.lock_current(conn, owner.id, memory_id), memory_id)
+            # Erased before it is buried: what a purge confirms is all that there was.
+            erased, deltas = await memories.erase(conn, memory_id)
+            if not old.tombstone:
+                await _insert_tombstone(conn, old, by)
+            await activity.record(
+                conn,
+                by,
+                "memory_purged",
+                str(memory_id),
+                tenant=tenant,
+                versions=erased.versions,
+                chunks=erased.chunks,
+                vectors=erased.vectors,
+            )
+            await registry.count(conn, deltas)
+            return erased
+
+        return await self._transact(work)
+
+    async def show(self, tenant: str, memory_id: UUID) -> ShownMemory:
+        """The current version of a memory. Raises NotFound."""
+        owner = await self._owner(tenant, memory_id)
+        async with self._store.connection() as conn:
+            version = _living(await memories.current(conn, owner.id, memory_id), memory_id)
+            active = await spaces.active(conn)
+            try:
+                chunks, embedded = await memories.embedded(conn, version.id, active.id if active else None)
+            except SpaceVanished:  # discarded this very moment, and its vectors with it
+                active = None
+                chunks, embedded = await memories.embedded(conn, version.id, None)
+        found_by = active.embedding_version if active and embedded == chunks else None
+        return ShownMemory(_opened(version, owner.key), found_by, "embedded" if found_by else "pending", chunks)
+
+    async def history(
+        self, tenant: str, memory_id: UUID, before_version: int | None = None, limit: int = HISTORY_PAGE
+    ) -> list[Memory]:
+        """Versions of a memory, tombstones too, newest first; the next page is below the last version seen.
+
+        Raises NotFound.
+        """
+        owner = await self._owner(tenant, memory_id)
+        async with self._store.connection() as conn:
+            versions = await memories.history(conn, owner.id, memory_id, before_version, limit)
+        if not versions and before_version is None:
+            raise _no_such(memory_id)
+        return [_opened(version, owner.key) for version in versions]
+
+    async def _owner(self, tenant: str, memory_id: UUID) -> Tenant:
+        owner = await self._keys.known_tenant(self._store, tenant)
+        if owner is None:
+            raise _no_such(memory_id)
+        return owner
+
+    async def _embed(self, tenant_id: int, prepared: Prepared, old: Version | None, started: float) -> Vectors:
+        """Make the vectors that the old version cannot lend, outside of any transaction; a text is paid once."""
+        async with self._store.connection() as conn:
+            feeding = await spaces.accepting_writes(conn)
+        wanted: dict[int, Sequence[int]] = {}
+        asked: dict[int, Sequence[int]] = {}
+        known: dict[int, Mapping[bytes, NDArray[np.float32]]] = {}
+        for space in feeding:
+            lent = await self._reusable_hashes(space, old) if old else set()
+            wanted[space.id] = [place for place, found in enumerate(prepared.hashes) if found not in lent]
+            known[space.id] = await self._known(space, {prepared.hashes[place] for place in wanted[space.id]})
+            firsts = {prepared.hashes[place]: place for place in reversed(wanted[space.id])}
+            asked[space.id] = sorted(place for found, place in firsts.items() if found not in known[space.id])
+        left = ADD_DEADLINE_SECONDS - _STORING_SECONDS - (asyncio.get_running_loop().time() - started)
+        texts = prepared.texts
+        with traces.span("add.embed", spaces=len(feeding)):
+            made = await embed_now(self._store, self._connector, tenant_id, asked, feeding, texts, max(0.0, left))
+        for space in feeding:
+            made[space.id].share_duplicates(prepared.hashes, wanted[space.id], known[space.id])
+        return Vectors(feeding, wanted, made)
+
+    async def _known(self, space: Space, hashes: set[bytes]) -> Mapping[bytes, NDArray[np.float32]]:
+        """Vectors that the space has of these texts already, in whichever memory."""
+        try:
+            async with self._store.connection() as conn:
+                return await vectors.of_texts(conn, space.id, list(hashes))
+        except TableGone:
+            return {}
+
+    async def _reusable_hashes(self, space: Space, old: Version) -> set[bytes]:
+        try:
+            async with self._store.connection() as conn:
+                return await memories.hashes_with_vector(conn, space, old.id)
+        except SpaceVanished:
+            return set()
+
+    async def _write(self, write: VersionWrite) -> StoredMemory:
+        with traces.span("add.store", chunks=len(write.chunks)):
+            return await self._transact(write.store)
+
+    async def _transact(self, work: Callable[[Conn], Awaitable[T]]) -> T:
+        """Run a transaction, again when another session's lock was in the way. Raises LockBusy in the end."""
+        tries = 0
+        while True:
+            tries += 1
+            try:
+                async with self._store.transaction() as conn:
+                    return await work(conn)
+            except LockBusy:
+                if tries == _LOCK_TRIES:
+                    raise
+            await asyncio.sleep(0.05 * 2**tries * (0.5 + random.random()))
+
+
+async def _insert_tombstone(conn: Conn, old: Version, by: Actor) -> dict[int, int]:
+    """Put a tombstone in a version's place; changes of the counters."""
+    await memories.retire(conn, old.id)
+    tombstone = NewVersion(old.canonical_id, old.version_no + 1, old.project_id, by.name, tombstone=True)
+    await memories.insert_version(conn, tombstone)
+    return await memories.retire_chunks(conn, old.id)
+
+
+def _no_such(memory_id: UUID) -> NotFound:
+    return NotFound(f"there is no memory {memory_id}", hint="it may belong to another tenant, or be forgotten")
+
+
+def _known(version: Version | None, memory_id: UUID) -> Version:
+    if version is None:
+        raise _no_such(memory_id)
+    return version
+
+
+async def _prepared(memory: NewMemory, key: DataKey) -> Prepared:
+    with traces.span("add.preprocess") as span:
+        prepared = await prepare(memory, key)
+        span.note(chunks=len(prepared.texts))
+    return prepared
+
+
+def _living(version: Version | None, memory_id: UUID) -> Version:
+    version = _known(version, memory_id)
+    if version.tombstone:
+        raise _no_such(memory_id)
+    return version
+
+
+def _opened(version: Version, key: DataKey) -> Memory:
+    def place(field: Field) -> Place:
+        return Place(version.canonical_id, version.version_no, field)
+
+    return Memory(
+        id=version.canonical_id,
+        project=version.project,
+        version_no=version.version_no,
+        current=version.current,
+        tombstone=version.tombstone,
+        purged=version.purged,
+        text=opened(version.input, key, place("input")),
+        summary=opened(version.summary, key, place("summary")),
+        type=version.type,
+        tags=version.tags,
+        source=version.source,
+        importance=version.importance,
+        confidence=version.confidence,
+        metadata=metadata_of(opened(version.metadata, key, place("metadata"))),
+        embedding_version=version.embedding_version,
+        tokens=version.tokens,
+        cost=version.cost,
+        created_by=version.created_by,
+        created_at=version.created_at,
+    )
+
+
+def _changed(old: Version, changes: Changes, key: DataKey) -> NewMemory:
+    memory = _opened(old, key)
+    same = NewMemory(
+        text=memory.text or "",
+        project=memory.project,
+        summary=memory.summary,
+        type=memory.type,
+        tags=memory.tags,
+        source=memory.source,
+        importance=memory.importance,
+        confidence=memory.confidence,
+        metadata=memory.metadata,
+    )
+    return dataclasses.replace(same, **changes)

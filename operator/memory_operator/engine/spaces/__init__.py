@@ -1,0 +1,1 @@
+"""Which space answers queries, and how far its job is."""

@@ -1,0 +1,91 @@
+"""Who is active: a store's first space, the flip to another, the switch from an applied space to the one beside."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from memory_operator.store.db import activity
+from memory_operator.store.db.activity import Actor
+from memory_operator.store.db.pool import Conn
+from memory_operator.store.jobs import control, jobs
+from memory_operator.store.spaces import providers, registry, spaces
+from memory_operator.store.spaces.spaces import Space
+
+ACTIVE_STATES = ("filling", "ready")
+"""States of spaces that writes go to."""
+
+
+async def activate(conn: Conn, space: Space, actor: Actor) -> None:
+    """Make a space the active one. The registry is held for the switch."""
+    before = await spaces.active(conn)
+    if before and before.id == space.id:
+        return
+    await spaces.activate(conn, space, actor.name)
+    await activity.record(
+        conn,
+        actor,
+        "activate",
+        space.embedding_version,
+        provider=str(space.ref),
+        before=before.embedding_version if before else None,
+    )
+    await registry.announce(conn)
+
+
+async def activate_if_first(conn: Conn, space: Space, actor: Actor) -> None:
+    """Make the first space of a store active, or the one that was so when its Provider went away.
+
+    No active space is replaced, and after `deactivate` nothing is activated by itself. The registry is held for
+    the switch.
+    """
+    now = await registry.read(conn)
+    if now.active_space_id is not None or now.inactive_reason == "disabled":
+        return
+    alone = [other.id for other in await spaces.all_spaces(conn)] == [space.id]
+    if not now.ever_active or alone or now.restore_space_id == space.id:
+        await activate(conn, space, actor)
+
+
+async def catch_up(conn: Conn, space: Space) -> None:
+    """Fill what a space missed while nothing was embedded for it. The registry is held for the switch."""
+    if space.state in ACTIVE_STATES:
+        await spaces.set_state(conn, space.id, "filling")
+        await jobs.start(conn, space.id)
+
+
+def coverage_is_comparable(row: providers.ProviderRow, beside: Space, counted: Mapping[int, int]) -> bool:
+    """Whether a switch by itself loses no more than a hundredth of the vectors, or one: the rest is in quarantine."""
+    before = counted.get(row.applied_space_id, 0) if row.applied_space_id else 0
+    return before - counted.get(beside.id, 0) <= max(1, before // 100)
+
+
+async def switch(conn: Conn, row: providers.ProviderRow, beside: Space, actor: Actor) -> None:
+    """Let a Provider have the space that was filled beside its applied one, which is kept until it is pruned.
+
+    If the applied space was active, the other becomes so in the same transaction: an answer never mixes the two.
+    The registry is held for the switch.
+    """
+    old_id = row.applied_space_id
+    await providers.repoint(conn, row.ref, applied=beside.id, beside=None)
+    if old_id is not None and old_id != beside.id:
+        if (await registry.read(conn)).active_space_id == old_id:
+            await activate(conn, beside, actor)
+        await spaces.set_state(conn, old_id, "retired")
+        await jobs.cancel(conn, old_id)
+    await activity.record(conn, actor, "switch", beside.embedding_version, provider=str(row.ref))
+    await registry.announce(conn)
+
+
+async def begin_fill(
+    conn: Conn, space: Space, project_id: int | None, requested_by: str, *, replace: bool = False
+) -> int:
+    """Begin a re-embed, unless a job of the space is open; the job's id. The registry is held for the switch.
+
+    The space is `filling` meanwhile where the whole store is looked at and some of it lacks a vector: a job of one
+    project could not tell when that is over.
+    """
+    if project_id is None and await control.lacks_some(conn, space.id, None):
+        await spaces.set_state(conn, space.id, "filling")
+    return await jobs.start(
+        conn, space.id, kind="reembed", project_id=project_id, replace=replace, requested_by=requested_by
+    )

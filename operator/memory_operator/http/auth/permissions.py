@@ -1,0 +1,93 @@
+"""From a request to an identity that may do what it asks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Annotated, Any
+
+from fastapi import Depends, Request
+
+from memory_operator.http.auth.base import READ, Authenticator, Identity, Right
+from memory_operator.http.problems import Problem
+from memory_operator.http.services import Services
+from memory_operator.store.db.activity import Actor
+
+
+def services_of(request: Request) -> Services:
+    """The services of the app that answers."""
+    found: Services = request.app.state.services
+    return found
+
+
+async def identify(request: Request) -> Identity:
+    """The caller. Raises Problem."""
+    return await _auth(request).identify(request)
+
+
+Known = Annotated[Identity, Depends(identify)]
+"""A parameter of a route: somebody we know. It stands before the body, which nobody else's is read."""
+
+
+def holding(right: Right) -> Callable[[Request, Identity], Coroutine[Any, Any, Identity]]:
+    """A dependency: the caller, who has a right in the tenant's own namespace. Raises Problem."""
+
+    async def holder(request: Request, identity: Known) -> Identity:
+        await require(request, identity, right, identity.namespace)
+        return identity
+
+    return holder
+
+
+async def may(request: Request, identity: Identity, right: Right, namespace: str | None) -> bool:
+    """Whether a caller has a right in a namespace, or everywhere when it is None."""
+    return await _auth(request).may(identity, right, namespace)
+
+
+async def require(request: Request, identity: Identity, right: Right, namespace: str | None) -> None:
+    """Raise a 403 problem unless a caller has a right in a namespace, or everywhere when it is None."""
+    if not await may(request, identity, right, namespace):
+        where = f"in namespace {namespace}" if namespace else "in all namespaces"
+        raise Problem(
+            403,
+            "forbidden",
+            f"{identity.name} may not {right.verb} {right.what} {where}",
+            hint=f"bind a role that allows the verb {right.verb} on {right.what} of omnia.altairalabs.ai {where}"
+            f" (in a tokens file: the right {right.name})",
+        )
+
+
+async def namespaces_with(request: Request, identity: Identity, right: Right, asked: Iterable[str]) -> frozenset[str]:
+    """Those of some namespaces in which a caller has a right.
+
+    Raises a 403 problem when it is none of them; where there are none to choose from, the tenant's own counts.
+    """
+    wanted = sorted(set(asked))
+    found = frozenset([name for name in wanted if await may(request, identity, right, name)])
+    if not found:
+        await require(request, identity, right, wanted[0] if wanted else identity.namespace)
+    return found
+
+
+async def require_in_all(request: Request, identity: Identity, right: Right, namespaces: Iterable[str]) -> None:
+    """Raise a 403 problem unless a caller has a right in each of some namespaces; in the tenant's own for none."""
+    wanted: list[str | None] = [*sorted(set(namespaces))]
+    for namespace in wanted or [identity.namespace]:
+        await require(request, identity, right, namespace)
+
+
+async def readable(request: Request, identity: Identity) -> frozenset[str]:
+    """The namespaces whose Providers, and their spaces, a caller may look at. Raises a 403 problem when there are none.
+
+    Looking needs what `kubectl get providers` needs.
+    """
+    return await namespaces_with(request, identity, READ, await services_of(request).catalog.namespaces())
+
+
+def actor(request: Request, identity: Identity) -> Actor:
+    """Who did something, and from which address."""
+    return Actor(identity.name, request.client.host if request.client else "unknown")
+
+
+def _auth(request: Request) -> Authenticator:
+    found: Authenticator = request.app.state.auth
+    return found

@@ -1,0 +1,110 @@
+"""Consent to a destructive change: recorded, listed, withdrawn."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Path, Request, Response
+
+from memory_operator.http.auth.base import CONSENT
+from memory_operator.http.auth.permissions import Known, actor, readable, require, services_of
+from memory_operator.http.openapi.document import reply, request_body, responses
+from memory_operator.http.schemas.answers import (
+    ConsentsAnswer,
+    EffectAnswer,
+    HeldAnswer,
+    MarkerAnswer,
+    RecordedAnswer,
+)
+from memory_operator.http.schemas.bodies import ConsentBody, read
+from memory_operator.plan.consent import CONSENT_PATH, Marker
+from memory_operator.store.spaces.providers import PendingChange
+
+router = APIRouter(prefix=CONSENT_PATH, tags=["consent"])
+
+
+@router.post("", responses=responses(RecordedAnswer, 200, 409), openapi_extra=request_body(ConsentBody))
+async def record(
+    request: Request, identity: Known, body: Annotated[ConsentBody, Depends(read(ConsentBody))]
+) -> Response:
+    """Allow one change to exactly this dimension, once."""
+    consents = services_of(request).consents
+    for namespace in await _namespaces(request, body.target_dim, body.provider):
+        await require(request, identity, CONSENT, namespace)
+    recorded = await consents.record(
+        body.target_dim, body.provider, timedelta(seconds=body.ttl_seconds), actor(request, identity)
+    )
+    return reply(
+        RecordedAnswer(
+            target_dim=recorded.marker.target_dim,
+            id=recorded.marker.id,
+            expires_at=recorded.marker.expires_at,
+            matches_held_change=recorded.matches is not None,
+            effect=EffectAnswer.model_validate(recorded.matches.effect) if recorded.matches else None,
+        )
+    )
+
+
+@router.get("", responses=responses(ConsentsAnswer))
+async def listed(request: Request, identity: Known) -> Response:
+    """The changes that wait for consent, and the newest markers."""
+    visible = await readable(request, identity)
+    consents = services_of(request).consents
+    now = datetime.now(UTC)
+    return reply(
+        ConsentsAnswer(
+            held=[held_answer(change) for change in await consents.held() if change.ref.namespace in visible],
+            markers=[
+                marker_answer(marker, now)
+                for marker in await consents.markers()
+                if marker.provider is None or marker.provider.partition("/")[0] in visible
+            ],
+        )
+    )
+
+
+@router.delete("/{marker_id}", status_code=204, responses=responses(None, 204, 404, 409))
+async def withdraw(
+    request: Request,
+    identity: Known,
+    marker_id: Annotated[int, Path(ge=1, le=2**63 - 1, description="Id of the marker.")],
+) -> Response:
+    """Withdraw a marker that is not consumed yet."""
+    consents = services_of(request).consents
+    marker = await consents.marker(marker_id)
+    for namespace in await _namespaces(request, marker.target_dim, marker.provider):
+        await require(request, identity, CONSENT, namespace)
+    await consents.withdraw(marker_id, actor(request, identity))
+    return Response(status_code=204)
+
+
+async def _namespaces(request: Request, target_dim: int, provider: str | None) -> list[str | None]:
+    """Where the caller needs the right: the Provider's namespace; that of each held one; everywhere when none is."""
+    if provider is not None:
+        return [provider.partition("/")[0]]
+    held = await services_of(request).consents.held()
+    found = {change.ref.namespace for change in held if change.effect.to_dim == target_dim}
+    return [*sorted(found)] if found else [None]
+
+
+def held_answer(change: PendingChange) -> HeldAnswer:
+    """One held change."""
+    effect = EffectAnswer.model_validate(change.effect)
+    return HeldAnswer(**dict(effect), provider=str(change.ref), since=change.since, message=change.message)
+
+
+def marker_answer(marker: Marker, now: datetime) -> MarkerAnswer:
+    """One marker, with what became of it."""
+    return MarkerAnswer(
+        id=marker.id,
+        target_dim=marker.target_dim,
+        state=marker.state(now),
+        provider=marker.provider,
+        created_at=marker.created_at,
+        created_by=marker.created_by,
+        expires_at=marker.expires_at,
+        consumed_at=marker.consumed_at,
+        consumed_by=marker.consumed_by,
+        withdrawn_at=marker.withdrawn_at,
+    )

@@ -1,0 +1,119 @@
+"""Memories: added, found, read, changed, forgotten, purged."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
+
+from memory_operator.engine.memories.prepare import NewMemory
+from memory_operator.engine.memories.remember import Changes
+from memory_operator.http.auth.base import DELETE_MEMORIES, READ_MEMORIES, WRITE_MEMORIES, Identity
+from memory_operator.http.auth.permissions import actor, holding, services_of
+from memory_operator.http.openapi.document import reply, request_body, responses
+from memory_operator.http.schemas.answers import (
+    DiagnosticsAnswer,
+    ErasedAnswer,
+    HistoryAnswer,
+    MemoryAnswer,
+    PurgedAnswer,
+    QueryAnswer,
+    ResultAnswer,
+    StoredAnswer,
+    VersionAnswer,
+)
+from memory_operator.http.schemas.bodies import ChangesBody, MemoryBody, QueryBody, read
+from memory_operator.store.memories.nearest import Filters
+
+router = APIRouter(prefix="/memory", tags=["memories"])
+
+Writer = Annotated[Identity, Depends(holding(WRITE_MEMORIES))]
+Reader = Annotated[Identity, Depends(holding(READ_MEMORIES))]
+Deleter = Annotated[Identity, Depends(holding(DELETE_MEMORIES))]
+MemoryId = Annotated[UUID, Path(description="Id of the memory.")]
+
+
+@router.post("/add", status_code=201, responses=responses(StoredAnswer, 201), openapi_extra=request_body(MemoryBody))
+async def add(request: Request, identity: Writer, body: Annotated[MemoryBody, Depends(read(MemoryBody))]) -> Response:
+    """Store a memory; it is embedded before the answer where the embedder answers in time, else `pending`."""
+    memory = NewMemory(**{**body.model_dump(), "tags": tuple(body.tags)})
+    stored = await services_of(request).remember.add(identity.tenant, memory, actor(request, identity))
+    return reply(StoredAnswer.model_validate(stored), 201)
+
+
+@router.post("/query", responses=responses(QueryAnswer), openapi_extra=request_body(QueryBody))
+async def query(request: Request, identity: Reader, body: Annotated[QueryBody, Depends(read(QueryBody))]) -> Response:
+    """Find memories by words and by meaning; an unknown project has none."""
+    given = body.filters
+    filters = (
+        Filters(given.type, tuple(given.tags), given.source, given.created_after, given.created_before)
+        if given
+        else Filters()
+    )
+    found = await services_of(request).recall.query(identity.tenant, body.project, body.query, body.k, filters)
+    return reply(
+        QueryAnswer(
+            results=[ResultAnswer.model_validate(result) for result in found.results],
+            diagnostics=DiagnosticsAnswer.model_validate(found.diagnostics),
+        )
+    )
+
+
+@router.get("/{memory_id}", responses=responses(MemoryAnswer, 200, 404))
+async def show(request: Request, identity: Reader, memory_id: MemoryId) -> Response:
+    """The current version of a memory."""
+    shown = await services_of(request).remember.show(identity.tenant, memory_id)
+    version = VersionAnswer.model_validate(shown.memory)
+    status = {"embedding_version": shown.embedding_version, "embedding_status": shown.embedding_status}
+    return reply(MemoryAnswer.model_validate({**dict(version), **status, "chunks": shown.chunks}))
+
+
+@router.patch("/{memory_id}", responses=responses(StoredAnswer, 200, 404, 409), openapi_extra=request_body(ChangesBody))
+async def amend(
+    request: Request,
+    identity: Writer,
+    memory_id: MemoryId,
+    body: Annotated[ChangesBody, Depends(read(ChangesBody))],
+) -> Response:
+    """Store a new version of a memory; the old one stays in its history."""
+    given: dict[str, Any] = {name: getattr(body, name) for name in body.model_fields_set}
+    if "tags" in given:
+        given["tags"] = tuple(given["tags"])
+    changes = Changes(**given)  # type: ignore[typeddict-item] # the body's fields are those of Changes
+    stored = await services_of(request).remember.amend(identity.tenant, memory_id, changes, actor(request, identity))
+    return reply(StoredAnswer.model_validate(stored))
+
+
+@router.delete("/{memory_id}", status_code=204, responses=responses(PurgedAnswer, 200, 404))
+async def forget(
+    request: Request,
+    identity: Deleter,
+    memory_id: MemoryId,
+    purge: Annotated[bool, Query(description="Erase text, chunks and vectors of every version.")] = False,
+) -> Response:
+    """Forget a memory: it is found no more, and its history stays unless it is purged."""
+    remember, by = services_of(request).remember, actor(request, identity)
+    if not purge:
+        await remember.forget(identity.tenant, memory_id, by)
+        return Response(status_code=204)
+    erased = await remember.purge(identity.tenant, memory_id, by)
+    return reply(PurgedAnswer(id=memory_id, erased=ErasedAnswer.model_validate(erased)))
+
+
+@router.get("/{memory_id}/history", responses=responses(HistoryAnswer, 200, 404))
+async def history(
+    request: Request,
+    identity: Reader,
+    memory_id: MemoryId,
+    before_version: Annotated[int | None, Query(ge=1, le=2**31 - 1, description="Only older versions.")] = None,
+    limit: Annotated[int, Query(ge=1, le=200, description="How many at most.")] = 50,
+) -> Response:
+    """All versions of a memory, tombstones too, newest first."""
+    versions = await services_of(request).remember.history(identity.tenant, memory_id, before_version, limit)
+    following = versions[-1].version_no if len(versions) == limit else None
+    return reply(
+        HistoryAnswer(
+            versions=[VersionAnswer.model_validate(version) for version in versions], next_before_version=following
+        )
+    )

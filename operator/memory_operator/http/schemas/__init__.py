@@ -1,0 +1,1 @@
+"""Bodies and answers as models, one file a resource."""

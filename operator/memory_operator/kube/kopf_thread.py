@@ -1,0 +1,212 @@
+"""Keeping kopf running: in a thread of its own, restarted when it ends, for as long as the operator lives."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, cast
+
+import aiohttp
+import kopf
+from kubernetes.aio.client import ApiClient
+
+from memory_operator.contract.provider import GROUP, PLURAL
+from memory_operator.contract.resource import ProviderRef
+from memory_operator.errors import SourceUnavailable
+from memory_operator.kube.client import Pod, open_api
+from memory_operator.kube.crd_owner import is_installed
+from memory_operator.kube.handlers import Triggers, handlers, settings
+from memory_operator.kube.login import login_with
+from memory_operator.kube.watch_scope import watched_namespaces
+from memory_operator.logs import get_logger
+
+log = get_logger(__name__)
+
+_FIRST_PAUSE_SECONDS = 1.0
+_LAST_PAUSE_SECONDS = 5.0
+_HEALTHY_SECONDS = 60.0
+"""A run of kopf that lasted so long ended for a new reason: the pauses start small again."""
+_STOP_SECONDS = 10.0
+_GOODBYE_SECONDS = 0.25
+_REMIND_SECONDS = 300.0
+
+
+async def run_kopf(
+    operator: Triggers,
+    kubeconfig: Path | None,
+    namespaces: Sequence[str],
+    stop: asyncio.Event,
+    *,
+    pod: Pod | None = None,
+) -> None:
+    """Tell the operator about Providers that change, until `stop` is set.
+
+    Waits for the API server and for the CRD as long as it takes, and survives the loss of both. The operator is only
+    ever called on the event loop that called this. Raises ConfigurationError.
+    """
+    _quieten_kopf()
+    waiting, loop = _Waiting(), asyncio.get_running_loop()
+    async with open_api(kubeconfig, pod=pod) as api:
+        while not stop.is_set():
+            try:
+                scope = await _ready_scope(api, namespaces)
+            except SourceUnavailable as error:
+                waiting.says(error.message)
+                await _pause(stop, waiting.next_pause())
+                continue
+            where = "all namespaces" if scope is None else ", ".join(scope)
+            log.info("watching Providers in %s", where)
+            started = loop.time()
+            run = KopfThread(_OnLoop(operator, loop), kubeconfig, scope, pod)
+            await run.until(stop)
+            if loop.time() - started >= _HEALTHY_SECONDS:
+                waiting.is_over()
+            if not stop.is_set():
+                waiting.says(f"the watch of Providers ended ({run.ended_with}); it is started again")
+                await _pause(stop, waiting.next_pause())
+
+
+async def _ready_scope(api: ApiClient, namespaces: Sequence[str]) -> tuple[str, ...] | None:
+    if not await is_installed(api):
+        raise SourceUnavailable(
+            f"the CRD {PLURAL}.{GROUP} is not installed; waiting for it (memory-operator crds | kubectl apply -f -)"
+        )
+    return await watched_namespaces(api, namespaces)
+
+
+async def _pause(stop: asyncio.Event, seconds: float) -> None:
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds * random.uniform(0.8, 1.2)):
+            await stop.wait()
+
+
+class _Waiting:
+    """What we wait for, said when it changes and every _REMIND_SECONDS, and how long between two looks."""
+
+    def __init__(self) -> None:
+        self._text = ""
+        self._said_at = 0.0
+        self._pause = _FIRST_PAUSE_SECONDS
+
+    def says(self, text: str) -> None:
+        now = asyncio.get_running_loop().time()
+        if text != self._text or now - self._said_at >= _REMIND_SECONDS:
+            log.warning("%s", text)
+            self._text, self._said_at = text, now
+
+    def next_pause(self) -> float:
+        pause, self._pause = self._pause, min(_LAST_PAUSE_SECONDS, self._pause * 2)
+        return pause
+
+    def is_over(self) -> None:
+        self._text, self._pause = "", _FIRST_PAUSE_SECONDS
+
+
+class _OnLoop:
+    """The operator as kopf's thread may call it."""
+
+    def __init__(self, operator: Triggers, loop: asyncio.AbstractEventLoop) -> None:
+        self._operator = operator
+        self._loop = loop
+
+    def enqueue(self, ref: ProviderRef) -> None:
+        self._loop.call_soon_threadsafe(self._operator.enqueue, ref)
+
+    def listed_again(self) -> None:
+        self._loop.call_soon_threadsafe(self._operator.listed_again)
+
+
+class KopfThread:
+    """One run of kopf on a thread and an event loop of its own.
+
+    On ours it would take SIGTERM and SIGINT for itself, and at its end cancel every task that was created after its
+    start, the operator's own among them.
+    """
+
+    def __init__(
+        self, triggers: Triggers, kubeconfig: Path | None, namespaces: tuple[str, ...] | None, pod: Pod | None
+    ) -> None:
+        self._triggers = triggers
+        self._kubeconfig = kubeconfig
+        self._namespaces = namespaces
+        self._pod = pod
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._flag: asyncio.Event | None = None
+        self._stopping = threading.Event()
+        self.ended_with = "no error"
+        """Why it ended, in a word."""
+
+    async def until(self, stop: asyncio.Event) -> None:
+        """Run until `stop` is set, or until kopf ends by itself. Never raises what kopf raised."""
+        loop = asyncio.get_running_loop()
+        ended = asyncio.Event()
+        # A daemon, since a thread that hangs in somebody's TLS library must not keep the process from ending.
+        thread = threading.Thread(target=self._run, args=(loop, ended), name="kopf", daemon=True)
+        thread.start()
+        stopped = asyncio.create_task(stop.wait(), name="kopf-stop")
+        over = asyncio.create_task(ended.wait(), name="kopf-end")
+        try:
+            await asyncio.wait({stopped, over}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            self._ask_to_stop()
+            stopped.cancel()
+            await asyncio.wait({over}, timeout=_STOP_SECONDS)
+            if over.cancel():
+                log.warning("kopf did not stop within %g s", _STOP_SECONDS)
+
+    def _ask_to_stop(self) -> None:
+        self._stopping.set()
+        if self._loop is not None and self._flag is not None:
+            with suppress(RuntimeError):  # its loop is closed: it has ended
+                self._loop.call_soon_threadsafe(self._flag.set)
+
+    def _run(self, owner: asyncio.AbstractEventLoop, ended: asyncio.Event) -> None:
+        try:
+            asyncio.run(self._main())
+        except Exception as error:
+            self.ended_with = type(error).__name__
+            if not _is_of_the_server(error):
+                log.exception("kopf failed")
+        finally:
+            with suppress(RuntimeError):  # the owner's loop is closed: it no longer waits
+                owner.call_soon_threadsafe(ended.set)
+
+    async def _main(self) -> None:
+        self._flag, self._loop = asyncio.Event(), asyncio.get_running_loop()
+        if self._stopping.is_set():
+            return
+        try:
+            await kopf.operator(
+                registry=handlers(self._triggers, login_with(self._kubeconfig, self._pod)),
+                settings=settings(),
+                # Its own way to find one fails for a user id without a name, which is what a container has.
+                identity=cast("Any", "memory-operator"),
+                clusterwide=self._namespaces is None,
+                namespaces=self._namespaces or (),
+                stop_flag=self._flag,
+            )
+        finally:
+            # Streams that kopf closed are still saying goodbye in TLS, and aiohttp has no call that waits for them.
+            await asyncio.sleep(_GOODBYE_SECONDS)
+
+
+def _is_of_the_server(error: Exception) -> bool:
+    """Whether a refusal or an outage of the API server ended kopf, rather than a mistake in it or in us."""
+    # kopf's own class for an answer ≥ 400 is private; it is always raised from aiohttp's.
+    ordinary = (kopf.LoginError, aiohttp.ClientError, OSError)
+    return isinstance(error, ordinary) or isinstance(error.__cause__, ordinary)
+
+
+def _quieten_kopf() -> None:
+    """Keep out of the logs what kopf says of ordinary things; why a run of it ended is told here instead."""
+    # Each attempt of each request while the API server is away, as an error: the operator's listing says it better.
+    logging.getLogger("kopf._cogs.clients").setLevel(logging.CRITICAL)
+    # The same traceback at each level that it passes, and that we like being without signals.
+    logging.getLogger("kopf._core.reactor").setLevel(logging.CRITICAL)
+    logging.getLogger("kopf._core.engines").setLevel(logging.CRITICAL)
+    logging.getLogger("kopf.activities").setLevel(logging.WARNING)

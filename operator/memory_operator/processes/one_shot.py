@@ -1,0 +1,61 @@
+"""One-shot commands: migrate, check."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from memory_operator.dev.manifests.source import FolderSource
+from memory_operator.embedders import EmbedderPool
+from memory_operator.engine.embedding.connector import Connector
+from memory_operator.engine.gate.dry_run import Comparison, compare
+from memory_operator.engine.ports.sources import ProviderSource, SecretReader
+from memory_operator.errors import LockBusy, StoreUnavailable
+from memory_operator.kube.client import open_api
+from memory_operator.kube.secrets import secret_reader
+from memory_operator.kube.source import KubeSource
+from memory_operator.logs import get_logger
+from memory_operator.processes.operator import served_namespaces
+from memory_operator.processes.options import ProcessOptions
+from memory_operator.store.db.address import DatabaseAddress
+from memory_operator.store.db.migrate import check_schema, migrate
+from memory_operator.store.db.pool import open_store
+
+log = get_logger(__name__)
+
+_RETRY_SECONDS = 1.0
+
+
+async def run_migrate(database: DatabaseAddress, wait_seconds: float) -> list[str]:
+    """Bring a database to this release's schema; names of the migrations that ran.
+
+    A database that is away is waited for. Raises StoreUnavailable after `wait_seconds`, ConfigurationError.
+    """
+    deadline = asyncio.get_running_loop().time() + wait_seconds
+    while True:
+        try:
+            return await migrate(database)
+        except (StoreUnavailable, LockBusy) as error:
+            if asyncio.get_running_loop().time() >= deadline:
+                raise
+            log.warning("waiting for the database: %s", error)
+            await asyncio.sleep(_RETRY_SECONDS)
+
+
+async def run_check(options: ProcessOptions, providers: Path | None) -> list[Comparison]:
+    """Compare every Provider, of a folder or of a cluster, with what is stored, and change nothing."""
+    if providers is not None:
+        source = FolderSource(providers)
+        return await _compare(options, source, source.read_secret)
+    async with open_api(options.kubeconfig) as api:
+        return await _compare(options, KubeSource(api, served_namespaces(options)), secret_reader(api))
+
+
+async def _compare(options: ProcessOptions, source: ProviderSource, read_secret: SecretReader) -> list[Comparison]:
+    settings = options.engine_settings()
+    async with await open_store(options.database, application="memory-check", max_size=2) as store:
+        async with store.connection() as conn:
+            await check_schema(conn)
+        async with EmbedderPool() as pool:
+            connector = Connector(pool, read_secret, settings.credentials, settings.environment)
+            return await compare(store, source, connector)

@@ -1,0 +1,107 @@
+"""Parts that several processes are made of."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import sys
+import threading
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from memory_operator.embedders import EmbedderPool
+from memory_operator.engine.embedding.connector import Connector
+from memory_operator.engine.fill.worker import Worker
+from memory_operator.engine.gate.controller import Operator
+from memory_operator.engine.ports.sources import ProviderSource, SecretReader
+from memory_operator.errors import LockBusy, StoreUnavailable
+from memory_operator.logs import get_logger
+from memory_operator.memory.encryption import MasterKey
+from memory_operator.memory.keyfile import read_master_key
+from memory_operator.processes.options import ProcessOptions
+from memory_operator.store.db.migrate import check_schema
+from memory_operator.store.db.pool import Store, open_store
+from memory_operator.store.memories.tenants import KeyRing, check_or_store_key
+
+log = get_logger(__name__)
+
+_RETRY_SECONDS = 1.0
+_NICE = 5
+_SWITCH_SECONDS = 0.001
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """What every part of the engine stands on; of one event loop."""
+
+    store: Store
+    connector: Connector
+    keys: KeyRing
+
+
+@asynccontextmanager
+async def open_base(
+    options: ProcessOptions, application: str, read_secret: SecretReader, stop: asyncio.Event
+) -> AsyncIterator[Base | None]:
+    """Open the store, waiting for a database that is not there yet; None when told to stop meanwhile.
+
+    Raises ConfigurationError: another master key, a schema that is behind or ahead, a transaction pooler.
+    """
+    master = read_master_key(options.master_key_file)
+    store = await _open_when_there(options, application, master, stop)
+    if store is None:
+        yield None
+        return
+    settings = options.engine_settings()
+    async with store, EmbedderPool() as pool:
+        connector = Connector(pool, read_secret, settings.credentials, settings.environment)
+        yield Base(store, connector, KeyRing(master))
+
+
+async def _open_when_there(
+    options: ProcessOptions, application: str, master: MasterKey, stop: asyncio.Event
+) -> Store | None:
+    while not stop.is_set():
+        try:
+            store = await open_store(options.database, application=application)
+            async with store.connection() as conn:
+                await check_schema(conn)
+                await check_or_store_key(conn, master)
+        except (StoreUnavailable, LockBusy) as error:
+            log.warning("waiting for the database: %s", error)
+            try:
+                await asyncio.wait_for(stop.wait(), _RETRY_SECONDS)
+            except TimeoutError:
+                continue
+        else:
+            return store
+    return None
+
+
+async def run_worker(options: ProcessOptions, read_secret: SecretReader, stop: asyncio.Event) -> None:
+    """Fill, feed and index spaces until `stop` is set."""
+    name = f"{socket.gethostname()}:{os.getpid()}"
+    _let_queries_go_first()
+    async with open_base(options, "memory-worker", read_secret, stop) as base:
+        if base is not None:
+            await Worker(base.store, base.connector, base.keys, name).run(stop)
+
+
+def _let_queries_go_first() -> None:
+    """A fill takes all the CPU there is: let this thread have it after those that somebody waits for.
+
+    Where the API runs in the same process, it also gets the interpreter sooner.
+    """
+    sys.setswitchinterval(_SWITCH_SECONDS)
+    if sys.platform == "linux":  # elsewhere a thread has no priority of its own
+        thread = threading.get_native_id()
+        # Never back up, which needs a privilege: whoever starts us may have been nicer already.
+        if os.getpriority(os.PRIO_PROCESS, thread) < _NICE:
+            os.setpriority(os.PRIO_PROCESS, thread, _NICE)
+
+
+def make_operator(options: ProcessOptions, base: Base, source: ProviderSource) -> Operator:
+    """The operator of one source."""
+    return Operator(base.store, source, base.connector, options.engine_settings())

@@ -1,0 +1,1 @@
+"""Connections, locks, notifications, migrations, the activity log."""

@@ -1,0 +1,178 @@
+"""Migrations: numbered, forward only, each in one transaction; one migrator at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import re
+from dataclasses import dataclass
+from importlib import metadata, resources
+
+import asyncpg
+
+from memory_operator.errors import ConfigurationError, LockBusy
+from memory_operator.logs import get_logger
+from memory_operator.store.db.address import DatabaseAddress
+from memory_operator.store.db.pool import ACQUIRE_SECONDS, Conn, translate_errors, vector_schema
+
+log = get_logger(__name__)
+
+_LOCK_KEY = 7_034_210_551
+_LOCK_WAIT_SECONDS = 60.0
+_OLDEST_PGVECTOR = (0, 7)
+_BUG_FREE_PGVECTOR = (0, 8, 4)
+_OLDEST_POSTGRES = 15
+
+
+@dataclass(frozen=True, slots=True)
+class Migration:
+    """One numbered file."""
+
+    version: int
+    name: str
+    sql: str
+    requires_code: str
+
+    @property
+    def checksum(self) -> str:
+        """Digest of the file, so that a migration edited after it ran is noticed."""
+        return hashlib.sha256(self.sql.encode()).hexdigest()
+
+
+def code_version() -> str:
+    """The version of the installed distribution."""
+    return metadata.version("memory-operator")
+
+
+def shipped() -> list[Migration]:
+    """All migrations of this release, in order."""
+    found = []
+    for entry in sorted(resources.files(__package__).joinpath("migrations").iterdir(), key=lambda e: e.name):
+        match = re.fullmatch(r"(\d{4})_(\w+)\.sql", entry.name)
+        if match:
+            sql = entry.read_text()
+            requires = re.search(r"^-- requires-code: (\S+)$", sql, re.MULTILINE)
+            if requires is None:
+                raise ConfigurationError(f"migration {entry.name} does not say which code it requires")
+            found.append(Migration(int(match[1]), match[2], sql, requires[1]))
+    return found
+
+
+async def migrate(database: str | DatabaseAddress) -> list[str]:
+    """Bring the database to this release's schema; names of the migrations that ran.
+
+    Raises StoreUnavailable, ConfigurationError (too old a server, missing permission, too new a schema).
+    """
+    address = DatabaseAddress(database) if isinstance(database, str) else database
+    address.check()
+    async with translate_errors():
+        conn = await address.connect(timeout=ACQUIRE_SECONDS, server_settings={"application_name": "memory-migrate"})
+        try:
+            await _poll_lock(conn)
+            await _check_server(conn)
+            await _ensure_extension(conn)
+            return await _run(conn)
+        finally:
+            await conn.close(timeout=5)
+
+
+async def check_schema(conn: Conn) -> None:
+    """Refuse to run on a schema that is behind this code, or that requires newer code."""
+    done = await _recorded(conn)
+    missing = [m for m in shipped() if m.version not in done]
+    if missing:
+        raise ConfigurationError(
+            f"the database schema is behind this release ({len(missing)} migrations to run)",
+            hint="run: memory-operator migrate --database-url …",
+        )
+    _refuse_older_code(done)
+
+
+async def _poll_lock(conn: Conn) -> None:
+    """Polled, because a session that waits inside PostgreSQL holds a snapshot and stalls concurrent index builds."""
+    deadline = asyncio.get_running_loop().time() + _LOCK_WAIT_SECONDS
+    while not await conn.fetchval("select pg_try_advisory_lock($1)", _LOCK_KEY):
+        if asyncio.get_running_loop().time() > deadline:
+            raise LockBusy("another process is migrating this database", hint="wait for it to end")
+        await asyncio.sleep(0.1)
+
+
+async def _check_server(conn: Conn) -> None:
+    major = int(await conn.fetchval("show server_version_num")) // 10_000
+    if major < _OLDEST_POSTGRES:
+        raise ConfigurationError(f"PostgreSQL {major} is too old: {_OLDEST_POSTGRES} or later is needed")
+
+
+async def _ensure_extension(conn: Conn) -> None:
+    if await vector_schema(conn) is None:
+        try:
+            await conn.execute("create extension if not exists vector")
+        except asyncpg.InsufficientPrivilegeError as error:
+            raise ConfigurationError(
+                "this database user may not create the vector extension",
+                hint="an administrator runs once in this database: CREATE EXTENSION vector;",
+            ) from error
+        except (asyncpg.UndefinedFileError, asyncpg.FeatureNotSupportedError) as error:
+            raise ConfigurationError(
+                "this PostgreSQL server has no pgvector", hint="install the pgvector package on the server"
+            ) from error
+    text = str(await conn.fetchval("select extversion from pg_extension where extname = 'vector'"))
+    version = tuple(int(part) for part in re.findall(r"\d+", text))
+    if version < _OLDEST_PGVECTOR:
+        raise ConfigurationError(
+            f"pgvector {text} is too old: 0.7 or later is needed",
+            hint="install a newer pgvector, then run in this database: ALTER EXTENSION vector UPDATE;",
+        )
+    if version < _BUG_FREE_PGVECTOR:
+        log.warning("pgvector %s has known HNSW bugs; 0.8.4 or later is better", text)
+
+
+async def _recorded(conn: Conn) -> dict[int, tuple[str, str]]:
+    if not await conn.fetchval("select to_regclass('memory_schema_migrations') is not null"):
+        return {}
+    rows = await conn.fetch("select version, checksum, requires_code from memory_schema_migrations")
+    return {row["version"]: (row["checksum"], row["requires_code"]) for row in rows}
+
+
+def _refuse_older_code(done: dict[int, tuple[str, str]]) -> None:
+    ours = _as_tuple(code_version())
+    newest = max((requires for _, requires in done.values()), key=_as_tuple, default="0")
+    if _as_tuple(newest) > ours:
+        raise ConfigurationError(
+            f"this database's schema requires memory-operator {newest} or later, this is {code_version()}",
+            hint="run the newer release, or restore the database from before its migration",
+        )
+
+
+def _as_tuple(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in re.findall(r"\d+", version)[:3])
+
+
+async def _run(conn: Conn) -> list[str]:
+    await conn.execute(
+        "create table if not exists memory_schema_migrations ("
+        " version int primary key, name text not null, checksum text not null,"
+        " requires_code text not null, applied_at timestamptz not null default now())"
+    )
+    done = await _recorded(conn)
+    _refuse_older_code(done)
+    ran = []
+    for migration in shipped():
+        if migration.version in done:
+            if done[migration.version][0] != migration.checksum:
+                raise ConfigurationError(
+                    f"migration {migration.version:04d}_{migration.name} was changed after it ran here",
+                    hint="install the release that this database was made with",
+                )
+            continue
+        async with conn.transaction():
+            await conn.execute(migration.sql)
+            await conn.execute(
+                "insert into memory_schema_migrations (version, name, checksum, requires_code) values ($1, $2, $3, $4)",
+                migration.version,
+                migration.name,
+                migration.checksum,
+                migration.requires_code,
+            )
+        ran.append(f"{migration.version:04d}_{migration.name}")
+    return ran

@@ -1,0 +1,199 @@
+"""Connections: how they are opened, what they are prepared for, and how their failures are told."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from types import TracebackType
+from typing import Any, TypeAlias
+
+import asyncpg
+from pgvector.asyncpg import register_vector
+
+from memory_operator.errors import ConfigurationError, LockBusy, Retryable, StoreUnavailable
+from memory_operator.store.db.address import DatabaseAddress
+
+Conn: TypeAlias = Any
+"""A connection in use (`asyncpg` ships no types)."""
+
+ACQUIRE_SECONDS = 10.0
+STATEMENT_SECONDS = 60.0
+LOCK_TIMEOUT_MS = 5_000
+_CLOSE_SECONDS = 2.0
+"""A server that is asked to end a session and does not answer is left alone."""
+_CUSTOM_PLANS = "set plan_cache_mode = force_custom_plan"
+"""A generic plan of a filtered vector search finds nothing in small projects. Not a parameter of the connection's
+start, since poolers in session mode refuse those that they do not know."""
+
+_UNREACHABLE = (
+    OSError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.CannotConnectNowError,
+    asyncpg.AdminShutdownError,
+    asyncpg.CrashShutdownError,
+    asyncpg.TooManyConnectionsError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.ConnectionDoesNotExistError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.InternalClientError,  # a server that was killed is heard of in the middle of a statement's protocol
+    TimeoutError,
+)
+_BUSY = (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
+
+
+class TableGone(Retryable):
+    """A space's table was dropped: another look shows what is there now."""
+
+
+@asynccontextmanager
+async def translate_errors() -> AsyncIterator[None]:
+    """Turn the driver's errors into ours: StoreUnavailable or LockBusy. All others pass unchanged."""
+    try:
+        yield
+    except _BUSY as error:
+        raise LockBusy(f"another session holds a lock that is needed ({type(error).__name__})") from error
+    except asyncpg.UndefinedTableError as error:
+        raise TableGone("a space was discarded while it was being worked on") from error
+    except asyncpg.ClientConfigurationError as error:
+        raise ConfigurationError("the database URL cannot be used", hint="its options are those of libpq") from error
+    except _UNREACHABLE as error:
+        raise StoreUnavailable(
+            f"the database cannot be used at the moment ({type(error).__name__})",
+            hint="look at the database server; this goes on by itself when it is back",
+        ) from error
+    except (asyncpg.InvalidAuthorizationSpecificationError, asyncpg.InvalidCatalogNameError) as error:
+        what = "has no such database" if isinstance(error, asyncpg.InvalidCatalogNameError) else "refuses the login"
+        raise StoreUnavailable(f"the database server {what}", hint="check the database URL") from error
+
+
+class Store:
+    """The database of one process's event loop. Open it with `open_store`, close it with `async with`."""
+
+    def __init__(self, pool: Any, address: DatabaseAddress) -> None:
+        self._pool = pool
+        self._address = address
+
+    async def __aenter__(self) -> Store:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            await asyncio.wait_for(self._pool.close(), ACQUIRE_SECONDS)
+        except TimeoutError:
+            self._pool.terminate()
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[Conn]:
+        """A pooled connection; statements commit one by one. Raises StoreUnavailable, LockBusy."""
+        async with translate_errors(), self._pool.acquire(timeout=ACQUIRE_SECONDS) as conn:
+            yield conn
+
+    @asynccontextmanager
+    async def transaction(self, *, lock_timeout_ms: int = LOCK_TIMEOUT_MS) -> AsyncIterator[Conn]:
+        """A transaction. Never hold one over a network call. Raises StoreUnavailable, LockBusy."""
+        async with self.connection() as conn, conn.transaction():
+            await conn.execute("select set_config('lock_timeout', $1, true)", f"{lock_timeout_ms}ms")
+            yield conn
+
+    @asynccontextmanager
+    async def dedicated(self, application: str) -> AsyncIterator[Conn]:
+        """A connection of its own, for LISTEN, session locks and CREATE INDEX CONCURRENTLY."""
+        async with translate_errors():
+            conn = await self._address.connect(
+                timeout=ACQUIRE_SECONDS, server_settings={"application_name": application}
+            )
+            try:
+                yield conn
+            finally:
+                try:
+                    await conn.close(timeout=_CLOSE_SECONDS)
+                except (TimeoutError, *_UNREACHABLE):
+                    conn.terminate()
+
+
+@asynccontextmanager
+async def terminate_after(conn: Conn, seconds: float) -> AsyncIterator[None]:
+    """Cut a connection off that is still at work after so long: a network that went silent says nothing else.
+
+    A time limit on its statements would not do, as the roll-back after it waits for the same silence.
+    """
+    timer = asyncio.get_running_loop().call_later(seconds, conn.terminate)
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+async def open_store(database: str | DatabaseAddress, *, application: str, max_size: int = 8) -> Store:
+    """Open a pool on a migrated database. Raises StoreUnavailable, ConfigurationError (transaction pooling)."""
+    address = DatabaseAddress(database) if isinstance(database, str) else database
+    async with translate_errors():
+        address.check()
+        async with _single(address, application) as conn, _single(address, application) as other:
+            await refuse_transaction_pooling(conn, other)
+            schema = await vector_schema(conn)
+        if schema is None:
+            raise ConfigurationError(
+                "the database has no vector extension", hint="run: memory-operator migrate --database-url …"
+            )
+
+        async def prepare(conn: Conn) -> None:
+            await register_vector(conn, schema=schema)
+            await conn.set_type_codec("jsonb", schema="pg_catalog", encoder=json.dumps, decoder=json.loads)
+            await conn.execute(_CUSTOM_PLANS)
+
+        pool = await asyncpg.create_pool(
+            connect=address.connect,
+            min_size=1,
+            max_size=max_size,
+            init=prepare,
+            reset=_reset,
+            timeout=ACQUIRE_SECONDS,
+            command_timeout=STATEMENT_SECONDS,
+            max_inactive_connection_lifetime=300,
+            server_settings={"application_name": application},
+        )
+    return Store(pool, address)
+
+
+async def _reset(conn: Conn) -> None:
+    """What a connection forgets when it goes back to the pool, and what it keeps."""
+    await conn.execute(f"{conn.get_reset_query()}; {_CUSTOM_PLANS}")
+
+
+@asynccontextmanager
+async def _single(address: DatabaseAddress, application: str) -> AsyncIterator[Conn]:
+    conn = await address.connect(timeout=ACQUIRE_SECONDS, server_settings={"application_name": application})
+    try:
+        yield conn
+    finally:
+        await conn.close(timeout=5)
+
+
+async def refuse_transaction_pooling(conn: Conn, other: Conn) -> None:
+    """LISTEN and session locks need a session of their own: what one sets must still be set when another is busy.
+
+    A pooler in transaction mode lends the server's process to whoever has a transaction, and forgets whose it was.
+    """
+    await conn.execute("set statement_timeout = '59999ms'")
+    async with other.transaction():
+        await other.execute("select 1")
+        kept = await conn.fetchval("show statement_timeout")
+    if kept != "59999ms":
+        raise ConfigurationError(
+            "the database URL leads to a pooler in transaction mode",
+            hint="use the server's own address, or a pooler in session mode",
+        )
+
+
+async def vector_schema(conn: Conn) -> str | None:
+    """Schema that holds the vector extension; None when it is not installed."""
+    name = await conn.fetchval(
+        "select n.nspname from pg_extension e join pg_namespace n on n.oid = e.extnamespace where e.extname = 'vector'"
+    )
+    return None if name is None else str(name)

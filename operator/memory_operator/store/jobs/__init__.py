@@ -1,0 +1,1 @@
+"""Jobs, ranges, and what lacks a vector."""

@@ -1,0 +1,302 @@
+"""Re-embed jobs: what is to be done for a space, how far it is, and what it has cost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, Literal
+
+from memory_operator.store.db.pool import Conn
+from memory_operator.store.jobs import missing
+from memory_operator.store.spaces import registry, vectors
+
+CHANNEL = "memory_work"
+"""NOTIFY channel that wakes workers."""
+
+Kind = Literal["fill", "reembed", "reindex"]
+State = Literal["running", "paused", "done", "cancelled"]
+
+RANGE_IDS = 2_000
+REPLACE_RANGE_IDS = 256
+"""Where vectors are replaced, nothing shows which were, so an interrupted range is paid again as a whole."""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A walk over chunks, for one space, or over memories, to make their chunks anew."""
+
+    id: int
+    kind: Kind
+    space_id: int | None
+    """None for a reindex."""
+    project_id: int | None
+    """Only this project's chunks; None: the whole store."""
+    replace: bool
+    """Whether chunks that have a vector get a new one."""
+    state: State
+    paused_for: str | None
+    """Who paused it: user, budget."""
+    message: str | None
+    requested_by: str
+    bound: int
+    """Highest id that the walk covers; what came later is found at the switch."""
+    total: int
+    done: int
+    copied: int
+    """Of those done: vectors taken from an equal text instead of paid."""
+    quarantined: int
+    calls: int
+    tokens: int | None
+    """Tokens that the vendor counted; None as long as it has not said."""
+    cost: Decimal | None
+    spent_tokens: int
+    """What counts against the budget: with estimates where the vendor does not say."""
+    spent_cost: Decimal
+    created_at: datetime
+    first_call_at: datetime | None
+    finished_at: datetime | None
+
+
+_JOB = (
+    "j.id, j.kind, j.space_id, j.project_id, j.replace, j.state, j.paused_for, j.message, j.requested_by, j.bound,"
+    " j.total, j.done, j.copied, j.quarantined, j.calls, j.tokens, j.cost, j.spent_tokens, j.spent_cost,"
+    " j.created_at, j.first_call_at, j.finished_at"
+)
+
+
+def _job(row: Any) -> Job:
+    return Job(**dict(row))
+
+
+async def start(
+    conn: Conn,
+    space_id: int,
+    *,
+    kind: Kind = "fill",
+    project_id: int | None = None,
+    replace: bool = False,
+    requested_by: str = "memory-operator",
+) -> int:
+    """Begin a fill of a space, unless one is open; the job's id.
+
+    The registry is held for the switch: every writer that did not know of this space has committed, so the bound
+    covers all that they wrote, and whatever is written later is written with the space in mind.
+    """
+    existing = await conn.fetchval(
+        "select id from memory_reembed_jobs where space_id = $1 and state in ('running', 'paused')", space_id
+    )
+    if existing is not None:
+        return int(existing)
+    total = await missing.count(conn, space_id, project_id, have_too=replace)
+    job_id = await conn.fetchval(
+        "insert into memory_reembed_jobs (space_id, bound, total, kind, project_id, replace, requested_by)"
+        " values ($1, coalesce((select max(id) from memory_chunks), 0), $2, $3, $4, $5, $6) returning id",
+        space_id,
+        total,
+        kind,
+        project_id,
+        replace,
+        requested_by,
+    )
+    await create_ranges(conn, int(job_id))
+    await wake(conn)
+    return int(job_id)
+
+
+async def create_ranges(conn: Conn, job_id: int) -> None:
+    """Cut all that a job covers into ranges, to be walked (once more)."""
+    await conn.execute(
+        "insert into memory_reembed_leases (job_id, after_id, upto_id)"
+        " select j.id, lo, least(lo + w.width, j.bound) from memory_reembed_jobs j,"
+        " lateral (select case when j.replace then $2::int else $3::int end as width) w,"
+        " lateral (select coalesce(min(id), 1) - 1 as first from memory_chunks where live) f,"
+        " generate_series(f.first, j.bound - 1, w.width) as lo where j.id = $1",
+        job_id,
+        REPLACE_RANGE_IDS,
+        RANGE_IDS,
+    )
+
+
+async def recreate_ranges(conn: Conn, job_id: int) -> bool:
+    """Cut a walked job into ranges once more; False when it is no longer running, or another process has done so."""
+    exhausted = await conn.fetchval(
+        "select not exists (select 1 from memory_reembed_leases l where l.job_id = j.id) from memory_reembed_jobs j"
+        " where j.id = $1 and j.state = 'running' for update",
+        job_id,
+    )
+    if exhausted:
+        await create_ranges(conn, job_id)
+    return bool(exhausted)
+
+
+async def wake(conn: Conn) -> None:
+    """Tell the workers, once this transaction commits, that there is something to do."""
+    await conn.execute("select pg_notify($1, '')", CHANNEL)
+
+
+async def cancel(conn: Conn, space_id: int) -> None:
+    """End the open job of a space without completing it; what is under way for it is paid, and is still stored."""
+    # The ranges before the job, as the workers take them that are in the middle of a batch: else both wait for ever.
+    await conn.execute(
+        "delete from memory_reembed_leases where state = 'open' and job_id in"
+        " (select id from memory_reembed_jobs where space_id = $1 and state in ('running', 'paused'))",
+        space_id,
+    )
+    await conn.execute(
+        "update memory_reembed_jobs set state = 'cancelled', finished_at = now()"
+        " where space_id = $1 and state in ('running', 'paused')",
+        space_id,
+    )
+
+
+async def get(conn: Conn, job_id: int) -> Job | None:
+    """One job."""
+    row = await conn.fetchrow(f"select {_JOB} from memory_reembed_jobs j where j.id = $1", job_id)
+    return _job(row) if row else None
+
+
+async def running(conn: Conn, space_id: int) -> Job | None:
+    """The job of a space that runs."""
+    row = await conn.fetchrow(
+        f"select {_JOB} from memory_reembed_jobs j where j.space_id = $1 and j.state = 'running'", space_id
+    )
+    return _job(row) if row else None
+
+
+async def is_running(conn: Conn, job_id: int) -> bool:
+    """Whether a job runs."""
+    return bool(
+        await conn.fetchval(
+            "select exists (select 1 from memory_reembed_jobs where id = $1 and state = 'running')", job_id
+        )
+    )
+
+
+async def open_fills(conn: Conn) -> list[Job]:
+    """Jobs of spaces that run or are paused, oldest first."""
+    rows = await conn.fetch(
+        f"select {_JOB} from memory_reembed_jobs j where j.state in ('running', 'paused') and j.space_id is not null"
+        " order by j.id"
+    )
+    return [_job(row) for row in rows]
+
+
+async def pause_for_budget(conn: Conn, job_id: int, message: str, left: int) -> bool:
+    """Pause a running job whose budget is used up, saying so; False when it does not run."""
+    paused = await conn.fetchval(
+        "update memory_reembed_jobs set state = 'paused', paused_for = 'budget', message = $2, paused_left = $3"
+        " where id = $1 and state = 'running' returning true",
+        job_id,
+        message,
+        left,
+    )
+    if paused:
+        await registry.announce(conn)
+    return bool(paused)
+
+
+async def resume_within_budget(conn: Conn, job_id: int, left: int | None) -> bool:
+    """Let a job that is paused for its budget run again, where more is left of it than was then."""
+    resumed = await conn.fetchval(
+        "update memory_reembed_jobs set state = 'running', paused_for = null, message = null"
+        " where id = $1 and state = 'paused' and paused_for = 'budget' and ($2::bigint is null or $2 > paused_left)"
+        " returning true",
+        job_id,
+        left,
+    )
+    if resumed:
+        await registry.announce(conn)
+        await wake(conn)
+    return bool(resumed)
+
+
+async def advance(conn: Conn, job_id: int, done: int, copied: int, quarantined: int) -> None:
+    """Add to a job what a commit stored: vectors, those of them that were copied, chunks that were refused."""
+    await conn.execute(
+        "update memory_reembed_jobs set done = done + $2, copied = copied + $3, quarantined = quarantined + $4"
+        " where id = $1",
+        job_id,
+        done,
+        copied,
+        quarantined,
+    )
+
+
+async def begin_calls(conn: Conn, job_id: int) -> None:
+    """Note when the first call of a job left."""
+    await conn.execute(
+        "update memory_reembed_jobs set first_call_at = now() where id = $1 and first_call_at is null", job_id
+    )
+
+
+async def exhausted(conn: Conn) -> list[Job]:
+    """Running jobs without a range left: ready to be completed."""
+    rows = await conn.fetch(
+        f"select {_JOB} from memory_reembed_jobs j where j.state = 'running'"
+        " and j.space_id is not null and not exists (select 1 from memory_reembed_leases l where l.job_id = j.id)"
+        " order by j.id"
+    )
+    return [_job(row) for row in rows]
+
+
+async def latest(conn: Conn) -> dict[int, Job]:
+    """The newest job of each space."""
+    rows = await conn.fetch(
+        f"select distinct on (j.space_id) {_JOB} from memory_reembed_jobs j where j.space_id is not null"
+        " order by j.space_id, j.id desc"
+    )
+    return {row["space_id"]: _job(row) for row in rows}
+
+
+async def finish(conn: Conn, job_id: int) -> bool:
+    """The space has all that it can have; False when the job is no longer running."""
+    return bool(
+        await conn.fetchval(
+            "update memory_reembed_jobs set state = 'done', finished_at = now()"
+            " where id = $1 and state = 'running' returning true",
+            job_id,
+        )
+    )
+
+
+async def queue_late_chunks(conn: Conn, space_id: int, bound: int) -> int:
+    """Mark as pending every live chunk above a fill's bound that lacks a vector; how many are missing.
+
+    The registry is held for the switch, so no chunk can appear while this looks.
+    """
+    return int(
+        await conn.fetchval(
+            "with late as ("
+            " select c.id from memory_chunks c where c.live and c.id > $2"
+            f" and not exists (select 1 from {vectors.table(space_id)} v where v.chunk_id = c.id)"
+            " and not exists (select 1 from memory_embedding_quarantine q"
+            "   where q.space_id = $1 and q.chunk_id = c.id)),"
+            " asked as (insert into memory_embedding_pending (space_id, chunk_id) select $1, id from late"
+            "   on conflict do nothing)"
+            " select (select count(*) from late) + (select count(*) from memory_embedding_pending w"
+            "   join memory_chunks c on c.id = w.chunk_id and c.live"
+            "   where w.space_id = $1 and not exists (select 1 from late where late.id = w.chunk_id))",
+            space_id,
+            bound,
+        )
+    )
+
+
+async def note_trouble(conn: Conn, space_id: int, code: str | None, trouble: str | None) -> None:
+    """Keep why a space's embedder gives no vectors, None when it does again; the operator is told of a change."""
+    await conn.execute(
+        "with changed as (update memory_embedding_spaces set trouble_code = $2, trouble = $3"
+        "  where id = $1 and trouble is distinct from $3 returning 1)"
+        " select pg_notify($4, '') from changed",
+        space_id,
+        code,
+        trouble,
+        registry.CHANNEL,
+    )
+
+
+async def troubles(conn: Conn) -> dict[int, tuple[str, str]]:
+    """Spaces whose embedder gives no vectors at the moment: code and text by space."""
+    rows = await conn.fetch("select id, trouble_code, trouble from memory_embedding_spaces where trouble is not null")
+    return {row["id"]: (row["trouble_code"], row["trouble"]) for row in rows}

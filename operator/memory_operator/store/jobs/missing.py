@@ -1,0 +1,222 @@
+"""Chunks that lack a vector: read by range, in plans that never look at more than the range; copied where they can be.
+
+Of the live chunks with the same text, the one with the lowest id stands for the others: it alone is sent to a vendor,
+and its vector is given to all of them in the transaction that stores it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from memory_operator.store.db import locks
+from memory_operator.store.db.pool import Conn
+from memory_operator.store.jobs.leases import LEASE_SECONDS, Lease
+from memory_operator.store.spaces import registry, vectors
+
+CIPHER_BYTES = 29
+"""Format, nonce and tag that encryption adds to a text."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredChunk:
+    """A chunk to embed, still encrypted, with what decrypts it."""
+
+    id: int
+    project_id: int
+    text: bytes
+    ordinal: int
+    content_hash: bytes
+    canonical_id: UUID
+    version_no: int
+    tenant_id: int
+    tenant: str
+    first_id: int
+    """The lowest id among the live chunks with this text (of the project, where only one is filled)."""
+    has_later: bool
+    """Whether a later chunk has the same text."""
+
+
+_CHUNK = (
+    "c.id, c.project_id, c.text, c.ordinal, c.content_hash, e.canonical_id, e.version_no, t.id as tenant_id,"
+    " t.name as tenant,"
+    " (select r.id from memory_chunks r where r.content_hash = c.content_hash and r.live"
+    "   and ({project}::int is null or r.project_id = {project}) order by r.id limit 1) as first_id,"
+    " exists (select 1 from memory_chunks r where r.content_hash = c.content_hash and r.live and r.id > c.id"
+    "   and ({project}::int is null or r.project_id = {project})) as has_later"
+    " from memory_chunks c join memory_entries e on e.id = c.entry_id"
+    " join memory_projects p on p.id = c.project_id join memory_tenants t on t.id = p.tenant_id"
+)
+
+
+async def in_range(
+    conn: Conn, space_id: int, lease: Lease, *, project_id: int | None, have_too: bool
+) -> list[StoredChunk]:
+    """The live chunks of a range that have no vector and are not in quarantine, by id; `have_too`: all live ones."""
+    lacking = (
+        f" and not exists (select 1 from {vectors.table(space_id)} v"
+        "   where v.chunk_id = c.id and v.chunk_id > $1 and v.chunk_id <= $2)"
+    )
+    rows = await conn.fetch(
+        range_statement(space_id) if not have_too else range_statement(space_id).replace(lacking, ""),
+        lease.after_id,
+        lease.upto_id,
+        space_id,
+        project_id,
+    )
+    return [StoredChunk(*row) for row in rows]
+
+
+def range_statement(space_id: int) -> str:
+    """The statement behind `in_range`. Each relation is bounded by the range, so that no plan scans a whole one."""
+    return (
+        f"select {_CHUNK.format(project='$4')} where c.live and c.id > $1 and c.id <= $2"
+        " and ($4::int is null or c.project_id = $4)"
+        f" and not exists (select 1 from {vectors.table(space_id)} v"
+        "   where v.chunk_id = c.id and v.chunk_id > $1 and v.chunk_id <= $2)"
+        " and not exists (select 1 from memory_embedding_quarantine q where q.space_id = $3"
+        "   and q.chunk_id = c.id and q.chunk_id > $1 and q.chunk_id <= $2)"
+        " order by c.id"
+    )
+
+
+async def take_pending(conn: Conn, space_id: int, presence: int, limit: int) -> list[StoredChunk]:
+    """Take live chunks that were stored without a vector, the oldest first, for LEASE_SECONDS."""
+    taken = await conn.fetch(
+        "with free as (select w.chunk_id from memory_embedding_pending w where w.space_id = $1"
+        "   and (w.claimed_until is null or w.claimed_until < now() or w.claimed_by not in"
+        "     (select objid::bigint from pg_locks where locktype = 'advisory' and classid = $4 and granted))"
+        "   order by w.chunk_id limit $3 for update skip locked)"
+        " update memory_embedding_pending w set claimed_by = $2, claimed_until = now() + make_interval(secs => $5)"
+        " from free where w.space_id = $1 and w.chunk_id = free.chunk_id returning w.chunk_id",
+        space_id,
+        presence,
+        limit,
+        locks.WORKERS,
+        LEASE_SECONDS,
+    )
+    ids = [row["chunk_id"] for row in taken]
+    if not ids:
+        return []
+    rows = await conn.fetch(
+        f"select {_CHUNK.format(project='$2')} where c.live and c.id = any($1)"
+        f" and not exists (select 1 from {vectors.table(space_id)} v where v.chunk_id = c.id) order by c.id",
+        ids,
+        None,
+    )
+    gone = set(ids) - {row["id"] for row in rows}  # or has its vector by now, from a range
+    if gone:
+        await settle_pending(conn, space_id, gone)
+    return [StoredChunk(*row) for row in rows]
+
+
+async def keep_pending(conn: Conn, space_id: int, presence: int) -> None:
+    """Say that the pending chunks that a worker has taken are still being worked on."""
+    await conn.execute(
+        "update memory_embedding_pending set claimed_until = now() + make_interval(secs => $3)"
+        " where space_id = $1 and claimed_by = $2 and claimed_until is not null",
+        space_id,
+        presence,
+        LEASE_SECONDS,
+    )
+
+
+async def give_back_pending(conn: Conn, space_id: int, presence: int) -> None:
+    """Let others have the pending chunks that a worker has taken."""
+    await conn.execute(
+        "update memory_embedding_pending set claimed_by = null, claimed_until = null"
+        " where space_id = $1 and claimed_by = $2",
+        space_id,
+        presence,
+    )
+
+
+async def settle_pending(conn: Conn, space_id: int, chunk_ids: Collection[int]) -> None:
+    """Chunks that have their vector now, or are in quarantine, or are gone, wait no longer."""
+    await conn.execute(
+        "delete from memory_embedding_pending where space_id = $1 and chunk_id = any($2)", space_id, list(chunk_ids)
+    )
+
+
+async def sources(conn: Conn, space_id: int, chunks: Sequence[StoredChunk]) -> dict[int, int]:
+    """For those chunks that share their text with others: a chunk that has the vector already, by chunk id."""
+    firsts = [chunk for chunk in chunks if chunk.first_id == chunk.id and chunk.has_later]
+    others = [chunk for chunk in chunks if chunk.first_id != chunk.id]
+    found: dict[int, int] = {}
+    table = vectors.table(space_id)
+    if others:
+        rows = await conn.fetch(
+            f"select v.chunk_id from {table} v where v.chunk_id = any($1)", [chunk.first_id for chunk in others]
+        )
+        there = {row["chunk_id"] for row in rows}
+        found |= {chunk.id: chunk.first_id for chunk in others if chunk.first_id in there}
+    if firsts:
+        rows = await conn.fetch(
+            "select w.id, s.chunk_id from unnest($1::bigint[], $2::bytea[]) as w (id, content_hash),"
+            f" lateral (select v.chunk_id from memory_chunks r join {table} v on v.chunk_id = r.id"
+            "   where r.content_hash = w.content_hash and r.live limit 1) s",
+            [chunk.id for chunk in firsts],
+            [chunk.content_hash for chunk in firsts],
+        )
+        found |= {row["id"]: row["chunk_id"] for row in rows}
+    return found
+
+
+async def with_same_text(conn: Conn, chunk: StoredChunk, limit: int) -> list[StoredChunk]:
+    """Other live chunks with the text of one, the oldest first."""
+    rows = await conn.fetch(
+        f"select {_CHUNK.format(project='$4')} where c.live and c.content_hash = $1 and c.id <> $2"
+        " order by c.id limit $3",
+        chunk.content_hash,
+        chunk.id,
+        limit,
+        None,
+    )
+    return [StoredChunk(*row) for row in rows]
+
+
+async def any_up_to(conn: Conn, space_id: int, bound: int, project_id: int | None) -> bool:
+    """Whether a live chunk (of a project) up to an id has neither a vector nor a place in quarantine.
+
+    Looks at all of them.
+    """
+    return bool(
+        await conn.fetchval(
+            "select exists (select 1 from memory_chunks c where c.live and c.id <= $2"
+            " and ($3::int is null or c.project_id = $3)"
+            f" and not exists (select 1 from {vectors.table(space_id)} v where v.chunk_id = c.id)"
+            " and not exists (select 1 from memory_embedding_quarantine q where q.space_id = $1"
+            "   and q.chunk_id = c.id))",
+            space_id,
+            bound,
+            project_id,
+        )
+    )
+
+
+async def count(conn: Conn, space_id: int, project_id: int | None, *, have_too: bool) -> int:
+    """Live chunks of a project, or of the whole store, that lack a vector in a space; `have_too`: all of them."""
+    if project_id is None:
+        counted = await registry.counted(conn)
+        there = 0 if have_too else counted.get(space_id, 0)
+        return max(0, counted.get(registry.CHUNKS, 0) - there)
+    lacking = f" and not exists (select 1 from {vectors.table(space_id)} v where v.chunk_id = c.id)"
+    return int(
+        await conn.fetchval(
+            "select count(*) from memory_chunks c where c.live and c.project_id = $1" + ("" if have_too else lacking),
+            project_id,
+        )
+    )
+
+
+async def estimated_tokens(conn: Conn) -> int:
+    """Tokens of all live chunks at four bytes a token, from the average of the newest thousand."""
+    counted = await registry.counted(conn)
+    average: Any = await conn.fetchval(
+        "select avg(octet_length(text) - $1)::float8 from"
+        " (select text from memory_chunks where live order by id desc limit 1000) newest",
+        CIPHER_BYTES,
+    )
+    return round(counted.get(registry.CHUNKS, 0) * max(1.0, (average or 0.0) / 4))

@@ -1,0 +1,1 @@
+"""Versions and chunks, whose they are, and the two searches."""

@@ -1,0 +1,16 @@
+"""How much a tenant has stored."""
+
+from __future__ import annotations
+
+from memory_operator.store.db.pool import Conn
+
+
+async def memories(conn: Conn, tenant: str) -> dict[str, int]:
+    """Memories that can be found, by project; counted one by one, from an index alone."""
+    rows = await conn.fetch(
+        "select p.slug, (select count(*) from memory_entries e"
+        "   where e.project_id = p.id and e.current and not e.tombstone) as n"
+        " from memory_projects p join memory_tenants t on t.id = p.tenant_id where t.name = $1 order by p.slug",
+        tenant,
+    )
+    return {row["slug"]: row["n"] for row in rows}

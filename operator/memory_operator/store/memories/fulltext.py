@@ -1,0 +1,212 @@
+"""The full-text channel: memories by their words, the more and the rarer the better.
+
+Three questions, each asked only while the one before did not find enough:
+
+1. Which memories have all the words? Ranked by how near the words are to each other.
+2. Which have a rare word? A word is rare when its matches can all be looked at. Nothing is cut off here, so an old
+   memory with the one word that matters is never hidden behind thousands of newer ones.
+3. Which have two, then one, of the words that are left? Those are common; the newest matches stand for all.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from memory_operator.memory.search_terms import SearchTerms
+from memory_operator.store.db.pool import Conn
+from memory_operator.store.memories.nearest import Filtered, Filters, Hit, limit_text
+
+ENOUGH_MATCHES = 2_000
+"""Matches of all words that are ranked; of more than that, the newest ones."""
+
+MAX_WORDS = 10
+"""Words that are looked for one by one: the longest, which are the rarest."""
+
+RARE_MATCHES = 128
+"""A word with more matches than this in a project is common."""
+
+SMALL_CHUNKS = 10_000
+"""Projects with fewer live chunks are narrowed down to in the index."""
+
+_MAX_PAIRED = 4
+_NEWEST_MATCHES = 160
+_SCALE = 100_000.0
+_COMMON_WEIGHT = math.log(1 + _SCALE / (4 * RARE_MATCHES))
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    conn: Conn
+    project_id: int
+    limit: int
+    filters: Filters
+    narrow: bool
+
+    @property
+    def lexeme(self) -> str | None:
+        """As a tsquery; None where the project is so big that narrowing costs more than it saves."""
+        return f"'{project_lexeme(self.project_id)}'" if self.narrow else None
+
+    def narrowed(self, query: str) -> str:
+        """A tsquery that is asked of this project."""
+        return f"{self.lexeme} & ({query})" if self.narrow else query
+
+
+@dataclass(frozen=True, slots=True)
+class _Rare:
+    hits: list[Hit]
+    common: list[str]
+    """The words that were too common, as tsqueries."""
+    total: float
+    """Weight of all words."""
+
+
+def project_lexeme(project_id: int) -> str:
+    """What every chunk of a project is indexed under beside its words.
+
+    With it the index itself narrows a search to a small project, instead of handing over the matches of all
+    projects to be looked at one by one. No text can produce it: lexemes of words have no blanks.
+    """
+    return f"project {project_id}"
+
+
+async def is_small(conn: Conn, project_id: int) -> bool:
+    """Whether a project has fewer than SMALL_CHUNKS live chunks, found without counting further."""
+    return not await conn.fetchval(
+        "select exists (select from memory_chunks where project_id = $1 and live offset $2)",
+        project_id,
+        SMALL_CHUNKS - 1,
+    )
+
+
+async def fulltext(
+    conn: Conn, project_id: int, query: SearchTerms, limit: int, filters: Filters, *, small: bool, seconds: float
+) -> list[Hit]:
+    """The memories of a project that have the words of a query; at most `limit`, best first.
+
+    `small` says whether the project is (`is_small`); either is answered, but one faster.
+    `conn` comes from `search.bounded`; each statement takes at most `seconds`. Raises TookTooLong.
+
+    Scores: above 0.5 when all words are there, by how near they are to each other; otherwise half of the share
+    that a memory has of the words that the project knows, rare ones weighing more.
+    """
+    question = _Question(conn, project_id, limit, filters, small)
+    words = await _words(conn, query, seconds)
+    if not words:
+        return []
+    hits = await _all_words(question, query)
+    if len(hits) < limit:
+        hits = _without_repeats([*hits, *await _some_words(question, words)])
+    return hits[:limit]
+
+
+async def _some_words(question: _Question, words: Sequence[str]) -> list[Hit]:
+    rare = await _rare_words(question, words)
+    hits = rare.hits
+    pairs = [f"{one} & {other}" for one, other in itertools.combinations(rare.common[:_MAX_PAIRED], 2)]
+    for queries in ([" | ".join(pairs)] if pairs else [], rare.common):
+        if len(hits) < question.limit and queries:
+            hits = _without_repeats([*hits, *await _newest(question, queries, rare)])
+    return sorted(hits, key=lambda hit: (-hit.score, -hit.entry_id))
+
+
+def _without_repeats(hits: Sequence[Hit]) -> list[Hit]:
+    first: dict[int, Hit] = {}
+    for hit in hits:
+        first.setdefault(hit.entry_id, hit)
+    return list(first.values())
+
+
+async def _all_words(question: _Question, query: SearchTerms) -> list[Hit]:
+    only = Filtered(question.filters, first=6)
+    # The ordering of the inner query lets the planner choose: rare words by their index, common ones by reading
+    # the newest chunks until there are enough.
+    wanted = "(websearch_to_tsquery('english', $2) || plainto_tsquery('english', $3))"
+    rows = await question.conn.fetch(
+        "select * from (select distinct on (entry_id) entry_id, id,"
+        f"   0.5 + 0.5 * ts_rank_cd(tsv, {wanted}, 32) as score from ("
+        f"     select c.id, c.entry_id, c.tsv from memory_chunks c {only.join}"
+        "     where c.live and c.project_id = $1 and ($5::text is null or c.tsv @@ $5::text::tsquery)"
+        f"     and c.tsv @@ {wanted} {only.condition}"
+        f"     order by c.id desc limit {ENOUGH_MATCHES}) matching"
+        "   order by entry_id, score desc, id) best order by score desc, entry_id desc limit $4",
+        question.project_id,
+        query.written,
+        query.parts,
+        question.limit,
+        question.lexeme,
+        *only.values,
+    )
+    return [Hit(row["entry_id"], row["id"], row["score"], "all") for row in rows]
+
+
+async def _words(conn: Conn, query: SearchTerms, seconds: float) -> list[str]:
+    """The words of a query as the index has them, each as a tsquery that looks for exactly it."""
+    row = await conn.fetchrow(
+        "select array(select lexeme from unnest(to_tsvector('english', $1)) order by length(lexeme) desc, lexeme"
+        " limit $2) as lexemes, set_config('statement_timeout', $3, false)",
+        query.words,
+        MAX_WORDS,
+        limit_text(seconds),
+    )
+    return ["'" + lexeme.replace("\\", "\\\\").replace("'", "''") + "'" for lexeme in row["lexemes"]]
+
+
+async def _rare_words(question: _Question, words: Sequence[str]) -> _Rare:
+    only = Filtered(question.filters, first=4 + len(words))
+    # Unordered on purpose: which matches of a common word these are does not matter, they are not used.
+    matches = " union all ".join(
+        f"(select {number} as word, c.id, c.entry_id from memory_chunks c {only.join}"
+        f" where c.live and c.project_id = $1 and c.tsv @@ ${number + 4}::text::tsquery {only.condition}"
+        f" limit {RARE_MATCHES + 1})"
+        for number in range(len(words))
+    )
+    rows = await question.conn.fetch(
+        f"with matching as materialized ({matches}),"
+        # The fewer matches a word has, the more it says.
+        " words as materialized (select word, ($2::text[])[word + 1]::tsquery as query,"
+        f"   count(*) > {RARE_MATCHES} as common, case when count(*) > {RARE_MATCHES} then {_COMMON_WEIGHT}"
+        f"   else ln(1 + {_SCALE} / count(*))::float8 end as weight from matching group by word),"
+        " found as (select m.id, m.entry_id, sum(w.weight) as weight from matching m join words w using (word)"
+        "   where not w.common group by m.id, m.entry_id),"
+        " best as (select * from (select distinct on (entry_id) id, entry_id, weight from found"
+        "   order by entry_id, weight desc, id desc) f order by weight desc, id desc limit 2 * $3)"
+        " select c.entry_id, c.id, (select sum(w.weight) from words w where c.tsv @@ w.query) as score, null as word"
+        "   from best join memory_chunks c using (id)"
+        " union all select null, null, weight, case when common then word end from words",
+        question.project_id,
+        list(words),
+        question.limit,
+        *(question.narrowed(word) for word in words),
+        *only.values,
+    )
+    total = sum(row["score"] for row in rows if row["id"] is None)
+    hits = [Hit(row["entry_id"], row["id"], 0.5 * row["score"] / total, "any") for row in rows if row["id"]]
+    common = [words[row["word"]] for row in rows if row["word"] is not None]
+    return _Rare(hits, common, total)
+
+
+async def _newest(question: _Question, queries: Sequence[str], rare: _Rare) -> list[Hit]:
+    """The newest matches of each of several questions, by how many of the common words they have."""
+    only = Filtered(question.filters, first=3 + len(queries))
+    share = _NEWEST_MATCHES // len(queries)
+    matches = " union all ".join(
+        f"(select c.id, c.entry_id, c.tsv from memory_chunks c {only.join}"
+        f" where c.live and c.project_id = $1 and c.tsv @@ ${number + 3}::text::tsquery {only.condition}"
+        f" order by c.id desc limit {share})"
+        for number in range(len(queries))
+    )
+    rows = await question.conn.fetch(
+        f"select distinct on (c.entry_id) c.entry_id, c.id, (select count(*) from unnest($2::text[]) w"
+        "   where c.tsv @@ w::tsquery) as words"
+        f" from ({matches}) c order by c.entry_id, words desc, c.id",
+        question.project_id,
+        rare.common,
+        *(question.narrowed(query) for query in queries),
+        *only.values,
+    )
+    weight = 0.5 * _COMMON_WEIGHT / rare.total
+    return [Hit(row["entry_id"], row["id"], weight * row["words"], "any") for row in rows]

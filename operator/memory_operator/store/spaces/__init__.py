@@ -1,0 +1,1 @@
+"""Providers, spaces, their vectors and indexes, consent."""

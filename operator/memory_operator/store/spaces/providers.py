@@ -1,0 +1,286 @@
+"""Providers as the store knows them: what they say now, which space they have, what is held."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from memory_operator.contract.resource import ProviderRef
+from memory_operator.plan.cost import Effect
+from memory_operator.store.db.pool import Conn
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderRow:
+    """One row of memory_providers."""
+
+    ref: ProviderRef
+    uid: str
+    generation: int
+    created_at: datetime
+    absent_since: datetime | None
+    applied_space_id: int | None
+    beside_space_id: int | None
+    activation: str
+    status: dict[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True)
+class PendingChange:
+    """A change that waits for consent."""
+
+    ref: ProviderRef
+    uid: str
+    generation: int
+    effect: Effect
+    marker: str
+    message: str
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class DeclaredSpec:
+    """What a Provider's spec says, as far as others than its own reconcile need to know."""
+
+    activation: str
+    column_type: str
+    reshape_to: int | None
+    """The dimension that an in-place change would lead to, where the spec alone tells it."""
+
+
+_COLUMNS = (
+    "namespace, name, uid, generation, created_at, absent_since, applied_space_id, beside_space_id, activation, status"
+)
+
+
+def _row(row: Any) -> ProviderRow:
+    values = dict(row)
+    return ProviderRow(ref=ProviderRef(values.pop("namespace"), values.pop("name")), **values)
+
+
+async def observe(
+    conn: Conn,
+    ref: ProviderRef,
+    uid: str,
+    generation: int,
+    created_at: datetime,
+    wish: DeclaredSpec | None,
+) -> bool:
+    """Store what a Provider says now; False when a newer generation of the same object was seen already.
+
+    Without a wish, since its spec cannot be read, what it said before stays.
+    """
+    known = wish or DeclaredSpec("Automatic", "vector", None)
+    return bool(
+        await conn.fetchval(
+            "insert into memory_providers as p (namespace, name, uid, generation, created_at, activation, column_type,"
+            " reshape_to) values ($1, $2, $3, $4, $5, $6, $7, $8)"
+            " on conflict (namespace, name) do update set uid = excluded.uid, generation = excluded.generation,"
+            " created_at = excluded.created_at,"
+            " activation = case when $9 then excluded.activation else p.activation end,"
+            " column_type = case when $9 then excluded.column_type else p.column_type end,"
+            " reshape_to = case when $9 then excluded.reshape_to else p.reshape_to end,"
+            " absent_since = null, observed_at = now()"
+            " where p.uid <> excluded.uid or p.generation <= excluded.generation"
+            " returning true",
+            *ref,
+            uid,
+            generation,
+            created_at,
+            known.activation,
+            known.column_type,
+            known.reshape_to,
+            wish is not None,
+        )
+    )
+
+
+async def get(conn: Conn, ref: ProviderRef) -> ProviderRow | None:
+    """One Provider."""
+    row = await conn.fetchrow(f"select {_COLUMNS} from memory_providers where namespace = $1 and name = $2", *ref)
+    return _row(row) if row else None
+
+
+async def lock(conn: Conn, ref: ProviderRef) -> ProviderRow | None:
+    """One Provider, locked until the transaction ends."""
+    row = await conn.fetchrow(
+        f"select {_COLUMNS} from memory_providers where namespace = $1 and name = $2 for update", *ref
+    )
+    return _row(row) if row else None
+
+
+async def release_space(conn: Conn, space_id: int) -> None:
+    """Take a space away from whichever Provider has it, before another gets it."""
+    await conn.execute(
+        "update memory_providers set applied_space_id = nullif(applied_space_id, $1),"
+        " beside_space_id = nullif(beside_space_id, $1) where applied_space_id = $1 or beside_space_id = $1",
+        space_id,
+    )
+
+
+async def all_rows(conn: Conn) -> list[ProviderRow]:
+    """Every Provider that was ever seen and is not forgotten, oldest first."""
+    rows = await conn.fetch(f"select {_COLUMNS} from memory_providers order by created_at, namespace, name")
+    return [_row(row) for row in rows]
+
+
+async def namespaces(conn: Conn) -> set[str]:
+    """Namespaces of all Providers that are known, and of those that a space was made for."""
+    rows = await conn.fetch(
+        "select namespace from memory_providers union select provider_namespace from memory_embedding_spaces"
+    )
+    return {row["namespace"] for row in rows}
+
+
+async def by_space(conn: Conn, space_id: int) -> ProviderRow | None:
+    """The Provider that has a space, as the applied one or the one beside."""
+    row = await conn.fetchrow(
+        f"select {_COLUMNS} from memory_providers where applied_space_id = $1 or beside_space_id = $1", space_id
+    )
+    return _row(row) if row else None
+
+
+async def repoint(conn: Conn, ref: ProviderRef, *, applied: int | None, beside: int | None) -> None:
+    """Say which space a Provider has, and which one is filled beside it."""
+    await conn.execute(
+        "update memory_providers set applied_space_id = $3, beside_space_id = $4 where namespace = $1 and name = $2",
+        *ref,
+        applied,
+        beside,
+    )
+
+
+async def mark_absent(conn: Conn, ref: ProviderRef, before: datetime) -> bool:
+    """Note that a Provider was missing from a full listing that began at `before`, by the database's clock.
+
+    False when that is known already, or when it was seen since: then it was made after the listing was.
+    """
+    return bool(
+        await conn.fetchval(
+            "update memory_providers set absent_since = now(), beside_space_id = null, reshape_to = null"
+            " where namespace = $1 and name = $2 and absent_since is null and observed_at < $3 returning true",
+            *ref,
+            before,
+        )
+    )
+
+
+async def clock(conn: Conn) -> datetime:
+    """The database's time, which `mark_absent` compares with."""
+    now: datetime = await conn.fetchval("select clock_timestamp()")
+    return now
+
+
+async def forget(conn: Conn, ref: ProviderRef) -> None:
+    """Drop the row of an absent Provider that has no space."""
+    await conn.execute(
+        "delete from memory_providers where namespace = $1 and name = $2 and absent_since is not null"
+        " and applied_space_id is null",
+        *ref,
+    )
+
+
+async def save_status(conn: Conn, ref: ProviderRef, status: dict[str, Any]) -> None:
+    """Keep the last status, so that every process and every restart sees the same transitions."""
+    await conn.execute("update memory_providers set status = $3 where namespace = $1 and name = $2", *ref, status)
+
+
+async def providers_targeting(conn: Conn, dimension: int) -> list[ProviderRef]:
+    """The Providers whose in-place change to a dimension would discard a space: those a bare marker could mean."""
+    rows = await conn.fetch(
+        "select p.namespace, p.name from memory_providers p"
+        " join memory_embedding_spaces s on s.id = p.applied_space_id"
+        " where p.absent_since is null and s.dimensions <> $1"
+        " and (p.reshape_to = $1 or exists (select 1 from memory_pending_changes c"
+        "   where c.namespace = p.namespace and c.name = p.name and c.to_dim = $1))"
+        " order by 1, 2",
+        dimension,
+    )
+    return [ProviderRef(row["namespace"], row["name"]) for row in rows]
+
+
+async def any_halfvec(conn: Conn) -> bool:
+    """Whether a Provider asks for halfvec columns, held or not."""
+    return bool(await conn.fetchval("select exists (select 1 from memory_providers where column_type = 'halfvec')"))
+
+
+async def hold(conn: Conn, change: PendingChange) -> bool:
+    """Record a held change, or bring its figures up to date; `since` stays while the target does.
+
+    False when the Provider is not there any more, or no longer the one that was decided on.
+    """
+    effect = change.effect
+    held = await conn.fetchval(
+        "insert into memory_pending_changes as c (namespace, name, uid, generation, from_dim, to_dim, vectors, chunks,"
+        " estimated_tokens, estimated_cost, currency, marker, message)"
+        " select p.namespace, p.name, p.uid, p.generation, $5, $6, $7, $8, $9, $10, $11, $12, $13"
+        " from memory_providers p where p.namespace = $1 and p.name = $2 and p.uid = $3 and p.generation = $4"
+        " and p.absent_since is null for share of p"
+        " on conflict (namespace, name) do update set uid = excluded.uid, generation = excluded.generation,"
+        " from_dim = excluded.from_dim, to_dim = excluded.to_dim, vectors = excluded.vectors,"
+        " chunks = excluded.chunks, estimated_tokens = excluded.estimated_tokens,"
+        " estimated_cost = excluded.estimated_cost, marker = excluded.marker, message = excluded.message,"
+        " since = case when c.to_dim = excluded.to_dim and c.uid = excluded.uid then c.since else now() end"
+        " returning true",
+        *change.ref,
+        change.uid,
+        change.generation,
+        effect.from_dim,
+        effect.to_dim,
+        effect.vectors_discarded,
+        effect.chunks_to_embed,
+        effect.estimated_tokens,
+        effect.estimated_cost,
+        effect.currency,
+        change.marker,
+        change.message,
+    )
+    return bool(held)
+
+
+async def explain_held(conn: Conn, ref: ProviderRef, message: str) -> None:
+    """Say why a held change that has its consent still waits."""
+    await conn.execute(
+        "update memory_pending_changes set message = $3, marker = 'waiting' where namespace = $1 and name = $2",
+        *ref,
+        message,
+    )
+
+
+async def settle(conn: Conn, ref: ProviderRef) -> int | None:
+    """Remove the held change of a Provider; the dimension that it waited for, or None when nothing was held."""
+    to_dim = await conn.fetchval(
+        "delete from memory_pending_changes where namespace = $1 and name = $2 returning to_dim", *ref
+    )
+    return None if to_dim is None else int(to_dim)
+
+
+async def pending_changes(conn: Conn) -> list[PendingChange]:
+    """All held changes, the oldest first."""
+    rows = await conn.fetch("select * from memory_pending_changes order by since, namespace, name")
+    return [
+        PendingChange(
+            ref=ProviderRef(row["namespace"], row["name"]),
+            uid=row["uid"],
+            generation=row["generation"],
+            effect=Effect(
+                from_dim=row["from_dim"],
+                to_dim=row["to_dim"],
+                vectors_discarded=row["vectors"],
+                chunks_to_embed=row["chunks"],
+                estimated_tokens=row["estimated_tokens"],
+                estimated_cost=_decimal(row["estimated_cost"]),
+                currency=row["currency"],
+            ),
+            marker=row["marker"],
+            message=row["message"],
+            since=row["since"],
+        )
+        for row in rows
+    ]
+
+
+def _decimal(value: Any) -> Decimal | None:
+    return None if value is None else Decimal(value)

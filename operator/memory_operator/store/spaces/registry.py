@@ -1,0 +1,97 @@
+"""The spaces registry: the one row that says which space is active, and the lock that orders writers and switches."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from memory_operator.store.db.pool import Conn
+
+CHANNEL = "memory_spaces"
+"""NOTIFY channel that tells the operator that spaces have changed by another hand."""
+
+CHUNKS = 0
+"""Scope of the counter of live chunks; every other scope is a space's id."""
+
+_SLOTS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Registry:
+    """The registry row."""
+
+    active_space_id: int | None
+    inactive_reason: str
+    """Why nothing is active: no_provider, provider_deleted, disabled."""
+    ever_active: bool
+    restore_space_id: int | None
+    """The space that was active when its Provider went away."""
+
+
+_COLUMNS = "active_space_id, inactive_reason, ever_active, restore_space_id"
+
+
+async def read(conn: Conn) -> Registry:
+    """The registry as it is, without a lock."""
+    row = await conn.fetchrow(f"select {_COLUMNS} from memory_registry")
+    return Registry(**dict(row))
+
+
+async def lock_registry_shared(conn: Conn) -> None:
+    """Taken first by every transaction that adds or removes chunks; shared among them."""
+    await conn.execute("select 1 from memory_registry for share")
+
+
+async def lock_registry_exclusive(conn: Conn) -> Registry:
+    """Taken by a barrier, a switch or a reshape: waits for the writers under way and lets no new one in.
+
+    The table comes first: locks of a table queue in their order, but those who share a row overtake who wants it
+    alone, for as long as there are always some of them. Reading the table waits for nobody.
+    """
+    await conn.execute("lock table memory_registry in exclusive mode")
+    row = await conn.fetchrow(f"select {_COLUMNS} from memory_registry for update")
+    return Registry(**dict(row))
+
+
+async def set_active(conn: Conn, space_id: int, by: str) -> None:
+    """Make a space the one that queries read. The registry is held for the switch."""
+    await conn.execute(
+        "update memory_registry set active_space_id = $1, ever_active = true, restore_space_id = null,"
+        " changed_at = now(), changed_by = $2",
+        space_id,
+        by,
+    )
+
+
+async def set_inactive(conn: Conn, reason: str, by: str) -> None:
+    """Let no space be active. The registry is held for the switch."""
+    await conn.execute(
+        "update memory_registry set restore_space_id = case when $1 = 'provider_deleted' then active_space_id end,"
+        " active_space_id = null, inactive_reason = $1, changed_at = now(),"
+        " changed_by = $2",
+        reason,
+        by,
+    )
+
+
+async def count(conn: Conn, deltas: Mapping[int, int]) -> None:
+    """Add to counters (scope → change). Called last in a transaction; scopes go in order, so that none deadlocks."""
+    for scope in sorted(scope for scope, delta in deltas.items() if delta):
+        await conn.execute(
+            "insert into memory_embedding_counters as c (scope, slot, n)"
+            f" values ($1, pg_backend_pid() % {_SLOTS}, $2)"
+            " on conflict (scope, slot) do update set n = c.n + excluded.n",
+            scope,
+            deltas[scope],
+        )
+
+
+async def counted(conn: Conn) -> dict[int, int]:
+    """All counters by scope; a scope that was never counted is absent."""
+    rows = await conn.fetch("select scope, sum(n)::bigint as n from memory_embedding_counters group by scope")
+    return {row["scope"]: row["n"] for row in rows}
+
+
+async def announce(conn: Conn) -> None:
+    """Tell the operator, once this transaction commits, that the spaces have changed."""
+    await conn.execute("select pg_notify($1, '')", CHANNEL)

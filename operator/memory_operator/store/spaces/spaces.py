@@ -1,0 +1,294 @@
+"""Spaces: their rows, their states, their tables, and the view that shows the active one."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+from memory_operator.contract.resource import ProviderRef
+from memory_operator.plan.space import SpaceConfig
+from memory_operator.store.db.pool import Conn
+from memory_operator.store.spaces import registry, vectors
+
+State = Literal["filling", "ready", "retired", "orphaned"]
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """One row of memory_embedding_spaces."""
+
+    id: int
+    identity: str
+    space_key: str
+    embedding_version: str
+    ref: ProviderRef
+    provider_uid: str
+    provider_generation: int
+    config: SpaceConfig
+    column_type: str
+    dimensions: int
+    distance: str
+    state: State
+    create_enabled: bool
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """The Provider, as it was decided on, that a space is made for."""
+
+    ref: ProviderRef
+    uid: str
+    generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class SpaceFigures:
+    """What is counted of a space, at one moment."""
+
+    active: bool
+    vectors: int
+    chunks: int
+    """Live chunks in the store."""
+    quarantined: int
+    pending: int
+    """Chunks that wait for a vector outside a fill."""
+    trouble: str | None
+    """Why its embedder gives no vectors at the moment."""
+
+
+_COLUMNS = (
+    "s.id, s.identity, s.space_key, s.embedding_version, s.provider_namespace, s.provider_name, s.provider_uid,"
+    " s.provider_generation, s.config, s.column_type, s.dimensions, s.distance, s.state, s.create_enabled,"
+    " s.created_at"
+)
+
+
+def _space(row: Any) -> Space:
+    return Space(
+        id=row["id"],
+        identity=row["identity"],
+        space_key=row["space_key"],
+        embedding_version=row["embedding_version"],
+        ref=ProviderRef(row["provider_namespace"], row["provider_name"]),
+        provider_uid=row["provider_uid"],
+        provider_generation=row["provider_generation"],
+        config=SpaceConfig.model_validate(row["config"]),
+        column_type=row["column_type"],
+        dimensions=row["dimensions"],
+        distance=row["distance"],
+        state=row["state"],
+        create_enabled=row["create_enabled"],
+        created_at=row["created_at"],
+    )
+
+
+async def get(conn: Conn, space_id: int) -> Space | None:
+    """One space by id."""
+    row = await conn.fetchrow(f"select {_COLUMNS} from memory_embedding_spaces s where s.id = $1", space_id)
+    return _space(row) if row else None
+
+
+async def by_identity(conn: Conn, identity: str) -> Space | None:
+    """The space of an identity; there is never more than one."""
+    row = await conn.fetchrow(f"select {_COLUMNS} from memory_embedding_spaces s where s.identity = $1", identity)
+    return _space(row) if row else None
+
+
+async def by_version(conn: Conn, embedding_version: str) -> Space | None:
+    """The space of a name."""
+    row = await conn.fetchrow(
+        f"select {_COLUMNS} from memory_embedding_spaces s where s.embedding_version = $1", embedding_version
+    )
+    return _space(row) if row else None
+
+
+async def all_spaces(conn: Conn) -> list[Space]:
+    """Every space, oldest first."""
+    rows = await conn.fetch(f"select {_COLUMNS} from memory_embedding_spaces s order by s.id")
+    return [_space(row) for row in rows]
+
+
+async def all_with_figures(conn: Conn) -> list[tuple[Space, SpaceFigures]]:
+    """Every space with what is counted of it, oldest first, in one statement, so that the figures fit each other."""
+    counted = "coalesce((select sum(n) from memory_embedding_counters c where c.scope = {}), 0)::bigint"
+    rows = await conn.fetch(
+        f"select {_COLUMNS}, s.id is not distinct from r.active_space_id as active, s.trouble,"
+        f" {counted.format('s.id')} as vectors, {counted.format(registry.CHUNKS)} as chunks,"
+        " (select count(*) from memory_embedding_quarantine q where q.space_id = s.id) as quarantined,"
+        " (select count(*) from memory_embedding_pending w where w.space_id = s.id) as pending"
+        " from memory_embedding_spaces s cross join memory_registry r order by s.id"
+    )
+    names = SpaceFigures.__dataclass_fields__
+    return [(_space(row), SpaceFigures(**{name: row[name] for name in names})) for row in rows]
+
+
+async def active(conn: Conn) -> Space | None:
+    """The space that queries read."""
+    row = await conn.fetchrow(
+        f"select {_COLUMNS} from memory_embedding_spaces s join memory_registry r on r.active_space_id = s.id"
+    )
+    return _space(row) if row else None
+
+
+async def accepting_writes(conn: Conn) -> list[Space]:
+    """The spaces that new chunks are embedded for, the active one first."""
+    rows = await conn.fetch(
+        f"select {_COLUMNS} from memory_embedding_spaces s cross join memory_registry r"
+        " where s.create_enabled and s.state in ('filling', 'ready')"
+        " order by s.id = r.active_space_id desc nulls last, s.id"
+    )
+    return [_space(row) for row in rows]
+
+
+async def owned(conn: Conn, ref: ProviderRef) -> list[Space]:
+    """The spaces of one Provider, oldest first."""
+    rows = await conn.fetch(
+        f"select {_COLUMNS} from memory_embedding_spaces s"
+        " where s.provider_namespace = $1 and s.provider_name = $2 order by s.id",
+        *ref,
+    )
+    return [_space(row) for row in rows]
+
+
+async def create(conn: Conn, owner: Owner, config: SpaceConfig) -> Space:
+    """A new space in state `filling`, with its empty vector table. Raises LockBusy."""
+    space_id = await conn.fetchval("select nextval(pg_get_serial_sequence('memory_embedding_spaces', 'id'))")
+    row = await conn.fetchrow(
+        "insert into memory_embedding_spaces as s (id, identity, space_key, embedding_version,"
+        " provider_namespace, provider_name, provider_uid, provider_generation, config, column_type, dimensions,"
+        " distance, state, create_enabled) overriding system value"
+        " values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, 'filling', $13)"
+        f" returning {_COLUMNS}",
+        space_id,
+        config.identity,
+        config.key,
+        version_name(config, space_id),
+        *owner.ref,
+        owner.uid,
+        owner.generation,
+        config.model_dump(mode="json"),
+        config.column_type,
+        config.dimensions,
+        config.distance,
+        config.create_enabled,
+    )
+    space = _space(row)
+    await vectors.create_table(conn, space.id, space.column_type, space.dimensions)
+    return space
+
+
+def version_name(config: SpaceConfig, space_id: int) -> str:
+    """A short unique name for people: model, dimensions, number of the space."""
+    model = re.sub(r"[^a-z0-9.]+", "-", (config.model or config.type).lower()).strip("-.")[:40] or config.type
+    return f"{model}-{config.dimensions}-{space_id}"
+
+
+async def discard(conn: Conn, space: Space) -> None:
+    """Remove a space and its vectors: the row, the table and the counter. Raises LockBusy.
+
+    The registry is held for the switch, so no writer is in the middle of a transaction.
+    """
+    was_active = (await registry.read(conn)).active_space_id == space.id
+    if was_active:
+        await conn.execute("update memory_registry set active_space_id = null")
+        await show_active(conn, None)
+    await conn.execute(f"drop table if exists {vectors.table(space.id)}")
+    await conn.execute("delete from memory_embedding_counters where scope = $1", space.id)
+    await conn.execute("delete from memory_embedding_spaces where id = $1", space.id)
+
+
+async def set_state(conn: Conn, space_id: int, state: State) -> None:
+    """Move a space to another state."""
+    await conn.execute(
+        "update memory_embedding_spaces set state = $2, state_changed_at = now(),"
+        " filled_at = case when $2 = 'ready' then now() else filled_at end where id = $1 and state <> $2",
+        space_id,
+        state,
+    )
+
+
+async def reown(conn: Conn, space_id: int, owner: Owner) -> None:
+    """Record which Provider, uid and generation a space belongs to."""
+    await conn.execute(
+        "update memory_embedding_spaces set provider_namespace = $2, provider_name = $3, provider_uid = $4,"
+        " provider_generation = $5 where id = $1",
+        space_id,
+        *owner.ref,
+        owner.uid,
+        owner.generation,
+    )
+
+
+async def refresh_config(conn: Conn, space_id: int, config: SpaceConfig) -> None:
+    """Copy what may change without making another space: credential, headers, timeout, limits, pricing, …"""
+    await conn.execute(
+        "update memory_embedding_spaces set config = $2, create_enabled = $3 where id = $1 and identity = $4",
+        space_id,
+        config.model_dump(mode="json"),
+        config.create_enabled,
+        config.identity,
+    )
+
+
+async def set_distance(conn: Conn, space_id: int, distance: str) -> None:
+    """Let queries compare by another distance; its index is there already, or is not needed."""
+    await conn.execute("update memory_embedding_spaces set distance = $2 where id = $1", space_id, distance)
+
+
+async def activate(conn: Conn, space: Space, by: str) -> None:
+    """Make a space the active one, and show it in the view. The registry is held for the switch."""
+    await registry.set_active(conn, space.id, by)
+    await show_active(conn, space)
+
+
+async def deactivate(conn: Conn, reason: str, by: str) -> None:
+    """Let no space be active; queries then answer from full-text. The registry is held for the switch."""
+    await registry.set_inactive(conn, reason, by)
+    await show_active(conn, None)
+
+
+async def show_active(conn: Conn, space: Space | None) -> None:
+    """Repoint the view `memory_embeddings`."""
+    source = (
+        f"select chunk_id, project_id, embedding::vector as embedding from {vectors.table(space.id)}"
+        if space
+        else "select null::bigint as chunk_id, null::int as project_id, null::vector as embedding where false"
+    )
+    await conn.execute(f"create or replace view memory_embeddings as {source}")
+
+
+async def set_create_enabled(conn: Conn, space_id: int, enabled: bool) -> None:
+    """Let new chunks be embedded for a space, or not, until its Provider says otherwise."""
+    await conn.execute("update memory_embedding_spaces set create_enabled = $2 where id = $1", space_id, enabled)
+
+
+async def prunable(conn: Conn) -> list[Space]:
+    """Spaces that nobody asks for, oldest first: orphaned or retired, not active, of no present Provider."""
+    rows = await conn.fetch(
+        f"select {_COLUMNS} from memory_embedding_spaces s"
+        " where s.state in ('orphaned', 'retired')"
+        " and not exists (select 1 from memory_registry r where r.active_space_id = s.id)"
+        " and not exists (select 1 from memory_providers p where p.absent_since is null"
+        "   and s.id in (p.applied_space_id, p.beside_space_id))"
+        " order by s.id"
+    )
+    return [_space(row) for row in rows]
+
+
+async def quarantined(conn: Conn) -> dict[int, int]:
+    """Quarantined live chunks by space."""
+    rows = await conn.fetch("select space_id, count(*) as n from memory_embedding_quarantine group by space_id")
+    return {row["space_id"]: row["n"] for row in rows}
+
+
+async def pending(conn: Conn, space_ids: Iterable[int]) -> dict[int, int]:
+    """Chunks that wait for a vector outside a fill, by space."""
+    rows = await conn.fetch(
+        "select space_id, count(*) as n from memory_embedding_pending where space_id = any($1) group by space_id",
+        list(space_ids),
+    )
+    return {row["space_id"]: row["n"] for row in rows}

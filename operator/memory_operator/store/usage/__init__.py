@@ -1,0 +1,1 @@
+"""What was called and paid, and what may still be."""

@@ -1,0 +1,206 @@
+"""The ledger of calls to vendors: a row before each call leaves, completed when it ends; split among its tenants."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Literal
+from uuid import UUID, uuid4
+
+from memory_operator.contract.resource import ProviderRef
+from memory_operator.plan.cost import cost_of, split
+from memory_operator.plan.space import CallConfig
+from memory_operator.store.db.pool import Conn
+from memory_operator.store.spaces.spaces import Space
+
+Purpose = Literal["fill", "add", "query", "probe"]
+Ending = Literal["answered", "unusable", "refused", "unanswered"]
+
+_LAZY = "with lazy as (select set_config('synchronous_commit', 'off', true)) "
+_FORGOTTEN_SECONDS = 900
+"""A call that is still under way after so long died with its process."""
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """One tenant's part in a call."""
+
+    tenant_id: int | None
+    inputs: int
+    tokens: int
+    """Estimated."""
+
+
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """A call that is about to leave."""
+
+    ref: ProviderRef
+    """Whose call it is."""
+    config: CallConfig
+    purpose: Purpose
+    shares: Sequence[Share]
+    space_id: int | None = None
+    """None before there is a space."""
+    embedding_version: str | None = None
+    job_id: int | None = None
+    presence: int | None = None
+
+    @classmethod
+    def of(
+        cls,
+        space: Space,
+        purpose: Purpose,
+        shares: Sequence[Share],
+        job_id: int | None = None,
+        presence: int | None = None,
+    ) -> Intent:
+        """A call for a space."""
+        return cls(space.ref, space.config, purpose, shares, space.id, space.embedding_version, job_id, presence)
+
+    @property
+    def tokens(self) -> int:
+        """Estimated tokens of the whole call."""
+        return sum(share.tokens for share in self.shares)
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerEntry:
+    """The rows of one call."""
+
+    call_id: UUID
+    ids: Sequence[int]
+    intent: Intent
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a call ended."""
+
+    entry: LedgerEntry
+    ending: Ending
+    tokens: int | None = None
+    """Tokens that the vendor counted for the whole call; None when it did not say."""
+
+    @property
+    def cost(self) -> Decimal | None:
+        """Exact price of the whole call; None where it is unknown."""
+        return cost_of(self.tokens, self.entry.intent.config.input_cost_per_1k)
+
+    @property
+    def spent_tokens(self) -> int:
+        """What counts against a budget: what a vendor does not tell is estimated, and no answer may still be paid."""
+        if self.ending == "refused":
+            return 0
+        return self.entry.intent.tokens if self.tokens is None else self.tokens
+
+
+async def intend(conn: Conn, intent: Intent, *, lazily: bool = False) -> LedgerEntry | None:
+    """Write down a call before it leaves; None when its job no longer runs, and it must not.
+
+    `lazily` lets the row be safe against the death of this process at once, and against the server's a moment later.
+    """
+    call_id, config = uuid4(), intent.config
+    rows = await conn.fetch(
+        (_LAZY if lazily else "")
+        + "insert into memory_usage_ledger (call_id, purpose, tenant_id, provider_namespace, provider_name, space_id,"
+        " embedding_version, model, job_id, presence, inputs, estimated_tokens)"
+        " select $1, $2, s.tenant_id, $3, $4, $5, $6, $7, $8, $9, s.inputs, s.tokens"
+        " from unnest($10::int[], $11::int[], $12::bigint[]) as s (tenant_id, inputs, tokens)"
+        + (", lazy" if lazily else "")
+        + " where $8::bigint is null or exists ("
+        "   select 1 from memory_reembed_jobs j where j.id = $8 and j.state = 'running')"
+        " returning id",
+        call_id,
+        intent.purpose,
+        *intent.ref,
+        intent.space_id,
+        intent.embedding_version,
+        config.model or config.type,
+        intent.job_id,
+        intent.presence,
+        [share.tenant_id for share in intent.shares],
+        [share.inputs for share in intent.shares],
+        [share.tokens for share in intent.shares],
+    )
+    return LedgerEntry(call_id, [row["id"] for row in rows], intent) if rows else None
+
+
+async def complete(conn: Conn, outcomes: Sequence[Outcome], *, lazily: bool = False) -> Sequence[Outcome]:
+    """Write down how calls ended; tokens and cost are split by what each tenant's texts were estimated at.
+
+    Returns those that were not written down before: a commit whose answer was lost is made once more. `lazily` as for
+    `intend`.
+    """
+    ids: list[int] = []
+    endings: list[str] = []
+    tokens: list[int | None] = []
+    costs: list[Decimal | None] = []
+    for outcome in outcomes:
+        intent = outcome.entry.intent
+        parts = split(outcome.tokens, [share.tokens for share in intent.shares])
+        ids += outcome.entry.ids
+        endings += [outcome.ending] * len(parts)
+        tokens += parts
+        costs += [cost_of(part, intent.config.input_cost_per_1k) for part in parts]
+    rows = await conn.fetch(
+        (_LAZY if lazily else "")
+        + "update memory_usage_ledger l set state = o.state, tokens = o.tokens, cost = o.cost, ended_at = now()"
+        " from unnest($1::bigint[], $2::text[], $3::bigint[], $4::numeric[]) as o (id, state, tokens, cost)"
+        + (", lazy" if lazily else "")
+        + " where l.id = o.id and (l.state = 'sent' or l.state = 'unanswered' and o.state <> 'unanswered')"
+        " returning l.id",
+        ids,
+        endings,
+        tokens,
+        costs,
+    )
+    fresh = {row["id"] for row in rows}
+    return [outcome for outcome in outcomes if fresh.issuperset(outcome.entry.ids)]
+
+
+async def spend(conn: Conn, job_id: int, outcomes: Sequence[Outcome]) -> None:
+    """Add what calls of a job have used to the job, and to the day of its Provider."""
+    if not outcomes:
+        return
+    answered = [outcome for outcome in outcomes if outcome.ending == "answered"]
+    counts = [outcome.tokens for outcome in answered if outcome.tokens is not None]
+    costs = [outcome.cost for outcome in answered if outcome.cost is not None]
+    tokens = sum(outcome.spent_tokens for outcome in outcomes)
+    cost = sum(
+        (cost_of(o.spent_tokens, o.entry.intent.config.input_cost_per_1k) or Decimal(0) for o in outcomes),
+        start=Decimal(0),
+    )
+    await conn.execute(
+        "update memory_reembed_jobs set calls = calls + $2, spent_tokens = spent_tokens + $3,"
+        " spent_cost = spent_cost + $4,"
+        " tokens = case when $5::bigint is null then tokens else coalesce(tokens, 0) + $5 end,"
+        " cost = case when $6::numeric is null then cost else coalesce(cost, 0) + $6 end where id = $1",
+        job_id,
+        len(outcomes),
+        tokens,
+        cost,
+        sum(counts) if counts else None,
+        sum(costs, start=Decimal(0)) if costs else None,
+    )
+    if tokens:
+        await conn.execute(
+            "insert into memory_usage_daily as d (namespace, name, day, spent_tokens, spent_cost)"
+            " values ($1, $2, (now() at time zone 'utc')::date, $3, $4) on conflict (namespace, name, day)"
+            " do update set spent_tokens = d.spent_tokens + excluded.spent_tokens,"
+            " spent_cost = d.spent_cost + excluded.spent_cost",
+            *outcomes[0].entry.intent.ref,
+            tokens,
+            cost,
+        )
+
+
+async def mark_unanswered(conn: Conn) -> int:
+    """Mark the calls that died with their process; how many."""
+    done = await conn.execute(
+        "update memory_usage_ledger set state = 'unanswered', ended_at = now()"
+        " where state = 'sent' and at < now() - make_interval(secs => $1)",
+        _FORGOTTEN_SECONDS,
+    )
+    return int(done.rpartition(" ")[2])

@@ -1,0 +1,109 @@
+"""What was used and what it cost, from the ledger; and what Providers have used of their budget today."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from datetime import date, datetime
+from decimal import Decimal
+from typing import Literal
+
+from memory_operator.contract.resource import ProviderRef
+from memory_operator.store.db.pool import Conn
+
+GroupBy = Literal["day", "purpose", "model", "provider", "tenant"]
+
+_GROUPS: dict[GroupBy, str] = {
+    "day": "to_char(l.at at time zone 'utc', 'YYYY-MM-DD')",
+    "purpose": "l.purpose",
+    "model": "l.model",
+    "provider": "l.provider_namespace || '/' || l.provider_name",
+    "tenant": "coalesce(t.name, '')",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Calls and what they used; a call that several tenants share is one call, of which each has a part."""
+
+    calls: int
+    unanswered_calls: int
+    """Those that got no whole answer, and may have been paid all the same."""
+    refused_calls: int
+    """Those that the vendor, or we, refused: an error, or a reply that cannot be used."""
+    open_calls: int
+    """Those that are under way."""
+    inputs: int
+    """Texts in answered calls."""
+    tokens: int
+    """As the vendor counted them, in answered calls."""
+    uncounted_tokens: int
+    """Estimated, for calls that may be paid and that the vendor told no count of: unanswered ones, mostly."""
+    cost: Decimal | None
+    """US dollars of what was counted; None where no price was known for any of it."""
+
+
+_FIGURES = (
+    "count(distinct l.call_id) as calls,"
+    " count(distinct l.call_id) filter (where l.state = 'unanswered') as unanswered_calls,"
+    " count(distinct l.call_id) filter (where l.state in ('refused', 'unusable')) as refused_calls,"
+    " count(distinct l.call_id) filter (where l.state = 'sent') as open_calls,"
+    " coalesce(sum(l.inputs) filter (where l.state = 'answered'), 0)::bigint as inputs,"
+    " coalesce(sum(l.tokens), 0)::bigint as tokens,"
+    " coalesce(sum(l.estimated_tokens) filter (where l.tokens is null"
+    "   and l.state in ('answered', 'unanswered', 'unusable')), 0)::bigint as uncounted_tokens, sum(l.cost) as cost"
+)
+
+
+async def used(
+    conn: Conn, group_by: GroupBy, since: datetime, until: datetime, tenant: str | None
+) -> tuple[list[tuple[str, Usage]], Usage]:
+    """Usage in [since, until) by group, in their order, and in all; of one tenant, or of everybody.
+
+    Calls for nobody in particular, such as probes of an embedder, are under no tenant's name.
+    """
+    rows = await conn.fetch(
+        f"select {_GROUPS[group_by]} as name, grouping({_GROUPS[group_by]}) as whole, {_FIGURES}"
+        " from memory_usage_ledger l left join memory_tenants t on t.id = l.tenant_id"
+        " where l.at >= $1 and l.at < $2 and ($3::text is null or t.name = $3)"
+        f" group by grouping sets (({_GROUPS[group_by]}), ()) order by name",
+        since,
+        until,
+        tenant,
+    )
+    names = [field.name for field in fields(Usage)]
+    found = [(row["name"], bool(row["whole"]), Usage(**{name: row[name] for name in names})) for row in rows]
+    return [(name, usage) for name, whole, usage in found if not whole], next(u for _, whole, u in found if whole)
+
+
+@dataclass(frozen=True, slots=True)
+class SpentToday:
+    """What fills of a Provider have used today, in UTC, and of it what is under way, as it is estimated."""
+
+    tokens: int
+    cost: Decimal
+    open_tokens: int
+
+
+async def spent_today(conn: Conn) -> tuple[date, dict[ProviderRef, SpentToday]]:
+    """The day by the database's clock, in UTC, and what counts against budgets on it."""
+    today = await conn.fetchval("select (now() at time zone 'utc')::date")
+    rows = await conn.fetch(
+        "select namespace, name, sum(tokens)::bigint as tokens, sum(cost) as cost, sum(open)::bigint as open from ("
+        " select namespace, name, spent_tokens as tokens, spent_cost as cost, 0 as open from memory_usage_daily"
+        "   where day = $1"
+        " union all select provider_namespace, provider_name, 0, 0, estimated_tokens from memory_usage_ledger"
+        "   where state = 'sent' and purpose = 'fill') s group by namespace, name",
+        today,
+    )
+    return today, {
+        ProviderRef(row["namespace"], row["name"]): SpentToday(row["tokens"], row["cost"], row["open"]) for row in rows
+    }
+
+
+async def open_by_job(conn: Conn) -> dict[int, int]:
+    """Tokens of the calls of fills that are under way, as they are estimated, by job."""
+    rows = await conn.fetch(
+        "select job_id, sum(estimated_tokens)::bigint as tokens from memory_usage_ledger"
+        " where state = 'sent' and purpose = 'fill' and job_id is not null group by job_id"
+    )
+    return {row["job_id"]: row["tokens"] for row in rows}
