@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
@@ -15,6 +14,7 @@ import aiohttp
 import kopf
 from kubernetes.aio.client import ApiClient
 
+from memory_operator.backoff import backoff, wait_for_event
 from memory_operator.contract.provider import GROUP, PLURAL
 from memory_operator.contract.resource import ProviderRef
 from memory_operator.errors import SourceUnavailable
@@ -57,7 +57,7 @@ async def run_kopf(
                 scope = await _ready_scope(api, namespaces)
             except SourceUnavailable as error:
                 waiting.says(error.message)
-                await _pause(stop, waiting.next_pause())
+                await wait_for_event(stop, waiting.next_pause())
                 continue
             where = "all namespaces" if scope is None else ", ".join(scope)
             log.info("watching Providers in %s", where)
@@ -68,7 +68,7 @@ async def run_kopf(
                 waiting.is_over()
             if not stop.is_set():
                 waiting.says(f"the watch of Providers ended ({run.ended_with}); it is started again")
-                await _pause(stop, waiting.next_pause())
+                await wait_for_event(stop, waiting.next_pause())
 
 
 async def _ready_scope(api: ApiClient, namespaces: Sequence[str]) -> tuple[str, ...] | None:
@@ -79,19 +79,13 @@ async def _ready_scope(api: ApiClient, namespaces: Sequence[str]) -> tuple[str, 
     return await watched_namespaces(api, namespaces)
 
 
-async def _pause(stop: asyncio.Event, seconds: float) -> None:
-    with suppress(TimeoutError):
-        async with asyncio.timeout(seconds * random.uniform(0.8, 1.2)):
-            await stop.wait()
-
-
 class _Waiting:
     """What we wait for, said when it changes and every _REMIND_SECONDS, and how long between two looks."""
 
     def __init__(self) -> None:
         self._text = ""
         self._said_at = 0.0
-        self._pause = _FIRST_PAUSE_SECONDS
+        self._pauses = 0
 
     def says(self, text: str) -> None:
         now = asyncio.get_running_loop().time()
@@ -100,11 +94,11 @@ class _Waiting:
             self._text, self._said_at = text, now
 
     def next_pause(self) -> float:
-        pause, self._pause = self._pause, min(_LAST_PAUSE_SECONDS, self._pause * 2)
-        return pause
+        self._pauses += 1
+        return backoff(self._pauses, _FIRST_PAUSE_SECONDS, _LAST_PAUSE_SECONDS)
 
     def is_over(self) -> None:
-        self._text, self._pause = "", _FIRST_PAUSE_SECONDS
+        self._text, self._pauses = "", 0
 
 
 class _OnLoop:

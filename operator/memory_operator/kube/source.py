@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Sequence
 
 from kubernetes.aio.client import ApiClient
 
+from memory_operator.backoff import backoff
 from memory_operator.contract.provider import GROUP, PLURAL, VERSION
 from memory_operator.contract.resource import ProviderObject, ProviderRef, parse_provider
 from memory_operator.contract.status import ProviderStatus
@@ -24,6 +24,7 @@ _LIST_ATTEMPTS = 3
 _LIST_SECONDS = 60.0
 _WRITE_ATTEMPTS = 5
 _WRITE_PAUSE_SECONDS = 0.1
+_LAST_WRITE_PAUSE_SECONDS = 0.4
 
 
 class KubeSource:
@@ -62,7 +63,7 @@ class KubeSource:
         """
         for attempt in range(_WRITE_ATTEMPTS):
             if attempt:
-                await asyncio.sleep(_WRITE_PAUSE_SECONDS * attempt * random.uniform(0.5, 1.5))
+                await asyncio.sleep(backoff(attempt, _WRITE_PAUSE_SECONDS, _LAST_WRITE_PAUSE_SECONDS, jitter=0.5))
             live = await self._read(ref)
             if live is None or live["metadata"].get("uid") != uid:
                 return

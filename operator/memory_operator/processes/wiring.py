@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+from memory_operator.backoff import wait_for_event
 from memory_operator.embedders import EmbedderPool
 from memory_operator.engine.embedding.connector import Connector
 from memory_operator.engine.fill.worker import Worker
@@ -71,10 +72,7 @@ async def _open_when_there(
                 await check_or_store_key(conn, master)
         except (StoreUnavailable, LockBusy) as error:
             log.warning("waiting for the database: %s", error)
-            try:
-                await asyncio.wait_for(stop.wait(), _RETRY_SECONDS)
-            except TimeoutError:
-                continue
+            await wait_for_event(stop, _RETRY_SECONDS)
         else:
             return store
     return None

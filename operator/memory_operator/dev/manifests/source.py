@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from memory_operator.backoff import wait_for_event
 from memory_operator.contract.provider import GROUP, KIND, VERSION
 from memory_operator.contract.resource import ProviderObject, ProviderRef, parse_provider
 from memory_operator.contract.status import ProviderStatus
@@ -126,11 +127,7 @@ class FolderSource:
                 on_change(ref)
             if deleted:
                 on_delete()
-            try:
-                async with asyncio.timeout(POLL_SECONDS):
-                    await stop.wait()
-            except TimeoutError:
-                continue  # the ordinary case: time to look again
+            await wait_for_event(stop, POLL_SECONDS)
 
     async def _settled(self, enough: Callable[[Look], bool]) -> Look:
         """Look until what is asked for is not in the middle of a change."""

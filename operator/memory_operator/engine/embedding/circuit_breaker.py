@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
 
+from memory_operator.backoff import backoff
 from memory_operator.errors import EmbedderUnreachable, MemoryOperatorError
 
 OPENS_AFTER = 5
@@ -24,7 +24,6 @@ class Breaker:
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._failures = 0
-        self._rest = FIRST_REST_SECONDS
         self._until: float | None = None
         self._trial_until = 0.0
         self._last = ""
@@ -61,7 +60,7 @@ class Breaker:
 
     def succeeded(self) -> None:
         """A call was answered."""
-        self._failures, self._until, self._rest, self._trial_until = 0, None, FIRST_REST_SECONDS, 0.0
+        self._failures, self._until, self._trial_until = 0, None, 0.0
 
     def failed(self, error: MemoryOperatorError) -> None:
         """A call brought no whole answer, or a 5xx."""
@@ -69,5 +68,5 @@ class Breaker:
         self._last = error.message
         self._trial_until = 0.0
         if self._failures >= OPENS_AFTER:
-            self._until = self._clock() + self._rest * random.uniform(0.8, 1.2)
-            self._rest = min(LAST_REST_SECONDS, self._rest * 2)
+            rest = backoff(self._failures - OPENS_AFTER + 1, FIRST_REST_SECONDS, LAST_REST_SECONDS)
+            self._until = self._clock() + rest

@@ -143,7 +143,7 @@ async def _embed_once(
         return await embedder.embed(texts, mode=mode, timeout=timeout, dimensions=space.dimensions)
     share = Share(tenant_id, len(texts), sum(max(1, len(text) // 4) for text in texts))
     async with store.connection() as conn:
-        entry = await ledger.intend(conn, Intent.of(space, purpose, [share]), lazily=True)
+        entry = await ledger.intend(conn, Intent.of(space, purpose, [share]), durable=False)
     if entry is None:
         raise StoreUnavailable("a call could not be written down")
     meter = Metered(store, entry)
@@ -177,7 +177,7 @@ async def write_outcomes(store: Store, meter: Metered) -> None:
     try:
         async with store.connection() as conn:
             outcomes = meter.outcomes()
-            await ledger.complete(conn, outcomes, lazily=True)
+            await ledger.complete(conn, outcomes, durable=False)
             for outcome in outcomes:
                 metrics.CALLS.labels(outcome.entry.intent.purpose, outcome.ending).inc()
     except MemoryOperatorError as error:

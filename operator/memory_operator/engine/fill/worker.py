@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 
 from memory_operator import metrics
+from memory_operator.backoff import backoff, wait_for_event
 from memory_operator.engine.embedding.connector import Connector
 from memory_operator.engine.fill.completion import complete_exhausted, reconcile_indexes
 from memory_operator.engine.fill.maintenance import maintain_jobs
@@ -27,6 +28,7 @@ log = get_logger(__name__)
 
 _IDLE_SECONDS = 1.0
 _PRESENCE_SECONDS = 5.0
+_FIRST_BACKOFF_SECONDS = 0.4
 _LAST_BACKOFF_SECONDS = 5.0
 _LAG_STEP_SECONDS = 0.05
 _LAG_WINDOW = 1_200
@@ -130,13 +132,9 @@ class Worker:
                 log.exception("a step of the %s failed", name)
                 busy = False
             if failures:
-                await asyncio.sleep(min(_LAST_BACKOFF_SECONDS, 0.2 * 2 ** min(failures, 10)))
+                await asyncio.sleep(backoff(failures, _FIRST_BACKOFF_SECONDS, _LAST_BACKOFF_SECONDS))
             elif not busy:
-                try:
-                    async with asyncio.timeout(_IDLE_SECONDS):
-                        await wake.wait()
-                except TimeoutError:
-                    continue  # the ordinary case: it is time
+                await wait_for_event(wake, _IDLE_SECONDS)
 
     async def _fill(self) -> bool:
         """See that each space with work has a fill, which looks again for more now and then."""

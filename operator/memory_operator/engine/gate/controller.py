@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 
+from memory_operator.backoff import wait_for_event
 from memory_operator.contract.resource import ProviderObject, ProviderRef
 from memory_operator.engine.embedding.connector import Connector
 from memory_operator.engine.gate.orphans import Absences
@@ -134,11 +135,7 @@ class Operator:
 
     async def _keep_listing(self) -> None:
         while True:
-            try:
-                async with asyncio.timeout(self._settings.listing_seconds):
-                    await self._list_now.wait()
-            except TimeoutError:
-                pass  # the ordinary case: it is time
+            await wait_for_event(self._list_now, self._settings.listing_seconds)
             self._list_now.clear()
             await self._guarded("listing", self._list_and_enqueue)
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Awaitable, Callable
 
+from memory_operator.backoff import backoff, jittered
 from memory_operator.contract.resource import ProviderRef
 from memory_operator.errors import Retryable
 from memory_operator.logs import get_logger
@@ -70,7 +70,7 @@ class ReconcileQueue:
     async def _handle(self, ref: ProviderRef, handle: Handler) -> None:
         """One reconcile. An unknown exception stays unknown, is logged whole, and is tried again."""
         try:
-            again = await handle(ref)
+            wanted = await handle(ref)
         except Retryable as error:
             log.warning("reconcile of %s is tried again: %s", ref, error, extra={"provider": str(ref)})
             again = self._pause(ref)
@@ -79,10 +79,11 @@ class ReconcileQueue:
             again = self._pause(ref)
         else:
             self._failures.pop(ref, None)
+            again = None if wanted is None else jittered(wanted)
         if again is not None:
-            self.later(ref, again * random.uniform(0.8, 1.2))
+            self.later(ref, again)
 
     def _pause(self, ref: ProviderRef) -> float:
         """Seconds until the next try, doubling with each failure in a row."""
         failures = self._failures[ref] = self._failures.get(ref, 0) + 1
-        return min(LAST_RETRY_SECONDS, FIRST_RETRY_SECONDS * 2.0 ** min(failures - 1, 10))
+        return backoff(failures, FIRST_RETRY_SECONDS, LAST_RETRY_SECONDS)

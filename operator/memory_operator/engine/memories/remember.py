@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memory_operator import traces
+from memory_operator.backoff import backoff
 from memory_operator.engine.embedding.connector import Connector
 from memory_operator.engine.memories.embed_on_write import embed_now
 from memory_operator.engine.memories.prepare import NewMemory, Prepared, metadata_of, opened, prepare, seal
@@ -45,6 +45,8 @@ _STORING_SECONDS = 0.5
 """Of the deadline, kept for the transaction."""
 
 _LOCK_TRIES = 4
+_FIRST_PAUSE_SECONDS = 0.1
+_LAST_PAUSE_SECONDS = 0.4
 _AMEND_TRIES = 3
 HISTORY_PAGE = 50
 
@@ -264,7 +266,7 @@ class Remember:
             except LockBusy:
                 if tries == _LOCK_TRIES:
                     raise
-            await asyncio.sleep(0.05 * 2**tries * (0.5 + random.random()))
+            await asyncio.sleep(backoff(tries, _FIRST_PAUSE_SECONDS, _LAST_PAUSE_SECONDS, jitter=0.5))
 
 
 async def _insert_tombstone(conn: Conn, old: Version, by: Actor) -> dict[int, int]:

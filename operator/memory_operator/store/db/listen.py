@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
 
+from memory_operator.backoff import jittered
 from memory_operator.errors import StoreUnavailable
 from memory_operator.logs import get_logger
 from memory_operator.store.db.pool import Store
@@ -36,8 +37,9 @@ async def listen(store: Store, application: str, channels: Sequence[str]) -> Asy
                         continue
                     yield channel
         except StoreUnavailable as error:
-            log.info("listening starts again: %s", error)
-            await asyncio.sleep(_BACK_SECONDS)
+            pause = jittered(_BACK_SECONDS)
+            log.info("listening again in %.1f s: %s", pause, error)
+            await asyncio.sleep(pause)
 
 
 def _into(heard: asyncio.Queue[str]) -> Callable[[object, int, str, str], None]:

@@ -17,7 +17,7 @@ from memory_operator.store.spaces.spaces import Space
 Purpose = Literal["fill", "add", "query", "probe"]
 Ending = Literal["answered", "unusable", "refused", "unanswered"]
 
-_LAZY = "with lazy as (select set_config('synchronous_commit', 'off', true)) "
+_NOT_DURABLE = "with relaxed as (select set_config('synchronous_commit', 'off', true)) "
 _FORGOTTEN_SECONDS = 900
 """A call that is still under way after so long died with its process."""
 
@@ -96,19 +96,19 @@ class Outcome:
         return self.entry.intent.tokens if self.tokens is None else self.tokens
 
 
-async def intend(conn: Conn, intent: Intent, *, lazily: bool = False) -> LedgerEntry | None:
+async def intend(conn: Conn, intent: Intent, *, durable: bool = True) -> LedgerEntry | None:
     """Write down a call before it leaves; None when its job no longer runs, and it must not.
 
-    `lazily` lets the row be safe against the death of this process at once, and against the server's a moment later.
+    A row that is not `durable` survives the death of this process at once, and that of the server a moment later.
     """
     call_id, config = uuid4(), intent.config
     rows = await conn.fetch(
-        (_LAZY if lazily else "")
+        ("" if durable else _NOT_DURABLE)
         + "insert into memory_usage_ledger (call_id, purpose, tenant_id, provider_namespace, provider_name, space_id,"
         " embedding_version, model, job_id, presence, inputs, estimated_tokens)"
         " select $1, $2, s.tenant_id, $3, $4, $5, $6, $7, $8, $9, s.inputs, s.tokens"
         " from unnest($10::int[], $11::int[], $12::bigint[]) as s (tenant_id, inputs, tokens)"
-        + (", lazy" if lazily else "")
+        + ("" if durable else ", relaxed")
         + " where $8::bigint is null or exists ("
         "   select 1 from memory_reembed_jobs j where j.id = $8 and j.state = 'running')"
         " returning id",
@@ -127,10 +127,10 @@ async def intend(conn: Conn, intent: Intent, *, lazily: bool = False) -> LedgerE
     return LedgerEntry(call_id, [row["id"] for row in rows], intent) if rows else None
 
 
-async def complete(conn: Conn, outcomes: Sequence[Outcome], *, lazily: bool = False) -> Sequence[Outcome]:
+async def complete(conn: Conn, outcomes: Sequence[Outcome], *, durable: bool = True) -> Sequence[Outcome]:
     """Write down how calls ended; tokens and cost are split by what each tenant's texts were estimated at.
 
-    Returns those that were not written down before: a commit whose answer was lost is made once more. `lazily` as for
+    Returns those that were not written down before: a commit whose answer was lost is made once more. `durable` as for
     `intend`.
     """
     ids: list[int] = []
@@ -145,10 +145,10 @@ async def complete(conn: Conn, outcomes: Sequence[Outcome], *, lazily: bool = Fa
         tokens += parts
         costs += [cost_of(part, intent.config.input_cost_per_1k) for part in parts]
     rows = await conn.fetch(
-        (_LAZY if lazily else "")
+        ("" if durable else _NOT_DURABLE)
         + "update memory_usage_ledger l set state = o.state, tokens = o.tokens, cost = o.cost, ended_at = now()"
         " from unnest($1::bigint[], $2::text[], $3::bigint[], $4::numeric[]) as o (id, state, tokens, cost)"
-        + (", lazy" if lazily else "")
+        + ("" if durable else ", relaxed")
         + " where l.id = o.id and (l.state = 'sent' or l.state = 'unanswered' and o.state <> 'unanswered')"
         " returning l.id",
         ids,
