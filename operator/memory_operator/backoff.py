@@ -1,4 +1,4 @@
-"""Waiting: how long to pause after failures in a row, and how to wait for an event that may not come."""
+"""Waiting: how long to pause after failures in a row, and how to wait for events that may not come."""
 
 from __future__ import annotations
 
@@ -29,3 +29,13 @@ async def wait_for_event(event: asyncio.Event, seconds: float) -> bool:
             return await event.wait()
     except TimeoutError:
         return event.is_set()
+
+
+async def first_of(*events: asyncio.Event) -> None:
+    """Wait until one of several events is set."""
+    tasks = [asyncio.ensure_future(event.wait()) for event in events]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()

@@ -14,7 +14,7 @@ import aiohttp
 import kopf
 from kubernetes.aio.client import ApiClient
 
-from memory_operator.backoff import backoff, wait_for_event
+from memory_operator.backoff import backoff, first_of, wait_for_event
 from memory_operator.contract.provider import GROUP, PLURAL
 from memory_operator.contract.resource import ProviderRef
 from memory_operator.errors import SourceUnavailable
@@ -142,15 +142,11 @@ class KopfThread:
         # A daemon, since a thread that hangs in somebody's TLS library must not keep the process from ending.
         thread = threading.Thread(target=self._run, args=(loop, ended), name="kopf", daemon=True)
         thread.start()
-        stopped = asyncio.create_task(stop.wait(), name="kopf-stop")
-        over = asyncio.create_task(ended.wait(), name="kopf-end")
         try:
-            await asyncio.wait({stopped, over}, return_when=asyncio.FIRST_COMPLETED)
+            await first_of(stop, ended)
         finally:
             self._ask_to_stop()
-            stopped.cancel()
-            await asyncio.wait({over}, timeout=_STOP_SECONDS)
-            if over.cancel():
+            if not await wait_for_event(ended, _STOP_SECONDS):
                 log.warning("kopf did not stop within %g s", _STOP_SECONDS)
 
     def _ask_to_stop(self) -> None:

@@ -276,8 +276,8 @@ async def test_a_range_that_is_lost_while_it_is_read_ends_no_call_that_is_under_
             space, job, backend = await spaces.get(conn, 1), await jobs.get(conn, 2), await leases.backend_of(conn)
         assert space is not None
         assert job is not None
-        hand = InFlight()
-        reader = Reader(world.store, world.keys, hand, "test", 4711)
+        in_flight = InFlight()
+        reader = Reader(world.store, world.keys, in_flight, "test", 4711)
         async with world.store.connection() as blocker:
             async with blocker.transaction():
                 await blocker.execute("select 1 from memory_chunks where id = 3 for update")
@@ -285,5 +285,5 @@ async def test_a_range_that_is_lost_while_it_is_read_ends_no_call_that_is_under_
                 await until(lambda: world.value("select count(*) > 0 from pg_locks where not granted"))
                 await world.fetch("update memory_reembed_leases set token = gen_random_uuid()")
             assert await reading
-        assert not hand.held
-        assert hand.empty
+        assert not in_flight.leases
+        assert in_flight.empty

@@ -12,7 +12,7 @@ import pytest
 from fixtures.api import Api, refused
 from fixtures.engine import World, until
 from fixtures.memories import Memories, config
-from memory_operator.engine.fill.rechunk import MOST_WAITING, reindex_one_range
+from memory_operator.engine.fill.rechunk import MOST_WAITING, rechunk_one_range
 from memory_operator.store.db import locks
 from memory_operator.store.jobs import leases
 
@@ -28,7 +28,7 @@ async def reindexing(world: World) -> AsyncIterator[None]:
     async def repeat() -> None:
         async with locks.presence(world.store, PRESENCE):
             while True:
-                if not await reindex_one_range(world.store, world.keys, "test", PRESENCE):
+                if not await rechunk_one_range(world.store, world.keys, "test", PRESENCE):
                     await asyncio.sleep(0.02)
 
     task = asyncio.create_task(repeat(), name="reindex")
@@ -174,7 +174,7 @@ async def test_a_reindex_is_paused_and_cancelled_like_any_job(world: World, api:
     assert (await api.post(REINDEX)).json()["reindex"]["id"] == number
     assert (await api.post(f"/v1/jobs/{number}/pause")).json()["state"] == "paused"
     refused(await api.post(REINDEX), 409, "job_open")
-    assert not await reindex_one_range(world.store, world.keys, "test", PRESENCE)
+    assert not await rechunk_one_range(world.store, world.keys, "test", PRESENCE)
     assert (await api.post(f"/v1/jobs/{number}/resume")).json()["state"] == "running"
     assert (await api.post(f"/v1/jobs/{number}/cancel")).json()["state"] == "cancelled"
     assert await world.value("select count(*) from memory_reembed_leases") == 0
@@ -218,6 +218,6 @@ async def test_nothing_more_is_cut_while_many_new_chunks_wait(world: World, api:
         " on conflict do nothing"
     )
     number = (await api.post(REINDEX)).json()["reindex"]["id"]
-    assert not await reindex_one_range(world.store, world.keys, "test", PRESENCE)
+    assert not await rechunk_one_range(world.store, world.keys, "test", PRESENCE)
     async with world.worker():
         assert (await ended(api, number))["done"] == 1

@@ -77,7 +77,7 @@ class Connector:
         return None
 
     def forget(self, config: CallConfig, error: BaseException) -> None:
-        """Read the Secret anew at the next call when a vendor has just refused what is cached."""
+        """Read the Secret again at the next call when a vendor has just refused what is cached."""
         if isinstance(error, CredentialRefused) and config.credential and config.credential.secret:
             self._cache.pop((config.namespace, config.credential.secret.name), None)
 

@@ -1,4 +1,4 @@
-"""What a fill has in hand: texts on their way to a vendor, and the ranges that they come from."""
+"""The units of a fill: texts to embed, the ranges that they come from, and the batches that are sent."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ TOO_LARGE = f"the text is longer than {MOST_BYTES} bytes; it is not sent to any 
 
 _BYTES_PER_TOKEN = 4.0
 _CAUTIOUS_BYTES_PER_TOKEN = 3.0
-_LEARNS = 0.2
+_LEARNING_RATE = 0.2
 _PER_MESSAGE = 2
 """Tokens that vendors add to each text, at most."""
 
 
 @dataclass(slots=True, eq=False)
 class ClaimedRange:
-    """A range that this worker walks."""
+    """A range that this worker has claimed. `InFlight` changes its fields, nobody else."""
 
     lease: Lease
-    waiting: int = 0
-    """Items that are not settled yet."""
+    unsettled: int = 0
+    """Chunks of it that were read and are not settled yet; one more while it is being read."""
     lost: bool = False
-    """Another worker has it now: nothing may be written for it any more."""
+    """Another worker has claimed it: nothing may be written for it any more."""
     given_up: bool = False
-    """To be given back instead of finished once nothing is under way for it."""
+    """To be released instead of finished once all its chunks are settled."""
 
 
 @dataclass(slots=True, eq=False)
@@ -42,10 +42,10 @@ class Item:
     text: str = field(repr=False)
     size: int
     """Bytes of the text in UTF-8."""
-    held: ClaimedRange | None
+    claimed: ClaimedRange | None
     """The range it is from; None for a chunk that was pending."""
     duplicates: list[tuple[StoredChunk, ClaimedRange | None]] = field(default_factory=list)
-    """Further chunks with the same text that were read while this one was under way."""
+    """Further chunks with the same text that were read while this one was in flight."""
     shared: bool = False
     """Whether chunks that were not read, or are skipped, have the same text."""
     attempts: int = 0
@@ -53,7 +53,7 @@ class Item:
 
     def members(self) -> list[tuple[StoredChunk, ClaimedRange | None]]:
         """All chunks that get this item's vector."""
-        return [(self.chunk, self.held), *self.duplicates]
+        return [(self.chunk, self.claimed), *self.duplicates]
 
 
 class TokenEstimate:
@@ -77,7 +77,7 @@ class TokenEstimate:
         if tokens:
             seen = size / tokens
             old = self._bytes_per_token
-            self._bytes_per_token = seen if old is None else old + _LEARNS * (seen - old)
+            self._bytes_per_token = seen if old is None else old + _LEARNING_RATE * (seen - old)
 
 
 def pack(waiting: deque[Item], most_texts: int, most_tokens: int | None, estimate: TokenEstimate) -> list[Item]:

@@ -23,10 +23,10 @@ WORKER = Actor("memory-operator", "worker")
 
 
 async def complete_exhausted(store: Store) -> None:
-    """Complete each fill whose ranges have all been walked."""
+    """Complete each fill that is exhausted: no range is left."""
     async with store.connection() as conn:
-        walked = await jobs.exhausted(conn)
-    await _each(_complete(store, job) for job in walked)
+        exhausted = await jobs.exhausted(conn)
+    await _each(_complete(store, job) for job in exhausted)
 
 
 async def _each(steps: Iterable[Awaitable[None]]) -> None:
@@ -37,7 +37,7 @@ async def _each(steps: Iterable[Awaitable[None]]) -> None:
             await step
         except Exception as error:
             if first is not None and not isinstance(error, Retryable):
-                log.exception("the end of a fill waits, as that of another")
+                log.exception("a fill was not completed, retrying")
             first = first or error
     if first is not None:
         raise first
@@ -49,7 +49,7 @@ async def _complete(store: Store, job: Job) -> None:
         needs_index = space is not None and await hnsw.wanted(conn, space.id)
     if space is None:
         return
-    if await _exhausted_again(store, job, space):
+    if await _run_again(store, job, space):
         return
     if needs_index:
         await hnsw.build(store, Wanted(space.id, space.column_type, space.distance))
@@ -78,8 +78,8 @@ async def _complete(store: Store, job: Job) -> None:
     log.info("space %s is ready", space.embedding_version, extra={"provider": str(space.ref)})
 
 
-async def _exhausted_again(store: Store, job: Job, space: Space) -> bool:
-    """Have a job walked once more where the counters say that chunks were missed, and some really were.
+async def _run_again(store: Store, job: Job, space: Space) -> bool:
+    """Let a job run once more where the counters say that chunks were missed, and some really were.
 
     A server that commits without waiting for its disk, or a standby that took over, may have forgotten some; or the
     chunk was forgotten that others with the same text were left out for.
@@ -95,7 +95,7 @@ async def _exhausted_again(store: Store, job: Job, space: Space) -> bool:
         if not await jobs.recreate_ranges(conn, job.id):
             return False
         await jobs.wake(conn)
-    log.warning("%s is walked once more: some chunks were left without a vector", space.embedding_version)
+    log.warning("filling again, some chunks were left without a vector (space=%s)", space.embedding_version)
     return True
 
 

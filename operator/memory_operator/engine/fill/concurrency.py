@@ -1,4 +1,4 @@
-"""How many calls to a vendor may be in flight: found by trying, from one on, without being told."""
+"""How many calls to a vendor may be in flight: found by trying, beginning with one."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class ConcurrencyLimit:
         return max(0.0, self._rest_until - self._clock())
 
     def has_place(self, most: int | None) -> bool:
-        """Whether a call may leave now; `most` bounds the calls in flight whatever pace was found."""
+        """Whether a call may leave now; `most` bounds the calls in flight whatever limit was found."""
         return self.rests_for == 0 and self._in_flight < min(self._limit, most or MOST_CALLS, MOST_CALLS)
 
     def enter(self) -> None:

@@ -1,4 +1,4 @@
-"""What happens to jobs beside their walk: budgets that allow more again, and what nobody comes back for."""
+"""What happens to jobs beside their ranges: budgets that allow more again, and what dead processes left."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ log = get_logger(__name__)
 
 
 async def maintain_jobs(store: Store) -> None:
-    """Let jobs go on whose budget was raised or has a new day; sweep what dead processes left."""
+    """Resume jobs whose budget was raised or has a new day; sweep what dead processes left."""
     async with store.connection() as conn:
         open_jobs = await jobs.open_fills(conn)
         names = {space.id: str(space.ref) for space in await spaces.all_spaces(conn)}
@@ -57,4 +57,4 @@ async def _resume_within_budget(conn: Conn, job: Job) -> None:
         return
     left = await limits.budget_left(conn, space, job)
     if await jobs.resume_within_budget(conn, job.id, left.tokens):
-        log.info("%s goes on: its budget allows more", space.embedding_version, extra={"provider": str(space.ref)})
+        log.info("%s is resumed: its budget allows more", space.embedding_version, extra={"provider": str(space.ref)})

@@ -1,8 +1,8 @@
-"""The fill of one space by one worker: reading, calling and writing side by side, each as fast as the others let it.
+"""The fill of one space by one worker: reading, calling and writing at the same time.
 
     read a range → decrypt → drop duplicates → pack → N calls in flight → one writer with binary COPY
 
-No transaction is open during a call. What is in hand is bounded: texts that wait by READ_AHEAD_ROWS, rows that were
+No transaction is open during a call. What is in flight is bounded: texts that wait by READ_AHEAD_ROWS, rows that were
 sent and are not committed yet by `rows_at_risk`, which is also what a crash may cost.
 """
 
@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from memory_operator import metrics
+from memory_operator.backoff import backoff
 from memory_operator.embedders import batch_limit, token_limits
 from memory_operator.engine.embedding.connector import Connector
 from memory_operator.engine.embedding.spans import space_span
@@ -49,16 +50,17 @@ _BYTES_PER_NUMBER = 16
 """Of a reply, its vectors and their COPY, together."""
 _ROWS_PER_COMMIT = 2_048
 _IDLE_SECONDS = 0.5
-_GIVE_BACK_SECONDS = 3.0
-"""Enough for a server that answers; from one that does not, leases and claims run out by themselves."""
-_RETRY_SECONDS = 0.5
+_RELEASE_SECONDS = 3.0
+"""Enough for a server that answers; from one that does not, leases and claims expire by themselves."""
+_FIRST_RETRY_SECONDS = 1.0
 _LAST_RETRY_SECONDS = 4.0
+_WRITE_RETRY_SECONDS = 0.5
 
 
 def rows_at_risk(dimensions: int, total: int, call_seconds: float) -> int:
     """Most rows that are sent and not committed: a crash has them paid again, and they take memory.
 
-    At a vendor that takes its time, more have to be under way for the same rate.
+    Slow vendors need more rows in flight for the same throughput.
     """
     by_memory = _BYTES_AT_RISK // (dimensions * _BYTES_PER_NUMBER)
     least = _ROWS_AT_RISK * (2 if call_seconds > _SLOW_CALL_SECONDS else 1)
@@ -80,79 +82,80 @@ class WorkerContext:
 class SpaceFill:
     """Fills one space until nothing is left to do for it, or it is told to stop."""
 
-    def __init__(self, bench: WorkerContext, space: Space) -> None:
+    def __init__(self, context: WorkerContext, space: Space) -> None:
         self.space = space
-        self._bench = bench
-        self._store = bench.store
-        self._hand = InFlight()
+        self._context = context
+        self._store = context.store
+        self._in_flight = InFlight()
         self._job: Job | None = None
-        self._reader = Reader(bench.store, bench.keys, self._hand, bench.name, bench.presence)
-        self._caller = Sender(bench.store, bench.connector, space, self._hand, bench.presence)
+        self._reader = Reader(context.store, context.keys, self._in_flight, context.name, context.presence)
+        self._sender = Sender(context.store, context.connector, space, self._in_flight, context.presence)
         self._backend: Backend | None = None
-        self._read_all = False
-        self._look = True
+        self._exhausted = False
+        """Nothing more was there to read, when this was last tried."""
+        self._outdated = True
+        """The Provider may say something else by now, or another job may be open."""
         self._calls: set[asyncio.Task[None]] = set()
 
     def stop(self) -> None:
-        """Send nothing more; what is under way is answered, stored and given back, within DRAIN_SECONDS."""
-        self._hand.stopping.set()
-        self._hand.changed.set()
+        """Send nothing more; calls in flight are answered and stored, ranges released, within DRAIN_SECONDS."""
+        self._in_flight.stop()
 
     def look_again(self) -> None:
         """There may be more to read, or the Provider may say something else."""
-        self._read_all = False
-        self._look = True
-        self._hand.changed.set()
+        self._exhausted = False
+        self._outdated = True
+        self._in_flight.wake()
 
     async def run(self) -> None:
-        """Fill until nothing is left; ranges are given back in any case."""
+        """Fill until nothing is left; ranges are released in any case."""
         name = self.space.embedding_version
         try:
             async with asyncio.TaskGroup() as group:
                 writer = group.create_task(self._write(), name=f"writer of {name}")
-                beat = group.create_task(self._heartbeat(), name=f"heartbeat of {name}")
+                heartbeat = group.create_task(self._heartbeat(), name=f"heartbeat of {name}")
                 await self._send(group)
                 await self._drain()
-                for task in (writer, beat, *self._calls):
+                for task in (writer, heartbeat, *self._calls):
                     task.cancel()
         except* TableGone:
-            log.info("%s was discarded while it was filled", name)
+            log.info("fill ended, the space was discarded (space=%s)", name)
         finally:
-            await asyncio.shield(self._give_back())
+            await asyncio.shield(self._release_all())
 
     async def _send(self, group: asyncio.TaskGroup) -> None:
         """Read and send until there is nothing left, or the worker stops."""
         failures = 0
-        while not self._hand.stopping.is_set():
-            self._hand.changed.clear()
+        while not self._in_flight.stopping:
+            self._in_flight.expect_change()
             try:
-                if self._look:
-                    self._look = False
+                if self._outdated:
+                    self._outdated = False
                     if not await self._refresh():
                         return
                 read = await self._read_more()
-                failures = 0
+                failures, pause = 0, _IDLE_SECONDS
             except (StoreUnavailable, LockBusy) as error:
-                log.info("reading waits: %s", error)
                 failures += 1
-                read = False
+                pause = backoff(failures, _FIRST_RETRY_SECONDS, _LAST_RETRY_SECONDS)
+                log.info("database unavailable, retrying within %.1f s (stage=read): %s", pause, error)
+                read, self._outdated = False, True
             sent = await self._send_one(group)
             if read or sent:
                 continue
-            if self._read_all and not failures and self._hand.empty and not self._calls:
+            if self._exhausted and not failures and self._in_flight.empty and not self._calls:
                 return
-            pause = min(_LAST_RETRY_SECONDS, _RETRY_SECONDS * 2**failures) if failures else _IDLE_SECONDS
             await self._wait_for_change(pause)
 
     async def _read_more(self) -> bool:
         """Read ahead, pending chunks first; False when there is no room, or nothing to read."""
-        if self._hand.waiting >= READ_AHEAD_ROWS or self._read_all or self._backend is None:
+        if self._in_flight.waiting >= READ_AHEAD_ROWS or self._exhausted or self._backend is None:
             return False
         if await self._reader.read_pending(self.space):
             return True
         if self._job is not None and await self._reader.read_range(self.space, self._job, self._backend):
             return True
-        self._read_all = True
+        self._exhausted = True
         return False
 
     async def _refresh(self) -> bool:
@@ -166,168 +169,156 @@ class SpaceFill:
         if self._job is not None and (job is None or job.id != self._job.id):
             await self._give_up_ranges()
         self._job = job
-        self._caller.follow(space)
+        self._sender.follow(space)
         return True
 
     async def _send_one(self, group: asyncio.TaskGroup) -> bool:
         """Let one call leave; False when none can."""
-        hand, space = self._hand, self.space
-        if not hand.waiting or not self._caller.may_send:
+        in_flight, space = self._in_flight, self.space
+        if not in_flight.waiting or not self._sender.may_send:
             return False
-        at_risk = rows_at_risk(space.dimensions, self._job.total if self._job else 0, self._caller.call_seconds)
+        at_risk = rows_at_risk(space.dimensions, self._job.total if self._job else 0, self._sender.call_seconds)
         most_texts = min(batch_limit(space.config), at_risk)
-        if hand.sent + most_texts > at_risk:
+        if in_flight.sent + most_texts > at_risk:
             return False
         most_tokens, _ = token_limits(space.config)
-        partly = self._read_all or hand.waiting >= READ_AHEAD_ROWS
-        batch = hand.next_batch(most_texts, most_tokens, self._caller.estimate, partly=partly)
+        partly = self._exhausted or in_flight.waiting >= READ_AHEAD_ROWS
+        batch = in_flight.next_batch(most_texts, most_tokens, self._sender.estimate, partly=partly)
         if not batch:
             return False
-        hand.sent += len(batch)
-        self._caller.enter()
+        self._sender.enter()
         task = group.create_task(self._call(batch), name=f"call for {space.embedding_version}")
         self._calls.add(task)
         task.add_done_callback(self._calls.discard)
         return True
 
     async def _call(self, batch: Sequence[Item]) -> None:
-        of_ranges = any(item.held is not None for item in batch)
+        of_ranges = any(item.claimed is not None for item in batch)
         job = self._job if of_ranges else None
         try:
             if of_ranges and job is None:  # it was paused, or ended, just now
-                self._caller.not_tried()
-                self._hand.put_back(batch)
-                goes_on = False
+                self._sender.not_tried()
+                self._in_flight.put_back(batch)
+                runs = False
             else:
-                goes_on = await self._caller.call(batch, job)
+                runs = await self._sender.call(batch, job)
         finally:
-            self._caller.pace.leave()
-            self._hand.changed.set()
-        if not goes_on:
+            self._sender.leave()
+            self._in_flight.wake()
+        if not runs:
             await self._give_up_ranges()
 
     async def _wait_for_change(self, seconds: float) -> None:
-        rest = self._caller.rests_for
-        try:
-            async with asyncio.timeout(min(seconds, rest) if rest else seconds):
-                await self._hand.changed.wait()
-        except TimeoutError:
-            return
+        rest = self._sender.rests_for
+        await self._in_flight.wait_for_change(min(seconds, rest) if rest else seconds)
 
     async def _drain(self) -> None:
-        """Wait for what is under way."""
+        """Wait for the calls in flight and their commits."""
         try:
             async with asyncio.timeout(DRAIN_SECONDS):
-                while self._calls or self._hand.sent or self._hand.answers:
-                    self._hand.changed.clear()
+                while self._calls or self._in_flight.unfinished:
+                    self._in_flight.expect_change()
                     await self._wait_for_change(_IDLE_SECONDS)
         except TimeoutError:
-            log.warning("%d rows are given up that were sent and not stored in time", self._hand.sent)
+            log.warning("stopped before %d rows that were sent were stored", self._in_flight.sent)
 
     async def _write(self) -> None:
-        """Commit answers as they come, on a connection of its own, which comes back when the server does."""
+        """Commit results as they come, on a connection of its own, which comes back when the server does."""
+        name = self.space.embedding_version
         while True:
             try:
                 async with self._store.dedicated("memory-worker") as conn:
                     async with terminate_after(conn, COPY_SECONDS):
                         self._backend = await leases.backend_of(conn)
-                        await leases.renew(conn, [held.lease for held in self._hand.held.values()], self._backend)
-                    self._hand.changed.set()
+                        await leases.renew(conn, self._in_flight.leases, self._backend)
+                    self._in_flight.wake()
                     await self._write_on(conn)
             except TableGone:
                 raise
             except (StoreUnavailable, LockBusy) as error:
-                log.info("writing waits: %s", error)
-                await asyncio.sleep(_RETRY_SECONDS)
+                log.info("database unavailable, retrying in %g s (stage=write): %s", _WRITE_RETRY_SECONDS, error)
+                await asyncio.sleep(_WRITE_RETRY_SECONDS)
             except Exception:
-                # What is in hand is paid: to begin anew would be to pay it again, as often as it fails.
-                log.exception("writing for %s waits", self.space.embedding_version)
+                # What is in flight is paid: starting again would pay it again, as often as it fails.
+                log.exception("write failed, retrying in %g s (space=%s)", _LAST_RETRY_SECONDS, name)
                 await asyncio.sleep(_LAST_RETRY_SECONDS)
 
     async def _write_on(self, conn: Conn) -> None:
-        hand = self._hand
         while True:
-            answers = hand.take_answers(_ROWS_PER_COMMIT)
-            if not answers:
-                hand.answered.clear()
-                await hand.answered.wait()
-                continue
+            results = await self._in_flight.next_results(_ROWS_PER_COMMIT)
             try:
                 async with terminate_after(conn, COPY_SECONDS):
-                    await self._commit(conn, answers)
+                    while results:
+                        results = await self._commit(conn, results)
+                        await self._release(conn)
             finally:
-                hand.answers.extendleft(reversed(answers))  # those that were not committed
+                self._in_flight.put_results_back(results)  # those that were not committed
 
-    async def _commit(self, conn: Conn, answers: list[CallResult]) -> None:
-        """Store answers and take them off the list; those of ranges that were lost are dropped."""
-        while answers:
-            job, job_id = answers[0].job, answers[0].job_id
-            part = [answer for answer in answers if answer.job_id == job_id]
-            try:
-                with (
-                    metrics.FILL_STAGE_SECONDS.labels("write").time(),
-                    space_span("fill.write", self.space, job) as span,
-                ):
-                    async with translate_errors():
-                        done = await commit(conn, self.space, part, job)
-                    span.note(vectors=done.new, copied=done.copied, quarantined=done.quarantined)
-            except LeaseLost as lost:
-                metrics.FILL_LEASES_LOST.inc(len(lost.lost))
-                log.info("%s", lost)
-                self._hand.lose(lost.lost, answers)
-                answers[:] = [self._hand.without_lost(answer) for answer in answers]
-                continue
-            answers[:] = [answer for answer in answers if answer.job_id != job_id]
-            for answer in part:
-                self._hand.settle(answer)
-            await self._release(conn)
+    async def _commit(self, conn: Conn, results: list[CallResult]) -> list[CallResult]:
+        """Store the results of one job; those that are left. What belongs to ranges that were lost is dropped."""
+        job, job_id = results[0].job, results[0].job_id
+        part = [result for result in results if result.job_id == job_id]
+        try:
+            with (
+                metrics.FILL_STAGE_SECONDS.labels("write").time(),
+                space_span("fill.write", self.space, job) as span,
+            ):
+                async with translate_errors():
+                    done = await commit(conn, self.space, part, job)
+                span.note(vectors=done.stored.new, copied=done.stored.copied, quarantined=done.quarantined)
+        except LeaseLost as lost:
+            metrics.FILL_LEASES_LOST.inc(len(lost.lost))
+            log.info("%s", lost)
+            self._in_flight.lose(lost.lost, results)
+            return [self._in_flight.strip_lost(result) for result in results]
+        for result in part:
+            self._in_flight.settle(result)
+        return [result for result in results if result.job_id != job_id]
 
     async def _heartbeat(self) -> None:
-        """Renew what is held, in time for nobody to take it over."""
+        """Renew what is claimed, in time for nobody to take it over."""
         while True:
             await asyncio.sleep(LEASE_SECONDS / 3)
-            held = list(self._hand.held.values())
+            claimed = self._in_flight.leases
             try:
                 async with self._store.connection() as conn:
-                    await missing.keep_pending(conn, self.space.id, self._bench.presence)
+                    await missing.keep_pending(conn, self.space.id, self._context.presence)
                     await self._release(conn)
-                    if held and self._backend is not None:
-                        self._hand.lose(await leases.renew(conn, [each.lease for each in held], self._backend))
+                    if claimed and self._backend is not None:
+                        self._in_flight.lose(await leases.renew(conn, claimed, self._backend))
             except (StoreUnavailable, LockBusy) as error:
-                log.info("leases were not renewed: %s", error)
+                log.info("leases not renewed, retrying in %g s: %s", LEASE_SECONDS / 3, error)
 
     async def _give_up_ranges(self) -> None:
-        """The job no longer runs: give back what was claimed for it, once nothing is under way there."""
-        self._hand.give_up_ranges()
+        """The job no longer runs: release what was claimed for it, once nothing is in flight there."""
+        self._in_flight.give_up_ranges()
         self.look_again()
         try:
             async with self._store.connection() as conn:
                 await self._release(conn)
         except (StoreUnavailable, LockBusy) as error:
-            log.info("ranges are given back a little later: %s", error)
+            log.info("ranges not released, retrying with the next heartbeat: %s", error)
 
     async def _release(self, conn: Conn) -> None:
-        """Give back what is to be given back; it stays on the list until it is."""
-        back = list(self._hand.to_release)
-        if back:
-            await leases.release(conn, back)
-            self._hand.to_release = [lease for lease in self._hand.to_release if lease not in back]
-            self._hand.changed.set()
+        """Release what is to be released; it stays on the list until it is."""
+        given_up = self._in_flight.to_release
+        if given_up:
+            await leases.release(conn, given_up)
+            self._in_flight.released(given_up)
 
-    async def _give_back(self) -> None:
-        """The end: nothing stays claimed, and what was called for is written down."""
+    async def _release_all(self) -> None:
+        """The end: nothing stays claimed, and the outcome of every call is in the ledger."""
         by_job: dict[int | None, list[Outcome]] = {}
-        for answer in self._hand.answers:
-            by_job.setdefault(answer.job_id, []).extend(answer.outcomes)
+        for result in self._in_flight.unwritten:
+            by_job.setdefault(result.job_id, []).extend(result.outcomes)
         try:
-            async with translate_errors(), asyncio.timeout(_GIVE_BACK_SECONDS), self._store.transaction() as conn:
+            async with translate_errors(), asyncio.timeout(_RELEASE_SECONDS), self._store.transaction() as conn:
                 for job_id, outcomes in by_job.items():
                     fresh = await ledger.complete(conn, outcomes)
                     if job_id is not None:
                         await ledger.spend(conn, job_id, fresh)
-            async with translate_errors(), asyncio.timeout(_GIVE_BACK_SECONDS), self._store.connection() as conn:
-                held = [each.lease for each in self._hand.held.values()]
-                await leases.release(conn, [*held, *self._hand.to_release])
-                await missing.give_back_pending(conn, self.space.id, self._bench.presence)
+            async with translate_errors(), asyncio.timeout(_RELEASE_SECONDS), self._store.connection() as conn:
+                await leases.release(conn, [*self._in_flight.leases, *self._in_flight.to_release])
+                await missing.give_back_pending(conn, self.space.id, self._context.presence)
         except (StoreUnavailable, LockBusy) as error:
-            log.info("what was claimed is free when its lease runs out: %s", error)
+            log.info("ranges not released, their leases expire by themselves: %s", error)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 
 from memory_operator import metrics, traces
 from memory_operator.engine.embedding.spans import space_span
@@ -14,7 +15,7 @@ from memory_operator.memory.encryption import Undecryptable
 from memory_operator.store.db.pool import Store
 from memory_operator.store.jobs import jobs, leases, missing, quarantine
 from memory_operator.store.jobs.jobs import Job
-from memory_operator.store.jobs.leases import Backend, LeaseLost
+from memory_operator.store.jobs.leases import Backend, Lease, LeaseLost
 from memory_operator.store.jobs.missing import StoredChunk
 from memory_operator.store.memories.tenants import KeyRing
 from memory_operator.store.spaces import registry, vectors
@@ -28,82 +29,88 @@ _COPIES_TRIED = 5
 """Chunks with the same text that are read in place of one that cannot be."""
 
 
-class Reader:
-    """Reads for one space, into one hand."""
+@dataclass(frozen=True, slots=True)
+class _Origin:
+    """Where chunks are from: a range of a job, or those that are pending."""
 
-    def __init__(self, store: Store, keys: KeyRing, hand: InFlight, name: str, presence: int) -> None:
+    space: Space
+    job: Job | None = None
+    claimed: ClaimedRange | None = None
+
+
+class Reader:
+    """Reads chunks of one space, and adds those that have to be sent to what is in flight."""
+
+    def __init__(self, store: Store, keys: KeyRing, in_flight: InFlight, name: str, presence: int) -> None:
         self._store = store
         self._keys = keys
-        self._hand = hand
+        self._in_flight = in_flight
         self._name = name
         self._presence = presence
 
     async def read_pending(self, space: Space) -> bool:
-        """Take pending chunks in; False when there are none that nobody works on."""
+        """Read pending chunks; False when there are none that nobody works on."""
         async with self._store.connection() as conn:
             taken = await missing.take_pending(conn, space.id, self._presence, PENDING_ROWS)
         if not taken:
             return False
         with space_span("fill.read", space) as span:
-            left = await self._without_known(space, None, None, taken)
-            await self._take_in(left, None, None)
-            span.note(chunks=len(taken), to_embed=len(left))
+            await self._add(_Origin(space), taken, span)
         return True
 
     async def read_range(self, space: Space, job: Job, backend: Backend) -> bool:
-        """Claim a range and take its chunks in; False when there is none to claim."""
+        """Claim a range and read its chunks; False when there is none to claim."""
         with metrics.FILL_STAGE_SECONDS.labels("read").time(), ExitStack() as traced:
             async with self._store.connection() as conn:
                 lease = await leases.claim(conn, job.id, self._name, self._presence, backend)
             if lease is None:
                 return False
-            held = self._hand.held.get(lease.id)
-            if held is not None:
-                held.lease = lease  # taken for ours again, after the server was away: what is paid stays so
+            claimed = self._in_flight.begin_range(lease)
+            if claimed is None:
                 return True
-            held = self._hand.hold(lease)
-            held.waiting += 1  # not over before it is read
             span = traced.enter_context(space_span("fill.read", space, job))
             try:
-                await self._read(space, job, held, span)
+                await self._read(_Origin(space, job, claimed), lease, span)
             except LeaseLost as lost:
                 log.info("%s", lost)
-                self._hand.lose(lost.lost)
+                self._in_flight.lose(lost.lost)
                 return True
             except BaseException:
-                # Read by halves: nothing is written for it, and whoever claims it next reads it whole.
-                self._hand.lose([lease.id])
-                self._hand.to_release.append(lease)
+                self._in_flight.fail_reading(claimed)
                 raise
-        held.waiting -= 1
-        if held.waiting == 0:
-            self._hand.held.pop(lease.id, None)
+        if self._in_flight.end_reading(claimed):
             async with self._store.connection() as conn:
-                if held.given_up:
+                if claimed.given_up:
                     await leases.release(conn, [lease])
                 else:
                     await leases.finish(conn, [lease])
         return True
 
-    async def _read(self, space: Space, job: Job, held: ClaimedRange, span: traces.Span) -> None:
+    async def _read(self, origin: _Origin, lease: Lease, span: traces.Span) -> None:
+        job = origin.job
+        assert job is not None
         async with self._store.connection() as conn:
-            found = await missing.in_range(conn, space.id, held.lease, project_id=job.project_id, have_too=job.replace)
-        left = found if job.replace else await self._without_known(space, job, held, found)
-        await self._take_in(left, held, job)
-        span.note(chunks=len(found), to_embed=len(left))
+            found = await missing.in_range(
+                conn, origin.space.id, lease, project_id=job.project_id, have_too=job.replace
+            )
+        await self._add(origin, found, span)
 
-    async def _take_in(self, chunks: Sequence[StoredChunk], held: ClaimedRange | None, job: Job | None) -> None:
-        """Decrypt chunks; one that cannot be decrypted stops no other."""
+    async def _add(self, origin: _Origin, chunks: Sequence[StoredChunk], span: traces.Span) -> None:
+        """Settle what is known already, and have the rest sent, decrypted; one that cannot be stops no other."""
+        replaces = origin.job is not None and origin.job.replace
+        unknown = chunks if replaces else await self._without_known(origin, chunks)
         try:
-            self._hand.take_in(chunks, await self._keys.chunk_texts(self._store, chunks), held, job)
+            texts = await self._keys.chunk_texts(self._store, unknown)
+            self._in_flight.add(unknown, texts, origin.claimed, origin.job)
         except Undecryptable:
-            for chunk in chunks:
+            for chunk in unknown:
                 try:
                     texts = [await self._text_of(chunk)]
                 except Undecryptable as error:
-                    self._hand.refuse(chunk, held, job, error.message)
+                    self._in_flight.refuse(chunk, origin.claimed, origin.job, error.message)
                 else:
-                    self._hand.take_in([chunk], texts, held, job)
+                    self._in_flight.add([chunk], texts, origin.claimed, origin.job)
+        span.note(chunks=len(chunks), to_embed=len(unknown))
 
     async def _text_of(self, chunk: StoredChunk) -> str:
         """The text of a chunk, out of another one that has the same where its own cannot be read.
@@ -122,49 +129,43 @@ class Reader:
                     log.warning("chunk %d cannot be decrypted either", other.id)
             raise
 
-    async def _without_known(
-        self, space: Space, job: Job | None, held: ClaimedRange | None, chunks: Sequence[StoredChunk]
-    ) -> Sequence[StoredChunk]:
+    async def _without_known(self, origin: _Origin, chunks: Sequence[StoredChunk]) -> Sequence[StoredChunk]:
         """Give chunks what is known of their text already, a vector or a refusal; those that are left."""
         sharing = [chunk for chunk in chunks if chunk.has_later or chunk.first_id != chunk.id]
         if not sharing:
             return chunks
+        space_id = origin.space.id
         async with self._store.connection() as conn:
-            sources = await missing.sources(conn, space.id, sharing)
+            sources = await missing.sources(conn, space_id, sharing)
             firsts = {chunk.first_id for chunk in sharing if chunk.id not in sources and chunk.first_id != chunk.id}
-            refused = await quarantine.reasons(conn, space.id, list(firsts)) if firsts else {}
-        like_refused = {
-            chunk.id: refused[chunk.first_id]
+            reasons = await quarantine.reasons(conn, space_id, list(firsts)) if firsts else {}
+        refused = {
+            chunk.id: reasons[chunk.first_id]
             for chunk in sharing
-            if chunk.id not in sources and chunk.first_id in refused
+            if chunk.id not in sources and chunk.first_id in reasons
         }
-        given: set[int] = set()
-        if sources or like_refused:
+        copied: set[int] = set()
+        if sources or refused:
             firsts = {chunk.id for chunk in sharing if chunk.first_id == chunk.id}
-            given = await self._settle_known(space, job, held, sources, like_refused, firsts)
-        settled = {*sources, *like_refused, *given}
+            copied = await self._settle_known(origin, sources, refused, firsts)
+        settled = {*sources, *refused, *copied}
         return [chunk for chunk in chunks if chunk.id not in settled]
 
     async def _settle_known(
-        self,
-        space: Space,
-        job: Job | None,
-        held: ClaimedRange | None,
-        sources: dict[int, int],
-        refused: dict[int, str],
-        firsts: set[int],
+        self, origin: _Origin, sources: dict[int, int], refused: dict[int, str], firsts: set[int]
     ) -> set[int]:
         """Copy vectors and refusals; all that got a vector. Those of `firsts` give theirs to whoever was left out."""
+        space_id, job = origin.space.id, origin.job
         async with self._store.transaction() as conn:
-            copied = await vectors.copy_from(conn, space.id, sources)
+            copied = await vectors.copy_from(conn, space_id, sources)
             if giving := [chunk_id for chunk_id in copied if chunk_id in firsts]:
-                copied += await vectors.give_to_equals(conn, space.id, giving, job.project_id if job else None)
-            quarantined = await quarantine.put(conn, space.id, refused) if refused else 0
-            await missing.settle_pending(conn, space.id, [*copied, *refused])
-            if held is not None:
-                await leases.fence(conn, [held.lease])
+                copied += await vectors.give_to_equals(conn, space_id, giving, job.project_id if job else None)
+            quarantined = await quarantine.put(conn, space_id, refused) if refused else 0
+            await missing.settle_pending(conn, space_id, [*copied, *refused])
+            if origin.claimed is not None:
+                await leases.fence(conn, [origin.claimed.lease])
             if job is not None:
                 await jobs.advance(conn, job.id, len(copied), len(copied), quarantined)
-            await registry.count(conn, {space.id: len(copied)})
+            await registry.count(conn, {space_id: len(copied)})
         metrics.FILL_COPIED.inc(len(copied))
         return set(copied)

@@ -1,4 +1,4 @@
-"""Reindex: the chunks of stored memories are made anew where the chunker, or the preprocessing, is another one by now.
+"""Rechunking: stored memories are chunked again where the chunker, or the preprocessing, is another one by now.
 
 A memory is replaced in one transaction, so that it is found all the time. Vectors of texts that stay are carried over
 in every space; what is new is left to the workers, and no more of it at a time than they can make soon.
@@ -27,15 +27,15 @@ from memory_operator.store.spaces.spaces import Space
 log = get_logger(__name__)
 
 MOST_WAITING = 2_000
-"""While so many chunks of a space wait for a vector, nothing more is cut: queries would find less and less."""
+"""While so many chunks of a space wait for a vector, nothing is rechunked: queries would find less and less."""
 
 _PAGE = 50
-_GIVE_BACK_SECONDS = 5.0
+_RELEASE_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class _Walk:
-    """One range of a job, held by this worker."""
+class _Range:
+    """One range of a job, claimed by this worker."""
 
     conn: Conn
     """The one that writes: whoever takes the range over ends its session."""
@@ -45,11 +45,11 @@ class _Walk:
     project_id: int | None
 
 
-async def reindex_one_range(store: Store, keys: KeyRing, worker: str, presence: int) -> bool:
-    """Walk one range of the reindex that runs; False when there is none, or it has to wait for the fills.
+async def rechunk_one_range(store: Store, keys: KeyRing, worker: str, presence: int) -> bool:
+    """Rechunk one range of the reindex that runs; False when there is none, or it has to wait for the fills.
 
     `presence` is the key of the lock by which this worker shows that it is alive. Raises StoreUnavailable, LockBusy:
-    the range is given back, and is walked again.
+    the range is released, and is claimed again.
     """
     async with store.connection() as conn:
         found = await rechunk.running(conn)
@@ -65,37 +65,37 @@ async def reindex_one_range(store: Store, keys: KeyRing, worker: str, presence: 
         await rechunk.begin(conn, job_id)
         await conn.execute("select set_config('lock_timeout', $1, false)", f"{LOCK_TIMEOUT_MS}ms")
         try:
-            await _walk(_Walk(conn, store, keys, lease, project_id))
+            await _rechunk_range(_Range(conn, store, keys, lease, project_id))
         except LeaseLost as lost:
             log.info("%s", lost)
             return True
         except BaseException:
-            await asyncio.shield(asyncio.wait_for(_give_back(store, lease), _GIVE_BACK_SECONDS))
+            await asyncio.shield(asyncio.wait_for(_release(store, lease), _RELEASE_SECONDS))
             raise
     await _finish(store, job_id, project_id)
     return True
 
 
-async def _give_back(store: Store, lease: Lease) -> None:
+async def _release(store: Store, lease: Lease) -> None:
     async with store.connection() as conn:
         await leases.release(conn, [lease])
 
 
-async def _walk(walk: _Walk) -> None:
-    conn, lease, after = walk.conn, walk.lease, walk.lease.after_id
-    while page := await rechunk.read(conn, after, lease.upto_id, walk.project_id, VERSIONS, _PAGE):
+async def _rechunk_range(claimed: _Range) -> None:
+    conn, lease, after = claimed.conn, claimed.lease, claimed.lease.after_id
+    while page := await rechunk.read(conn, after, lease.upto_id, claimed.project_id, VERSIONS, _PAGE):
         same = 0
         for memory in page:
-            fresh = await _cut_anew(walk, memory)
+            fresh = await _rechunked(claimed, memory)
             if fresh is None:
                 same += 1
             else:
-                await _replace(walk, memory, *fresh)
+                await _replace(claimed, memory, *fresh)
         async with conn.transaction():
             await leases.fence(conn, [lease])
             await jobs.advance(conn, lease.job_id, same, 0, 0)
         after = page[-1].id
-        async with walk.store.connection() as other:
+        async with claimed.store.connection() as other:
             if not await jobs.is_running(other, lease.job_id):
                 await leases.release(other, [lease])
                 return
@@ -104,9 +104,9 @@ async def _walk(walk: _Walk) -> None:
             raise LeaseLost([lease.id])
 
 
-async def _cut_anew(walk: _Walk, memory: CutMemory) -> tuple[Tenant, Prepared] | None:
-    """A memory as it would be cut now; None where it is cut like this already, or cannot be cut."""
-    tenant = await walk.keys.tenant(walk.store, memory.tenant)
+async def _rechunked(claimed: _Range, memory: CutMemory) -> tuple[Tenant, Prepared] | None:
+    """A memory as it would be chunked now; None where it is so already, or cannot be."""
+    tenant = await claimed.keys.tenant(claimed.store, memory.tenant)
     canonical, number = memory.canonical_id, memory.version_no
     try:
         text = opened(memory.input, tenant.key, Place(canonical, number, "input"))
@@ -120,9 +120,9 @@ async def _cut_anew(walk: _Walk, memory: CutMemory) -> tuple[Tenant, Prepared] |
     return tenant, prepared
 
 
-async def _replace(walk: _Walk, memory: CutMemory, tenant: Tenant, prepared: Prepared) -> None:
+async def _replace(claimed: _Range, memory: CutMemory, tenant: Tenant, prepared: Prepared) -> None:
     """Put new chunks in the place of the old ones. Raises LeaseLost, LockBusy."""
-    conn = walk.conn
+    conn = claimed.conn
     _, chunks = await seal(
         prepared, tenant.key, memory.canonical_id, memory.version_no, memory.project_id, "memory-operator"
     )
@@ -136,23 +136,23 @@ async def _replace(walk: _Walk, memory: CutMemory, tenant: Tenant, prepared: Pre
                 there = await rechunk.carry_over(conn, space, old, new)
                 copied += len(there)
                 deltas[space.id] = len(there)
-                await _leave_to_workers(conn, space, [chunk for chunk in new if chunk not in there])
+                await _mark_pending(conn, space, [chunk for chunk in new if chunk not in there])
             for space_id, delta in (await rechunk.forget_old(conn, old)).items():
                 deltas[space_id] = deltas.get(space_id, 0) + delta
             deltas[registry.CHUNKS] = len(new) - len(old)
-        await leases.fence(conn, [walk.lease])
-        await jobs.advance(conn, walk.lease.job_id, 1, copied, 0)
+        await leases.fence(conn, [claimed.lease])
+        await jobs.advance(conn, claimed.lease.job_id, 1, copied, 0)
         await registry.count(conn, deltas)
 
 
-async def _leave_to_workers(conn: Conn, space: Space, chunk_ids: list[int]) -> None:
+async def _mark_pending(conn: Conn, space: Space, chunk_ids: list[int]) -> None:
     if chunk_ids and space.state in ACTIVE_STATES:
         await memories.mark_pending(conn, space.id, chunk_ids)
         await jobs.wake(conn)
 
 
 async def _finish(store: Store, job_id: int, project_id: int | None) -> bool:
-    """End the job once all is walked, and begin to fill what is missing for another reason; False while it goes on."""
+    """End the job once it is exhausted, and begin to fill what is missing for another reason; False while it runs."""
     async with store.connection() as conn:
         if not await rechunk.is_exhausted(conn, job_id):
             return False
@@ -165,5 +165,5 @@ async def _finish(store: Store, job_id: int, project_id: int | None) -> bool:
         for space in lacking:
             if await spaces.get(conn, space.id):  # else it was discarded meanwhile
                 await begin_fill(conn, space, project_id, "memory-operator")
-    log.info("the reindex %d is done", job_id)
+    log.info("reindex is done (job=%d)", job_id)
     return True

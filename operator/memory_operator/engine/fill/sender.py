@@ -1,13 +1,13 @@
-"""One call of a fill, from the question whether it may leave to what is made of its reply."""
+"""One call of a fill, from the permit to send it to what is made of its reply: retries, halving, backoff."""
 
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from memory_operator import metrics
+from memory_operator.backoff import backoff
 from memory_operator.embedders import PROBE_TEXT, Embedder, Embeddings, calls_a_vendor
 from memory_operator.engine.embedding.circuit_breaker import Breaker
 from memory_operator.engine.embedding.connector import PROBE_SECONDS, Connector
@@ -39,7 +39,7 @@ from memory_operator.store.usage.limits import Granted, Wait
 log = get_logger(__name__)
 
 _TRUSTED_SECONDS = 5.0
-"""A vendor that answered so recently is working: what it refuses is to blame itself."""
+"""A vendor that answered so recently works: what it refuses is at fault itself."""
 _UNUSABLE_TRIES = 3
 """Replies that cannot be used before a batch is halved: the fault may be the vendor's, and over by then."""
 _FIRST_REST_SECONDS = 0.1
@@ -47,8 +47,8 @@ _LAST_REST_SECONDS = 4.0
 _MOST_WAIT_SECONDS = 1.0
 _SLOWER_BY = 1.001
 """So much a call, a vendor may have become slower than its quickest answer."""
-_DENIALS_TOLD = 5
-"""Refusals for too many calls in a row before people are told."""
+_DENIALS_PUBLISHED = 5
+"""Refusals for too many calls in a row before the status of the Provider says so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,23 +61,23 @@ class _Permit:
 
 
 class Sender:
-    """Makes the calls of one fill; remembers what the vendor's replies say about how fast and whether to go on."""
+    """Makes the calls of one fill; keeps what the vendor's replies say about how many calls it takes."""
 
-    def __init__(self, store: Store, connector: Connector, space: Space, hand: InFlight, presence: int) -> None:
+    def __init__(self, store: Store, connector: Connector, space: Space, in_flight: InFlight, presence: int) -> None:
         self._store = store
         self._connector = connector
         self._space = space
-        self._hand = hand
+        self._in_flight = in_flight
         self._presence = presence
         self._clock = asyncio.get_running_loop().time
-        self.pace = ConcurrencyLimit(self._clock)
+        self._concurrency = ConcurrencyLimit(self._clock)
         self.estimate = TokenEstimate()
         self._failures = 0
         self._denials = 0
-        self._answered_at = float("-inf")
+        self._succeeded_at = float("-inf")
         self.call_seconds = 0.0
         """How long the vendor takes for a call: the quickest seen, since others may have waited for us."""
-        self._begun: int | None = None
+        self._begun_job: int | None = None
 
     def follow(self, space: Space) -> None:
         """Use what the Provider says by now from the next call on."""
@@ -86,12 +86,16 @@ class Sender:
     @property
     def may_send(self) -> bool:
         """Whether a call may leave now."""
-        return self.pace.has_place(self._space.config.limits.concurrency) and self._breaker.closed_in == 0
+        return self._concurrency.has_place(self._space.config.limits.concurrency) and self._breaker.closed_in == 0
 
     def enter(self) -> None:
         """Take a place for a call, which `call` follows."""
         self._breaker.admit(self._space.config.timeout_seconds)
-        self.pace.enter()
+        self._concurrency.enter()
+
+    def leave(self) -> None:
+        """Give the place back: the call ended, whichever way."""
+        self._concurrency.leave()
 
     def not_tried(self) -> None:
         """The call that was to follow `enter` is not made."""
@@ -100,45 +104,47 @@ class Sender:
     @property
     def rests_for(self) -> float:
         """Seconds until one may, as far as time is concerned."""
-        return max(self.pace.rests_for, self._breaker.closed_in)
+        return max(self._concurrency.rests_for, self._breaker.closed_in)
 
     @property
     def _breaker(self) -> Breaker:
         return self._connector.breaker(self._space.config)
 
     async def call(self, batch: Sequence[Item], job: Job | None) -> bool:
-        """Make one call and hand its outcome on; False when the job no longer runs. Never raises for a vendor."""
+        """Make one call and add its result; False when the job no longer runs. Never raises for a vendor."""
         meter: Metered | None = None
         items = list(batch)
         try:
             embedder = await self._connector.embedder(self._space.config)
-            leave = await self._acquire_permit(items, job)
-            if leave is None:
+            permit = await self._acquire_permit(items, job)
+            if permit is None:
                 self._breaker.not_tried()
-                self._hand.put_back(items)
+                self._in_flight.put_back(items)
                 return False
-            items = leave.batch
-            meter = Metered(self._store, leave.entry) if leave.entry else None
+            if len(permit.batch) < len(items):
+                self._in_flight.put_back(items[len(permit.batch) :])
+                items = permit.batch
+            meter = Metered(self._store, permit.entry) if permit.entry else None
             with space_span("fill.call", self._space, job, texts=len(items)) as span:
                 reply = await self._embed(embedder, items, meter)
                 span.note(tokens=reply.tokens)
         except (StoreUnavailable, LockBusy) as error:
-            log.info("a call waits: %s", error)
+            log.info("call not sent, retrying: %s", error)
             self._ended(meter, job)
             self._breaker.not_tried()
-            self._hand.back(items)
-            self.pace.rest(_FIRST_REST_SECONDS)
+            self._in_flight.retry(items)
+            self._concurrency.rest(_FIRST_REST_SECONDS)
         except (RequestRejected, BadReply) as error:
             self._ended(meter, job)
             await self._refused(items, job, error)
         except MemoryOperatorError as error:
             self._ended(meter, job)
-            self._hand.back(items)
+            self._in_flight.retry(items)
             await self._failed(error)
         except BaseException:
             self._ended(meter, job)
             self._breaker.not_tried()
-            self._hand.back(items)
+            self._in_flight.retry(items)
             raise
         else:
             self._succeeded(items, reply, job, meter)
@@ -147,9 +153,9 @@ class Sender:
         return True
 
     def _ended(self, meter: Metered | None, job: Job | None) -> None:
-        """Have it written down how a call ended that brought nothing: before anything else, which may wait for it."""
+        """Have the outcome of a call without vectors written: before anything else, which may wait for it."""
         if meter is not None:
-            self._hand.answer(CallResult(outcomes=meter.outcomes(), job=job))
+            self._in_flight.add_result(CallResult(outcomes=meter.outcomes(), job=job))
 
     async def _embed(self, embedder: Embedder, items: Sequence[Item], meter: Metered | None) -> Embeddings:
         began = self._clock()
@@ -168,12 +174,12 @@ class Sender:
 
     def _succeeded(self, items: list[Item], reply: Embeddings, job: Job | None, meter: Metered | None) -> None:
         self._failures = self._denials = 0
-        self._answered_at = self._clock()
+        self._succeeded_at = self._clock()
         self._breaker.succeeded()
-        self.pace.answered(len(items))
+        self._concurrency.answered(len(items))
         self.estimate.learn(sum(item.size for item in items), reply.tokens)
         outcomes = meter.outcomes() if meter else ()
-        self._hand.answer(CallResult(items, reply.vectors, outcomes=outcomes, job=job))
+        self._in_flight.add_result(CallResult(items, reply.vectors, outcomes=outcomes, job=job))
 
     async def _acquire_permit(self, batch: list[Item], job: Job | None) -> _Permit | None:
         """Wait until a call may leave, as far as limits, budget and job are concerned; None when the job stopped."""
@@ -183,18 +189,19 @@ class Sender:
                 return _Permit(batch, None) if job is None or await self._runs(job) else None
             if config.limits == LimitsConfig() and (job is None or config.budget == BudgetConfig()):
                 async with self._store.connection() as conn:
-                    found = await self._question(conn, batch, job)
+                    found = await self._ask(conn, batch, job)
             else:
                 async with self._store.transaction() as conn:
-                    found = await self._question(conn, batch, job)
+                    found = await self._ask(conn, batch, job)
             if not isinstance(found, Wait):
                 return found
-            if self._hand.stopping.is_set():
+            if self._in_flight.stopping:
                 return None
             await asyncio.sleep(min(found.seconds, _MOST_WAIT_SECONDS))
 
-    async def _question(self, conn: Conn, batch: list[Item], job: Job | None) -> _Permit | Wait | None:
-        space = self._space
+    async def _ask(self, conn: Conn, batch: list[Item], job: Job | None) -> _Permit | Wait | None:
+        """A permit for the first items of a batch, as many as the budget allows."""
+        space, fitting = self._space, batch
         if job is not None and space.config.budget != BudgetConfig():
             left = await limits.budget_left(conn, space, job)
             fitting = self._fitting(batch, left.tokens)
@@ -203,15 +210,12 @@ class Sender:
                 if await jobs.pause_for_budget(conn, job.id, text, left.tokens or 0):
                     log.warning("%s: %s", space.ref, text, extra={"provider": str(space.ref)})
                 return None
-            self._hand.put_back(batch[len(fitting) :])
-            del batch[len(fitting) :]
-        if job is not None and self._begun != job.id:
-            await jobs.begin_calls(conn, job.id)
-            self._begun = job.id
-        intent = Intent.of(space, "fill", shares(batch, self.estimate), job.id if job else None, self._presence)
+        if job is not None:
+            await self._begin_calls(conn, job)
+        intent = Intent.of(space, "fill", shares(fitting, self.estimate), job.id if job else None, self._presence)
         found = await limits.ask(conn, intent)
         if isinstance(found, Granted):
-            return _Permit(batch, found.entry)
+            return _Permit(fitting, found.entry)
         return found if isinstance(found, Wait) else None
 
     def _fitting(self, batch: list[Item], tokens: int | None) -> list[Item]:
@@ -225,66 +229,69 @@ class Sender:
                 return batch[:place]
         return batch
 
+    async def _begin_calls(self, conn: Conn, job: Job) -> None:
+        if self._begun_job != job.id:
+            await jobs.begin_calls(conn, job.id)
+            self._begun_job = job.id
+
     async def _runs(self, job: Job) -> bool:
         async with self._store.connection() as conn:
-            if self._begun != job.id:
-                await jobs.begin_calls(conn, job.id)
-                self._begun = job.id
+            await self._begin_calls(conn, job)
             return await jobs.is_running(conn, job.id)
 
     async def _refused(self, items: list[Item], job: Job | None, error: RequestRejected | BadReply) -> None:
         """A batch that was refused, or whose reply cannot be used, is halved until who is to blame stands alone."""
         self._breaker.not_tried()
         if isinstance(error, RequestRejected) and not error.about_the_texts:
-            self._hand.back(items)
+            self._in_flight.retry(items)
             await self._failed(error)
             return
         if isinstance(error, BadReply):
             for item in items:
                 item.attempts += 1
             if items[0].attempts < _UNUSABLE_TRIES:
-                self._hand.back(items)
-                self.pace.rest(_FIRST_REST_SECONDS)
+                self._in_flight.retry(items)
+                self._concurrency.rest(_FIRST_REST_SECONDS)
                 return
         try:
-            blamed = await self._still_works(job)
-        except MemoryOperatorError as trouble:
-            self._hand.back(items)
-            await self._failed(trouble)
+            works = await self._still_works(job)
+        except MemoryOperatorError as failed:
+            self._in_flight.retry(items)
+            await self._failed(failed)
             return
-        if not blamed:
-            self._hand.back(items)
+        if not works:
+            self._in_flight.retry(items)
             await self._failed(error)
         elif len(items) > 1:
-            self._hand.halve(items)
+            self._in_flight.retry_in_halves(items)
         else:
-            self._hand.answer(CallResult(refused={items[0]: error.message}, job=job))
+            self._in_flight.add_result(CallResult(refused={items[0]: error.message}, job=job))
 
     async def _still_works(self, job: Job | None) -> bool:
         """Whether the embedder takes another text: else the texts that it refused are not to blame."""
-        if self._clock() - self._answered_at < _TRUSTED_SECONDS:
+        if self._clock() - self._succeeded_at < _TRUSTED_SECONDS:
             return True
         config = self._space.config
         embedder = await self._connector.embedder(config)
         meter = None
         if calls_a_vendor(config):
-            meter = Metered(self._store, await self._turn_of_a_probe())
+            meter = Metered(self._store, await self._permit_for_probe())
         try:
             reply = await embedder.embed(
                 [PROBE_TEXT], mode="document", timeout=PROBE_SECONDS, dimensions=None, meter=meter
             )
         finally:
             if meter is not None:
-                self._hand.answer(CallResult(outcomes=meter.outcomes(), job=job))
+                self._in_flight.add_result(CallResult(outcomes=meter.outcomes(), job=job))
         if reply.vectors.shape[1] != self._space.dimensions:
             return False
-        self._answered_at = self._clock()
+        self._succeeded_at = self._clock()
         return True
 
-    async def _turn_of_a_probe(self) -> LedgerEntry:
+    async def _permit_for_probe(self) -> LedgerEntry:
         """Wait until a probe may leave. Raises RateLimited when the worker stops before.
 
-        It does not give way: the batch that is in doubt would take its turn, and be refused again, for ever.
+        It does not yield to other calls: the batch in doubt would be sent first, and be refused again, for ever.
         """
         while True:
             share = Share(None, 1, self.estimate.tokens(len(PROBE_TEXT)))
@@ -293,54 +300,53 @@ class Sender:
                 found = await limits.ask(conn, intent)
             if isinstance(found, Granted):
                 return found.entry
-            if self._hand.stopping.is_set() or not isinstance(found, Wait):
+            if self._in_flight.stopping or not isinstance(found, Wait):
                 raise RateLimited("a probe waits for its turn", retry_after=_MOST_WAIT_SECONDS)
             await asyncio.sleep(min(found.seconds, _MOST_WAIT_SECONDS))
 
     async def _failed(self, error: MemoryOperatorError) -> None:
-        """Slow down after a call that brought nothing, and tell people when that goes on."""
+        """Slow down after a call that brought nothing, and publish the error when that goes on."""
         metrics.FILL_TROUBLES.labels(type(error).__name__).inc()
-        log.info("a call for %s failed: %s", self._space.embedding_version, error)
+        log.info("call failed, retrying (space=%s): %s", self._space.embedding_version, error)
         self._connector.forget(self._space.config, error)
-        tell = True
+        publish = True
         if isinstance(error, RateLimited):
             self._denials += 1
             self._breaker.not_tried()
-            slower = _backoff(self._denials) if self.pace.limit == 1 else None
-            self.pace.overloaded(error.retry_after if error.retry_after is not None else slower)
-            tell = self._denials >= _DENIALS_TOLD
+            slower = _pause_after(self._denials) if self._concurrency.limit == 1 else None
+            self._concurrency.overloaded(error.retry_after if error.retry_after is not None else slower)
+            publish = self._denials >= _DENIALS_PUBLISHED
         elif isinstance(error, EmbedderUnreachable):
             self._failures += 1
-            self.pace.overloaded(error.retry_after)
+            self._concurrency.overloaded(error.retry_after)
             self._breaker.failed(error)
-            tell = self._breaker.is_open
-            if self._failures > 1 and not tell:
-                self.pace.rest(_backoff(self._failures - 1))
+            publish = self._breaker.is_open
+            if self._failures > 1 and not publish:
+                self._concurrency.rest(_pause_after(self._failures - 1))
         else:
             self._failures += 1
             self._breaker.not_tried()
-            self.pace.rest(_backoff(self._failures))
-        if tell:
-            await self._tell(error)
+            self._concurrency.rest(_pause_after(self._failures))
+        if publish:
+            await self._publish(error)
 
-    async def _tell(self, error: MemoryOperatorError) -> None:
-        """Keep why the embedder gives no vectors where the operator finds it."""
+    async def _publish(self, error: MemoryOperatorError) -> None:
+        """Store why the embedder gives no vectors, where the operator finds it."""
         message = self._breaker.text() if self._breaker.is_open else error.message
         text = f"{message}; {error.hint}" if error.hint else message
         try:
             async with self._store.transaction() as conn:
                 await jobs.note_trouble(conn, self._space.id, type(error).__name__, text)
         except (StoreUnavailable, LockBusy) as unavailable:
-            log.info("what is wrong with an embedder could not be kept: %s", unavailable)
+            log.info("the error of an embedder was not stored: %s", unavailable)
 
     def _gauge(self) -> None:
         name = str(self._space.ref)
-        metrics.FILL_CALLS_ALLOWED.labels(name).set(self.pace.limit)
-        metrics.FILL_CALLS_IN_FLIGHT.labels(name).set(self.pace.in_flight)
-        metrics.FILL_ROWS_IN_HAND.labels(name).set(self._hand.sent)
+        metrics.FILL_CALLS_ALLOWED.labels(name).set(self._concurrency.limit)
+        metrics.FILL_CALLS_IN_FLIGHT.labels(name).set(self._concurrency.in_flight)
+        metrics.FILL_ROWS_IN_HAND.labels(name).set(self._in_flight.sent)
         metrics.CIRCUIT_OPEN.labels(name).set(self._breaker.is_open)
 
 
-def _backoff(failures: int) -> float:
-    """Seconds to wait after so many failures in a row: doubling, with jitter, so that workers do not march in step."""
-    return float(min(_LAST_REST_SECONDS, _FIRST_REST_SECONDS * 2 ** min(failures, 10)) * random.uniform(0.75, 1.25))
+def _pause_after(failures: int) -> float:
+    return backoff(failures, 2 * _FIRST_REST_SECONDS, _LAST_REST_SECONDS, jitter=0.25)

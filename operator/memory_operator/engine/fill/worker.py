@@ -9,12 +9,13 @@ from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 
 from memory_operator import metrics
-from memory_operator.backoff import backoff, wait_for_event
+from memory_operator.backoff import backoff, first_of, wait_for_event
 from memory_operator.engine.embedding.connector import Connector
 from memory_operator.engine.fill.completion import complete_exhausted, reconcile_indexes
 from memory_operator.engine.fill.maintenance import maintain_jobs
 from memory_operator.engine.fill.pipeline import DRAIN_SECONDS, SpaceFill, WorkerContext
-from memory_operator.engine.fill.rechunk import reindex_one_range
+from memory_operator.engine.fill.rechunk import rechunk_one_range
+from memory_operator.engine.spaces.activation import ACTIVE_STATES
 from memory_operator.errors import Retryable, StoreUnavailable
 from memory_operator.logs import get_logger
 from memory_operator.store.db import locks
@@ -39,23 +40,23 @@ Step = Callable[[], Awaitable[bool]]
 
 
 class Worker:
-    """Fills, feeds and indexes spaces until it is stopped. Any number may run, in any number of processes."""
+    """Fills and indexes spaces until it is stopped. Any number may run, in any number of processes."""
 
     def __init__(self, store: Store, connector: Connector, keys: KeyRing, name: str) -> None:
         self._store = store
-        self._bench = WorkerContext(store, connector, keys, name, secrets.randbits(31))
+        self._context = WorkerContext(store, connector, keys, name, secrets.randbits(31))
         self._wakes: dict[str, asyncio.Event] = {}
         self._present = asyncio.Event()
         self._fills: dict[int, tuple[SpaceFill, asyncio.Task[None]]] = {}
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Work until `stop` is set. Calls under way are then answered and stored; nothing is committed by halves."""
+        """Work until `stop` is set. Calls in flight are then answered and stored; nothing is committed in part."""
         steps: dict[str, Step] = {
             "filler": self._fill,
             "completer": self._complete,
             "indexer": self._reconcile_indexes,
-            "job keeper": self._steer,
-            "reindexer": self._reindex,
+            "job maintenance": self._maintain_jobs,
+            "rechunker": self._rechunk,
         }
         async with asyncio.TaskGroup() as group:
             present = group.create_task(self._presence_heartbeat(), name="presence")
@@ -81,27 +82,21 @@ class Worker:
             await asyncio.gather(*running, return_exceptions=True)
 
     async def _presence_heartbeat(self) -> None:
-        """Hold the lock that says that this worker lives; take it again after the database was restarted."""
+        """Keep the lock that says that this worker lives; take it again after the database was restarted."""
         while True:
             try:
-                async with locks.presence(self._store, self._bench.presence) as conn:
+                async with locks.presence(self._store, self._context.presence) as conn:
                     self._present.set()
                     while True:
                         await asyncio.sleep(_PRESENCE_SECONDS)
                         await conn.execute("select 1", timeout=5)
             except StoreUnavailable as error:
-                log.info("the worker shows its presence again soon: %s", error)
+                log.info("database unavailable, retrying in %g s (stage=presence): %s", _IDLE_SECONDS, error)
                 await asyncio.sleep(_IDLE_SECONDS)
 
     async def _wait_for_presence(self, stop: asyncio.Event) -> None:
         """Claim nothing before others can see that this worker lives."""
-        stopping = asyncio.ensure_future(stop.wait())
-        present = asyncio.ensure_future(self._present.wait())
-        try:
-            await asyncio.wait([stopping, present], return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            stopping.cancel()
-            present.cancel()
+        await first_of(stop, self._present)
 
     async def _listen(self) -> None:
         async with aclosing(listen(self._store, "memory-worker-listen", (jobs.CHANNEL,))) as heard:
@@ -125,11 +120,11 @@ class Worker:
                 failures = 0
             except Retryable as error:  # no database, a lock, or a space that was discarded meanwhile
                 failures += 1
-                log.info("the %s waits: %s", name, error)
+                log.info("%s failed, retrying: %s", name, error)
                 busy = False
             except Exception:
                 failures += 1
-                log.exception("a step of the %s failed", name)
+                log.exception("%s failed, retrying", name)
                 busy = False
             if failures:
                 await asyncio.sleep(backoff(failures, _FIRST_BACKOFF_SECONDS, _LAST_BACKOFF_SECONDS))
@@ -141,14 +136,14 @@ class Worker:
         async with self._store.connection() as conn:
             live = {space.id: space for space in await spaces.all_spaces(conn)}
             wanted = await leases.claimable(conn)
-            fed = {space_id for space_id, space in live.items() if space.state in ("filling", "ready")}
-            wanted |= set(await spaces.pending(conn, fed))
+            active = {space_id for space_id, space in live.items() if space.state in ACTIVE_STATES}
+            wanted |= set(await spaces.pending(conn, active))
         for space_id in wanted & live.keys():
             running = self._fills.get(space_id)
             if running is not None:
                 running[0].look_again()
                 continue
-            fill = SpaceFill(self._bench, live[space_id])
+            fill = SpaceFill(self._context, live[space_id])
             task = asyncio.create_task(fill.run(), name=f"fill of {live[space_id].embedding_version}")
             self._fills[space_id] = (fill, task)
             task.add_done_callback(lambda task, space_id=space_id: self._ended(space_id, task))  # type: ignore[misc]
@@ -157,7 +152,7 @@ class Worker:
     def _ended(self, space_id: int, task: asyncio.Task[None]) -> None:
         self._fills.pop(space_id, None)
         if not task.cancelled() and (error := task.exception()):
-            log.error("the fill of space %d failed and begins anew", space_id, exc_info=error)
+            log.error("fill failed, starting again (space=%d)", space_id, exc_info=error)
         self._wakes["completer"].set()
 
     async def _complete(self) -> bool:
@@ -168,13 +163,13 @@ class Worker:
         await reconcile_indexes(self._store)
         return False
 
-    async def _steer(self) -> bool:
+    async def _maintain_jobs(self) -> bool:
         await maintain_jobs(self._store)
         return False
 
-    async def _reindex(self) -> bool:
-        bench = self._bench
-        return await reindex_one_range(bench.store, bench.keys, bench.name, bench.presence)
+    async def _rechunk(self) -> bool:
+        context = self._context
+        return await rechunk_one_range(context.store, context.keys, context.name, context.presence)
 
 
 async def _measure_lag() -> None:

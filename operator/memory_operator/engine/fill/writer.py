@@ -1,4 +1,4 @@
-"""The one writer of a fill: replies become rows behind the fence of their leases, with the ledger in one commit."""
+"""One commit of a fill: replies become rows behind the fence of their leases, with the ledger in one transaction."""
 
 from __future__ import annotations
 
@@ -47,84 +47,80 @@ class CallResult:
 
     def settles(self) -> list[ClaimedRange | None]:
         """The range of each chunk that is settled by this, as often as there are such chunks."""
-        return [held for item in (*self.items, *self.refused) for _, held in item.members()]
+        return [claimed for item in (*self.items, *self.refused) for _, claimed in item.members()]
 
 
-@dataclass(slots=True)
-class CommitResult:
-    """What a commit changed."""
+@dataclass(frozen=True, slots=True)
+class StoredVectors:
+    """What a commit did to the vectors of a space."""
 
     new: int = 0
     copied: int = 0
     """New ones too: of texts that others have as well."""
     replaced: int = 0
-    quarantined: int = 0
 
 
-async def commit(conn: Conn, space: Space, answers: Sequence[CallResult], job: Job | None) -> CommitResult:
-    """Store answers in one transaction of a connection of the writer's own; `job` is None for pending chunks.
+@dataclass(frozen=True, slots=True)
+class CommitResult:
+    """What a commit changed."""
+
+    stored: StoredVectors
+    quarantined: int
+
+
+async def commit(conn: Conn, space: Space, results: Sequence[CallResult], job: Job | None) -> CommitResult:
+    """Store results in one transaction of a connection of the writer's own; `job` is None for pending chunks.
 
     Raises LeaseLost: nothing was stored.
     """
-    done = CommitResult()
-    replace, project_id = (job.replace, job.project_id) if job else (False, None)
     async with conn.transaction():
         await conn.execute("select set_config('lock_timeout', $1, true)", f"{LOCK_TIMEOUT_MS}ms")
-        await _vectors(conn, space, answers, done, replace=replace, project_id=project_id)
-        refused = {item.chunk.id: why for answer in answers for item, why in answer.refused.items()}
-        if refused:
-            done.quarantined = await _refuse(conn, space, refused, replace=replace)
-        if any(answer.items for answer in answers):
+        stored = await _store_vectors(conn, space, results, job)
+        quarantined = await _quarantine(conn, space, results, job)
+        if any(result.items for result in results):
             await jobs.note_trouble(conn, space.id, None, None)
-        await _fence(conn, answers)
-        await _account(conn, space, answers, done, job)
-        await registry.count(conn, {space.id: done.new + done.copied})
-    metrics.FILL_VECTORS.inc(done.new)
-    metrics.FILL_COPIED.inc(done.copied)
-    metrics.FILL_QUARANTINED.inc(done.quarantined)
+        await _fence(conn, results)
+        done = CommitResult(stored, quarantined)
+        await _account(conn, space, results, done, job)
+        await registry.count(conn, {space.id: stored.new + stored.copied})
+    metrics.FILL_VECTORS.inc(stored.new)
+    metrics.FILL_COPIED.inc(stored.copied)
+    metrics.FILL_QUARANTINED.inc(quarantined)
     return done
 
 
-async def _vectors(
-    conn: Conn,
-    space: Space,
-    answers: Sequence[CallResult],
-    done: CommitResult,
-    *,
-    replace: bool,
-    project_id: int | None,
-) -> None:
-    found = [answer for answer in answers if answer.vectors is not None and answer.items]
+async def _store_vectors(conn: Conn, space: Space, results: Sequence[CallResult], job: Job | None) -> StoredVectors:
+    found = [result for result in results if result.vectors is not None and result.items]
     if not found:
-        return
+        return StoredVectors()
+    replace, project_id = (job.replace, job.project_id) if job else (False, None)
     rows = _rows(found)
-    done.new = await vectors.store(conn, space.id, space.column_type, rows, replace=replace)
-    items = [item for answer in found for item in answer.items]
+    stored = await vectors.store(conn, space.id, space.column_type, rows, replace=replace)
+    items = [item for result in found for item in result.items]
     duplicates = sum(len(item.duplicates) for item in items)
-    done.new, done.copied = max(0, done.new - duplicates), min(done.new, duplicates)
-    settled = [chunk.id for item in items for chunk, held in item.members() if held is None]
+    new, copied = max(0, stored - duplicates), min(stored, duplicates)
+    settled = [chunk.id for item in items for chunk, claimed in item.members() if claimed is None]
     shared = [item.chunk.id for item in items if item.shared]
     given: dict[int, bool] = {}
     if shared:
         given = await vectors.give_to_equals(conn, space.id, shared, project_id, replace=replace)
-        done.copied += sum(given.values())
+        copied += sum(given.values())
         settled += given
-    if replace:
-        stored = {*rows.chunk_ids.tolist(), *given}
-        done.replaced = max(0, len(stored) - done.new - done.copied)
+    replaced = max(0, len({*rows.chunk_ids.tolist(), *given}) - new - copied) if replace else 0
     if settled:
         await missing.settle_pending(conn, space.id, settled)
+    return StoredVectors(new, copied, replaced)
 
 
-def _rows(answers: Iterable[CallResult]) -> Rows:
-    """One row for each chunk: twins repeat the vector of their item."""
+def _rows(results: Iterable[CallResult]) -> Rows:
+    """One row for each chunk: duplicates repeat the vector of their item."""
     ids: list[int] = []
     projects: list[int] = []
     places: list[int] = []
     place = 0
     parts = []
-    for answer in answers:
-        for item in answer.items:
+    for result in results:
+        for item in result.items:
             ids.append(item.chunk.id)
             projects.append(item.chunk.project_id)
             places.append(place)
@@ -133,7 +129,7 @@ def _rows(answers: Iterable[CallResult]) -> Rows:
                 projects.append(chunk.project_id)
                 places.append(place)
             place += 1
-        parts.append(answer.vectors)
+        parts.append(result.vectors)
     embeddings = parts[0] if len(parts) == 1 else np.concatenate(parts)  # type: ignore[arg-type]
     assert embeddings is not None
     if len(ids) != place:
@@ -141,27 +137,29 @@ def _rows(answers: Iterable[CallResult]) -> Rows:
     return Rows(np.array(ids, dtype=np.int64), np.array(projects, dtype=np.int32), embeddings)
 
 
-async def _refuse(conn: Conn, space: Space, refused: dict[int, str], *, replace: bool) -> int:
-    """Put chunks into quarantine; one that has a vector, which was to be replaced, keeps it."""
+async def _quarantine(conn: Conn, space: Space, results: Sequence[CallResult], job: Job | None) -> int:
+    """Put refused chunks into quarantine; one that has a vector, which was to be replaced, keeps it."""
+    refused = {item.chunk.id: why for result in results for item, why in result.refused.items()}
+    if not refused:
+        return 0
     for chunk_id, why in refused.items():
         log.warning("chunk %d gets no vector in %s: %s", chunk_id, space.embedding_version, why)
-    if replace:
+    kept = 0
+    if job is not None and job.replace:
         there = await vectors.present(conn, space.id, list(refused))
         kept, refused = len(there), {chunk: why for chunk, why in refused.items() if chunk not in there}
-    else:
-        kept = 0
     return kept + (await quarantine.put(conn, space.id, refused) if refused else 0)
 
 
-async def _fence(conn: Conn, answers: Sequence[CallResult]) -> None:
-    """Keep the ranges that go on, and end those that nothing is left of, if they are still ours."""
+async def _fence(conn: Conn, results: Sequence[CallResult]) -> None:
+    """Renew the leases of ranges that go on and finish those that nothing is left of, if they are still ours."""
     settled: dict[ClaimedRange, int] = {}
-    for answer in answers:
-        for held in answer.settles():
-            if held is not None:
-                settled[held] = settled.get(held, 0) + 1
-    going = [held.lease for held, n in settled.items() if held.waiting > n or held.given_up]
-    over = [held.lease for held, n in settled.items() if held.waiting <= n and not held.given_up]
+    for result in results:
+        for claimed in result.settles():
+            if claimed is not None:
+                settled[claimed] = settled.get(claimed, 0) + 1
+    going = [claimed.lease for claimed, n in settled.items() if claimed.unsettled > n or claimed.given_up]
+    over = [claimed.lease for claimed, n in settled.items() if claimed.unsettled <= n and not claimed.given_up]
     await leases.fence(conn, going)
     lost = await leases.finish(conn, over)
     if lost:
@@ -169,11 +167,13 @@ async def _fence(conn: Conn, answers: Sequence[CallResult]) -> None:
 
 
 async def _account(
-    conn: Conn, space: Space, answers: Sequence[CallResult], done: CommitResult, job: Job | None
+    conn: Conn, space: Space, results: Sequence[CallResult], done: CommitResult, job: Job | None
 ) -> None:
-    outcomes = [outcome for answer in answers for outcome in answer.outcomes]
+    outcomes = [outcome for result in results for outcome in result.outcomes]
+    stored = done.stored
     if job is not None:
-        await jobs.advance(conn, job.id, done.new + done.copied + done.replaced, done.copied, done.quarantined)
+        total = stored.new + stored.copied + stored.replaced
+        await jobs.advance(conn, job.id, total, stored.copied, done.quarantined)
     if outcomes:
         fresh = await ledger.complete(conn, outcomes)
         if job is not None:
