@@ -268,8 +268,10 @@ class InFlight:
         for claimed in result.settles():
             if claimed is not None:
                 claimed.unsettled -= 1
-                if claimed.unsettled == 0 and self._ranges.pop(claimed.lease.id, None) and claimed.given_up:
-                    self._to_release.append(claimed.lease)
+                if claimed.unsettled == 0 and claimed.lease.id in self._ranges:
+                    del self._ranges[claimed.lease.id]
+                    if claimed.given_up:
+                        self._to_release.append(claimed.lease)
         self.wake()
 
     def strip_lost(self, result: CallResult) -> CallResult:

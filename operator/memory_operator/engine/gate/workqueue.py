@@ -73,15 +73,14 @@ class ReconcileQueue:
             wanted = await handle(ref)
         except Retryable as error:
             log.warning("reconcile of %s is tried again: %s", ref, error, extra={"provider": str(ref)})
-            again = self._pause(ref)
+            self.later(ref, self._pause(ref))
         except Exception:
             log.exception("reconcile of %s failed", ref, extra={"provider": str(ref)})
-            again = self._pause(ref)
+            self.later(ref, self._pause(ref))
         else:
             self._failures.pop(ref, None)
-            again = None if wanted is None else jittered(wanted)
-        if again is not None:
-            self.later(ref, again)
+            if wanted is not None:
+                self.later(ref, jittered(wanted))
 
     def _pause(self, ref: ProviderRef) -> float:
         """Seconds until the next try, doubling with each failure in a row."""
