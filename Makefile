@@ -9,7 +9,7 @@ BENCH_ARGS ?=
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test images e2e kind check format bench bench-large generate requirements clean
+.PHONY: help install run test test-long images e2e kind check format bench bench-large generate requirements clean
 
 help: ## Show this help
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -30,6 +30,11 @@ test: install ## Run all tests against a real PostgreSQL and a real kube-apiserv
 	$(BIN)/python tests/cluster/build.py
 	$(BIN)/python -m pytest -n 4 tests/unit
 	$(BIN)/python -m pytest -m "not node" --ignore tests/unit
+
+test-long: install ## The promise of the store in long random sequences: 500 of 30 steps, then two more seeds; hours
+	MEMORY_PROMISE=1:500:30 $(BIN)/python -m pytest tests/component/gate/test_promise.py
+	MEMORY_PROMISE=2:100:30 $(BIN)/python -m pytest tests/component/gate/test_promise.py
+	MEMORY_PROMISE=3:100:30 $(BIN)/python -m pytest tests/component/gate/test_promise.py
 
 images: install ## Make the images under build/images without a container engine (root, Debian)
 	$(BIN)/python tests/e2e/prepare.py --only-images
