@@ -11,8 +11,9 @@ from memory_operator.engine.admin.spaces import Catalog
 from memory_operator.engine.admin.usage import Accounts
 from memory_operator.engine.memories.recall import Recall
 from memory_operator.engine.memories.remember import Remember
-from memory_operator.http.auth.base import Authenticator, no_auth
+from memory_operator.http.auth.base import Authenticator
 from memory_operator.http.auth.kubernetes import kubernetes_auth
+from memory_operator.http.auth.none import no_auth
 from memory_operator.http.auth.tokens import token_auth
 from memory_operator.http.serve import serve_api
 from memory_operator.http.server.probes import serve_probes

@@ -19,18 +19,18 @@ from memory_operator.http.auth.base import (
     CONSENT,
     DELETE_MEMORIES,
     JOBS,
+    PERMISSIONS,
     READ,
     READ_MEMORIES,
-    RIGHTS,
     WRITE_MEMORIES,
-    Right,
+    Permission,
 )
 from memory_operator.http.auth.tokens import token_auth
 
 CONSENT_PATH = "/admin/embedding-dimension-change"
 MEMORY = "/memory/00000000-0000-4000-8000-000000000000"
 
-NEEDED: list[tuple[Right, str, str, dict[str, Any] | None]] = [
+NEEDED: list[tuple[Permission, str, str, dict[str, Any] | None]] = [
     (WRITE_MEMORIES, "POST", "/memory/add", {"text": "a"}),
     (WRITE_MEMORIES, "PATCH", MEMORY, {"text": "a"}),
     (READ_MEMORIES, "POST", "/memory/query", {"query": "a"}),
@@ -64,9 +64,9 @@ async def send(api: Api, method: str, path: str, body: dict[str, Any] | None, to
 async def tokens(world: World, folder: Path) -> AsyncIterator[Api]:
     """An API whose token `R` has the one right R, in tenant `agents`."""
     entries = [
-        {"name": right.name, "sha256": hashlib.sha256(right.name.encode()).hexdigest(), "tenant": "agents"}
-        | {"rights": [right.name]}
-        for right in RIGHTS
+        {"name": each.name, "sha256": hashlib.sha256(each.name.encode()).hexdigest(), "tenant": "agents"}
+        | {"rights": [each.name]}
+        for each in PERMISSIONS
     ]
     file = folder / "tokens.json"
     file.write_text(json.dumps(entries))
@@ -79,7 +79,7 @@ async def test_each_route_needs_its_own_right_and_says_which(world: World, tmp_p
         recorded = await send(api, "POST", CONSENT_PATH, {"target_dim": 7}, CONSENT.name)
         assert recorded.json()["id"] == 1
         for right, method, path, body in NEEDED:
-            for other in RIGHTS:
+            for other in PERMISSIONS:
                 answer = await send(api, method, path, body, other.name)
                 if other == right:
                     assert answer.status_code not in (401, 403), (method, path, answer.text)

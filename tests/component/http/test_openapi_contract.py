@@ -22,7 +22,7 @@ from fixtures.api import HOST, serve
 from fixtures.engine import open_world
 from fixtures.postgres import Server
 from memory_operator.http.app import create_app
-from memory_operator.http.auth.base import no_auth
+from memory_operator.http.auth.none import no_auth
 from memory_operator.http.services import Services
 
 EXAMPLES = 60

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from memory_operator.errors import ConfigurationError
-from memory_operator.http.auth.base import CONSENT, Authenticator, no_auth
+from memory_operator.http.auth.base import CONSENT, Authenticator
+from memory_operator.http.auth.none import no_auth
 from memory_operator.http.problems import Problem
 
 from .conftest import request

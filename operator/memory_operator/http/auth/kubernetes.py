@@ -1,17 +1,16 @@
-"""Auth mode `kubernetes`: bearer tokens and rights, reviewed by the API server; what it said is kept for a while."""
+"""Auth mode `kubernetes`: tokens and permissions, reviewed by the API server; its answers are cached for a while."""
 
 from __future__ import annotations
 
 import hashlib
 import time
-from collections import OrderedDict
-from collections.abc import Callable, Hashable, Mapping
-from typing import Generic, TypeVar
+from collections.abc import Callable, Mapping
 
+from cachetools import TLRUCache
 from fastapi import Request
 
 from memory_operator.engine.ports.access import Access, AccessReviewer, Caller, TokenReviewer
-from memory_operator.http.auth.base import Authenticator, Identity, Right, bearer_token, unauthenticated
+from memory_operator.http.auth.base import Authenticator, Identity, Permission, bearer_token, unauthenticated
 
 GRANTED_SECONDS = 60.0
 DENIED_SECONDS = 10.0
@@ -20,15 +19,18 @@ KEPT = 10_000
 
 _SERVICE_ACCOUNT = "system:serviceaccount:"
 
-V = TypeVar("V")
+_AccessKey = tuple[bytes, Permission, str | None]
+"""Digest of a token, what it asks for, and where: no token is kept."""
+
+_UNREVIEWED = Identity("", "")
 
 
 class _Kubernetes:
     def __init__(self, tokens: TokenReviewer, access: AccessReviewer, clock: Callable[[], float]) -> None:
         self._tokens = tokens
         self._access = access
-        self._identities: _Kept[Identity | None] = _Kept(clock)
-        self._answers: _Kept[bool] = _Kept(clock)
+        self._identities = TLRUCache[bytes, Identity | None](KEPT, _end_of_review, clock)
+        self._granted = TLRUCache[_AccessKey, bool](KEPT, _end_of_review, clock)
 
     def screen(self, headers: Mapping[str, str]) -> None:
         """Let every request pass: a page that has no token gets nothing."""
@@ -36,25 +38,27 @@ class _Kubernetes:
     async def identify(self, request: Request) -> Identity:
         token = bearer_token(request)
         digest = hashlib.sha256(token.encode()).digest()
-        known = self._identities.get(digest)
-        if known is None:
+        identity = self._identities.get(digest, _UNREVIEWED)
+        if identity is _UNREVIEWED:
             caller = await self._tokens(token)
-            known = (_identity(caller, digest) if caller else None,)
-            self._identities.put(digest, known[0], GRANTED_SECONDS if caller else DENIED_SECONDS)
-        if known[0] is None:
+            identity = self._identities[digest] = _identity(caller, digest) if caller else None
+        if identity is None:
             raise unauthenticated("the API server does not accept the token")
-        return known[0]
+        return identity
 
-    async def may(self, identity: Identity, right: Right, namespace: str | None) -> bool:
+    async def may(self, identity: Identity, permission: Permission, namespace: str | None) -> bool:
         if identity.caller is None:
             return False
-        key = (identity.token_digest, right, namespace)
-        known = self._answers.get(key)
-        if known is None:
-            access = Access(right.verb, right.resource, right.subresource, namespace)
-            known = (await self._access(identity.caller, access),)
-            self._answers.put(key, known[0], GRANTED_SECONDS if known[0] else DENIED_SECONDS)
-        return known[0]
+        key = (identity.token_digest, permission, namespace)
+        granted = self._granted.get(key)
+        if granted is None:
+            access = Access(permission.verb, permission.resource, permission.subresource, namespace)
+            granted = self._granted[key] = await self._access(identity.caller, access)
+        return granted
+
+
+def _end_of_review(_key: object, answer: Identity | bool | None, now: float) -> float:
+    return now + (GRANTED_SECONDS if answer else DENIED_SECONDS)
 
 
 def kubernetes_auth(
@@ -70,29 +74,3 @@ def _identity(caller: Caller, digest: bytes) -> Identity:
         namespace = caller.username.removeprefix(_SERVICE_ACCOUNT).partition(":")[0]
         return Identity(caller.username, namespace, namespace, caller=caller, token_digest=digest)
     return Identity(caller.username, f"user:{caller.username}", caller=caller, token_digest=digest)
-
-
-class _Kept(Generic[V]):
-    """A bounded memory whose entries have an end, and are by digest: no token is kept."""
-
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
-        self._entries: OrderedDict[Hashable, tuple[float, V]] = OrderedDict()
-
-    def get(self, key: Hashable) -> tuple[V] | None:
-        """What is remembered, in a tuple, since it may be None itself; None when nothing is."""
-        if key not in self._entries:
-            return None
-        until, value = self._entries[key]
-        if self._clock() >= until:
-            del self._entries[key]
-            return None
-        self._entries.move_to_end(key)
-        return (value,)
-
-    def put(self, key: Hashable, value: V, seconds: float) -> None:
-        """Remember something for a while."""
-        self._entries[key] = (self._clock() + seconds, value)
-        self._entries.move_to_end(key)
-        while len(self._entries) > KEPT:
-            self._entries.popitem(last=False)

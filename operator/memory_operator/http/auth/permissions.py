@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 from fastapi import Depends, Request
 
-from memory_operator.http.auth.base import READ, Authenticator, Identity, Right
+from memory_operator.contract.provider import GROUP
+from memory_operator.http.auth.base import READ, Authenticator, Identity, Permission
 from memory_operator.http.problems import Problem
 from memory_operator.http.services import Services
 from memory_operator.store.db.activity import Actor
@@ -28,51 +29,55 @@ Known = Annotated[Identity, Depends(identify)]
 """A parameter of a route: somebody we know. It stands before the body, which nobody else's is read."""
 
 
-def holding(right: Right) -> Callable[[Request, Identity], Coroutine[Any, Any, Identity]]:
-    """A dependency: the caller, who has a right in the tenant's own namespace. Raises Problem."""
+def permitted(permission: Permission) -> Callable[[Request, Identity], Coroutine[Any, Any, Identity]]:
+    """A dependency: the caller, who has a permission in the tenant's own namespace. Raises Problem."""
 
-    async def holder(request: Request, identity: Known) -> Identity:
-        await require(request, identity, right, identity.namespace)
+    async def caller(request: Request, identity: Known) -> Identity:
+        await require(request, identity, permission, identity.namespace)
         return identity
 
-    return holder
+    return caller
 
 
-async def may(request: Request, identity: Identity, right: Right, namespace: str | None) -> bool:
-    """Whether a caller has a right in a namespace, or everywhere when it is None."""
-    return await _auth(request).may(identity, right, namespace)
+async def may(request: Request, identity: Identity, permission: Permission, namespace: str | None) -> bool:
+    """Whether a caller has a permission in a namespace, or everywhere when it is None."""
+    return await _auth(request).may(identity, permission, namespace)
 
 
-async def require(request: Request, identity: Identity, right: Right, namespace: str | None) -> None:
-    """Raise a 403 problem unless a caller has a right in a namespace, or everywhere when it is None."""
-    if not await may(request, identity, right, namespace):
+async def require(request: Request, identity: Identity, permission: Permission, namespace: str | None) -> None:
+    """Raise a 403 problem unless a caller has a permission in a namespace, or everywhere when it is None."""
+    if not await may(request, identity, permission, namespace):
         where = f"in namespace {namespace}" if namespace else "in all namespaces"
         raise Problem(
             403,
             "forbidden",
-            f"{identity.name} may not {right.verb} {right.what} {where}",
-            hint=f"bind a role that allows the verb {right.verb} on {right.what} of omnia.altairalabs.ai {where}"
-            f" (in a tokens file: the right {right.name})",
+            f"{identity.name} may not {permission.verb} {permission.what} {where}",
+            hint=f"bind a role that allows the verb {permission.verb} on {permission.what} of {GROUP} {where}"
+            f" (in a tokens file: the right {permission.name})",
         )
 
 
-async def namespaces_with(request: Request, identity: Identity, right: Right, asked: Iterable[str]) -> frozenset[str]:
-    """Those of some namespaces in which a caller has a right.
+async def namespaces_with(
+    request: Request, identity: Identity, permission: Permission, candidates: Iterable[str]
+) -> frozenset[str]:
+    """Those of some namespaces in which a caller has a permission.
 
     Raises a 403 problem when it is none of them; where there are none to choose from, the tenant's own counts.
     """
-    wanted = sorted(set(asked))
-    found = frozenset([name for name in wanted if await may(request, identity, right, name)])
+    ordered = sorted(set(candidates))
+    found = frozenset([name for name in ordered if await may(request, identity, permission, name)])
     if not found:
-        await require(request, identity, right, wanted[0] if wanted else identity.namespace)
+        await require(request, identity, permission, ordered[0] if ordered else identity.namespace)
     return found
 
 
-async def require_in_all(request: Request, identity: Identity, right: Right, namespaces: Iterable[str]) -> None:
-    """Raise a 403 problem unless a caller has a right in each of some namespaces; in the tenant's own for none."""
-    wanted: list[str | None] = [*sorted(set(namespaces))]
-    for namespace in wanted or [identity.namespace]:
-        await require(request, identity, right, namespace)
+async def require_in_all(
+    request: Request, identity: Identity, permission: Permission, namespaces: Iterable[str]
+) -> None:
+    """Raise a 403 problem unless a caller has a permission in each of some namespaces; in the tenant's own for none."""
+    ordered: list[str | None] = [*sorted(set(namespaces))]
+    for namespace in ordered or [identity.namespace]:
+        await require(request, identity, permission, namespace)
 
 
 async def readable(request: Request, identity: Identity) -> frozenset[str]:

@@ -1,4 +1,4 @@
-"""Auth mode `tokens`: a file of token digests, tenants and rights, which is read again when it changes."""
+"""Auth mode `tokens`: a file of token digests, tenants and permissions, which is read again when it changes."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError,
 
 from memory_operator.errors import ConfigurationError
 from memory_operator.http.auth.base import (
-    RIGHTS,
+    PERMISSIONS,
     Authenticator,
     Identity,
-    Right,
+    Permission,
     bearer_token,
     unauthenticated,
 )
@@ -26,7 +26,7 @@ from memory_operator.logs import get_logger
 
 log = get_logger(__name__)
 
-_RIGHTS = frozenset(right.name for right in RIGHTS)
+_PERMISSIONS = frozenset(permission.name for permission in PERMISSIONS)
 
 
 class _TokenEntry(BaseModel):
@@ -42,9 +42,9 @@ class _TokenEntry(BaseModel):
     @field_validator("rights")
     @classmethod
     def _known(cls, rights: list[str]) -> list[str]:
-        unknown = sorted(set(rights) - _RIGHTS)
+        unknown = sorted(set(rights) - _PERMISSIONS)
         if unknown:
-            raise ValueError(f"there is no right {unknown[0]!r}; rights are {', '.join(sorted(_RIGHTS))}")
+            raise ValueError(f"there is no right {unknown[0]!r}; rights are {', '.join(sorted(_PERMISSIONS))}")
         return rights
 
 
@@ -94,8 +94,8 @@ class _Tokens:
             raise unauthenticated("the token is not known")
         return found
 
-    async def may(self, identity: Identity, right: Right, namespace: str | None) -> bool:
-        return right.name in identity.rights
+    async def may(self, identity: Identity, permission: Permission, _namespace: str | None) -> bool:
+        return permission.name in identity.permissions
 
 
 def token_auth(path: Path | None) -> Authenticator:
@@ -115,7 +115,7 @@ def _read(path: Path) -> list[tuple[str, Identity]]:
             ' "rights": ["memories:get"]}], with the hex SHA-256 of each token',
         ) from error
     return [
-        (entry.sha256.lower(), Identity(entry.name, entry.tenant, rights=frozenset(entry.rights))) for entry in entries
+        (each.sha256.lower(), Identity(each.name, each.tenant, permissions=frozenset(each.rights))) for each in entries
     ]
 
 

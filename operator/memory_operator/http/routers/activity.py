@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query, Request, Response
 
 from memory_operator.http.auth.base import READ, READ_MEMORIES, Identity
-from memory_operator.http.auth.permissions import Known, holding, require, services_of
+from memory_operator.http.auth.permissions import Known, permitted, require, services_of
 from memory_operator.http.openapi.document import reply, responses
 from memory_operator.http.schemas.answers import ActivitiesAnswer, ActivityAnswer, ProjectAnswer, StatsAnswer
 
@@ -34,7 +34,7 @@ async def activity(
 
 
 @router.get("/v1/stats", responses=responses(StatsAnswer))
-async def stats(request: Request, identity: Annotated[Identity, Depends(holding(READ_MEMORIES))]) -> Response:
+async def stats(request: Request, identity: Annotated[Identity, Depends(permitted(READ_MEMORIES))]) -> Response:
     """How many memories the caller's tenant has, by project, and what the whole store holds."""
     counts = await services_of(request).catalog.counts(identity.tenant)
     return reply(

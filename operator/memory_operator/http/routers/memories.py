@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from memory_operator.engine.memories.prepare import NewMemory
 from memory_operator.engine.memories.remember import Changes
 from memory_operator.http.auth.base import DELETE_MEMORIES, READ_MEMORIES, WRITE_MEMORIES, Identity
-from memory_operator.http.auth.permissions import actor, holding, services_of
+from memory_operator.http.auth.permissions import actor, permitted, services_of
 from memory_operator.http.openapi.document import reply, request_body, responses
 from memory_operator.http.schemas.answers import (
     DiagnosticsAnswer,
@@ -28,9 +28,9 @@ from memory_operator.store.memories.nearest import Filters
 
 router = APIRouter(prefix="/memory", tags=["memories"])
 
-Writer = Annotated[Identity, Depends(holding(WRITE_MEMORIES))]
-Reader = Annotated[Identity, Depends(holding(READ_MEMORIES))]
-Deleter = Annotated[Identity, Depends(holding(DELETE_MEMORIES))]
+Writer = Annotated[Identity, Depends(permitted(WRITE_MEMORIES))]
+Reader = Annotated[Identity, Depends(permitted(READ_MEMORIES))]
+Deleter = Annotated[Identity, Depends(permitted(DELETE_MEMORIES))]
 MemoryId = Annotated[UUID, Path(description="Id of the memory.")]
 
 
