@@ -93,10 +93,10 @@ def _openai(script: Script, call: Call, fault: Fault, length: int) -> bytes:
     ]
     if fault.shuffle:
         items.reverse()
-    tokens = _tokens(call)
-    counted = b'"total_tokens":%d' % tokens
+    tokens = _counted(call, fault)
+    counted = b'"total_tokens":%b' % tokens
     if call.form != "voyageai":
-        counted = b'"prompt_tokens":%d,' % tokens + counted
+        counted = b'"prompt_tokens":%b,' % tokens + counted
     usage = b"" if fault.no_usage else b',"usage":{%b}' % counted
     model = json.dumps(call.model).encode()
     return b'{"object":"list","data":[%b],"model":%b%b}' % (b",".join(items), model, usage)
@@ -104,13 +104,13 @@ def _openai(script: Script, call: Call, fault: Fault, length: int) -> bytes:
 
 def _ollama(script: Script, call: Call, fault: Fault, length: int) -> bytes:
     vectors = _encoded(script, call, fault, length, as_base64=False)
-    usage = b"" if fault.no_usage else b',"prompt_eval_count":%d' % _tokens(call)
+    usage = b"" if fault.no_usage else b',"prompt_eval_count":%b' % _counted(call, fault)
     return b'{"model":%b,"embeddings":[%b]%b}' % (json.dumps(call.model).encode(), b",".join(vectors), usage)
 
 
 def _cohere(script: Script, call: Call, fault: Fault, length: int) -> bytes:
     vectors = _encoded(script, call, fault, length, as_base64=False)
-    billed = b"" if fault.no_usage else b',"billed_units":{"input_tokens":%d}' % _tokens(call)
+    billed = b"" if fault.no_usage else b',"billed_units":{"input_tokens":%b}' % _counted(call, fault)
     texts = json.dumps(list(call.inputs)).encode()
     return b'{"id":"1","embeddings":{"float":[%b]},"texts":%b,"meta":{"api_version":{"version":"2"}%b}}' % (
         b",".join(vectors),
@@ -121,8 +121,12 @@ def _cohere(script: Script, call: Call, fault: Fault, length: int) -> bytes:
 
 def _gemini(script: Script, call: Call, fault: Fault, length: int) -> bytes:
     vectors = _encoded(script, call, fault, length, as_base64=False)
-    usage = b"" if fault.no_usage else b',"usageMetadata":{"promptTokenCount":%d}' % _tokens(call)
+    usage = b"" if fault.no_usage else b',"usageMetadata":{"promptTokenCount":%b}' % _counted(call, fault)
     return b'{"embeddings":[%b]%b}' % (b",".join(b'{"values":%b}' % vector for vector in vectors), usage)
+
+
+def _counted(call: Call, fault: Fault) -> bytes:
+    return b"%d" % _tokens(call) if fault.count is None else fault.count.encode()
 
 
 def _tokens(call: Call) -> int:

@@ -76,6 +76,8 @@ class Fault:
     """The last vector first; `index` still says which is which."""
     same_index: bool = False
     no_usage: bool = False
+    count: str | None = None
+    """The count of tokens, as it stands in the JSON, whatever it is."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,19 @@ def cost_of(tokens: int | None, per_1k: Decimal | None) -> Decimal | None:
     return None if tokens is None or per_1k is None else tokens * per_1k / 1000
 
 
+_MOST_TIMES = 10
+_MOST_MORE_PER_TEXT = 1_000
+
+
+def believable(tokens: int | None, estimated: int, texts: int) -> int | None:
+    """A vendor's count of tokens; None where it says none, or more than so many texts can have.
+
+    It is a value from outside: what is stored and added up must not depend on whether it makes sense.
+    """
+    most = _MOST_TIMES * estimated + _MOST_MORE_PER_TEXT * texts
+    return tokens if tokens is not None and 0 <= tokens <= most else None
+
+
 def split(tokens: int | None, weights: Sequence[int]) -> list[int | None]:
     """Whole shares of a call's tokens by weight, which add up to them exactly; all None where the count is unknown."""
     if tokens is None:

@@ -4,6 +4,8 @@ from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from memory_operator.embedders.http.status_errors import retry_after
 from memory_operator.errors import CredentialRefused, EmbedderUnreachable, RateLimited, RequestRejected
@@ -92,3 +94,30 @@ def test_retry_after_is_read_in_each_of_its_forms():
 def test_a_retry_after_that_says_nothing_is_none(value):
     assert retry_after({"retry-after": value}) is None
     assert retry_after({}) is None
+
+
+ABSURD_DATES = [
+    "Mon, 01 Jan 2024 00:00:00 +99999999999",
+    "Fri, 31 Dec 9999 23:59:59 -2359",
+    "Mon, 01 Jan 0001 00:00:00 +2359",
+    "Mon, 01 Jan 2024 99:99:99 GMT",
+    "Mon, 01 Jan 99999999999999999999 00:00:00 GMT",
+    "Mon, 31 Feb 2024 00:00:00 GMT",
+    "9" * 5_000,
+    "1 " * 5_000,
+]
+
+
+@pytest.mark.parametrize("value", ABSURD_DATES)
+def test_an_absurd_retry_after_is_survived(value):
+    found = retry_after({"retry-after": value, "retry-after-ms": value})
+    assert found is None or found >= 0
+
+
+DATES = st.tuples(*[st.integers(-(10**12), 10**12).map(str) | st.sampled_from(["Jan", "GMT", "-2359", ":", ","])] * 6)
+
+
+@given(st.text() | DATES.map(" ".join) | DATES.map(":".join))
+def test_no_retry_after_is_ever_an_error(value):
+    found = retry_after({"retry-after": value})
+    assert found is None or found >= 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 from collections.abc import Mapping
 
@@ -10,6 +11,8 @@ from simdjson import Object, Parser
 
 from memory_operator.errors import BadReply, RequestRejected
 
+_COUNTS = re.compile(rb'("\w*(?:token|count|duration)\w*"\s*:\s*)(?:[-+0-9.eE]+|-?NaN|-?Infinity)', re.IGNORECASE)
+"""What a reply counts beside its vectors, which must not be lost for a count that no number can hold."""
 NO_EMBEDDING_API = "check that spec.baseURL and spec.type name the same embedding API"
 
 
@@ -32,8 +35,11 @@ def json_object(body: bytes, source: str) -> Object:
         BadReply: the body is something else.
     """
     try:
-        answer = _parsed(body)
-    except (ValueError, RuntimeError):  # the latter where it is nested too deeply
+        try:
+            answer = _parsed(body)
+        except (ValueError, RuntimeError):  # the latter where it is nested too deeply, or a number has too many digits
+            answer = _parsed(_COUNTS.sub(rb"\1null", body))
+    except (ValueError, RuntimeError):
         raise BadReply(f"{source} sent a reply that is not JSON", hint=NO_EMBEDDING_API) from None
     if not isinstance(answer, Object):
         raise BadReply(f"{source} sent a reply that is not a JSON object", hint=NO_EMBEDDING_API)

@@ -12,7 +12,7 @@ from memory_operator.engine.embedding.connector import PROBE_SECONDS, Connector
 from memory_operator.engine.embedding.spans import space_span
 from memory_operator.errors import BadReply, EmbedderUnreachable, MemoryOperatorError, StoreUnavailable
 from memory_operator.logs import get_logger
-from memory_operator.plan.cost import split
+from memory_operator.plan.cost import believable, split
 from memory_operator.plan.space import CallConfig, Mode
 from memory_operator.store.db.pool import Store
 from memory_operator.store.spaces import vectors
@@ -31,7 +31,7 @@ class Metered:
         self._texts = max(1, sum(share.inputs for share in entry.intent.shares))
         self._next: LedgerEntry | None = entry
         self._open: LedgerEntry | None = None
-        self._intent = entry.intent
+        self._entry = entry
         self._outcomes: list[Outcome] = []
 
     async def sending(self, inputs: int) -> None:
@@ -44,12 +44,16 @@ class Metered:
                 entry = await ledger.intend(conn, replace(self._part(inputs), job_id=None))
             if entry is None:
                 raise StoreUnavailable("a call could not be written down")
-            entry = replace(entry, intent=replace(entry.intent, job_id=self._intent.job_id))
+            entry = replace(entry, intent=replace(entry.intent, job_id=self._entry.intent.job_id))
         self._open = entry
 
     def answered(self, tokens: int | None) -> None:
-        """See `Meter.answered`."""
-        self._end("answered", tokens)
+        """See `Meter.answered`. A count that cannot be true counts as none."""
+        intent = (self._open or self._entry).intent
+        counted = believable(tokens, intent.tokens, sum(share.inputs for share in intent.shares))
+        if counted != tokens:
+            log.info("a vendor's count of tokens cannot be true and is ignored (provider=%s)", intent.ref)
+        self._end("answered", counted)
 
     def refused(self) -> None:
         """See `Meter.refused`."""
@@ -58,6 +62,12 @@ class Metered:
     def unusable(self) -> None:
         """See `Meter.unusable`."""
         self._end("unusable", None)
+
+    @property
+    def tokens(self) -> int | None:
+        """Tokens of all answered requests; None once a count was missing."""
+        counts = [outcome.tokens for outcome in self._outcomes if outcome.ending == "answered"]
+        return None if None in counts else sum(count for count in counts if count is not None)
 
     def outcomes(self) -> list[Outcome]:
         """How each request ended; one that never left counts as refused."""
@@ -74,10 +84,10 @@ class Metered:
 
     def _part(self, inputs: int) -> Intent:
         """The intent for a request with some of the texts."""
-        shares = self._intent.shares
+        shares = self._entry.intent.shares
         texts = split(inputs, [share.inputs for share in shares])
         return replace(
-            self._intent,
+            self._entry.intent,
             shares=[
                 replace(share, inputs=some or 0, tokens=share.tokens * inputs // self._texts)
                 for share, some in zip(shares, texts, strict=True)
@@ -141,14 +151,15 @@ async def _embed_once(
     embedder = await connector.embedder(space.config)
     if not calls_a_vendor(space.config):
         return await embedder.embed(texts, mode=mode, timeout=timeout, dimensions=space.dimensions)
-    share = Share(tenant_id, len(texts), sum(max(1, len(text) // 4) for text in texts))
+    share = Share(tenant_id, len(texts), sum(max(1, len(text.encode()) // 4) for text in texts))
     async with store.connection() as conn:
         entry = await ledger.intend(conn, Intent.of(space, purpose, [share]), durable=False)
     if entry is None:
         raise StoreUnavailable("a call could not be written down")
     meter = Metered(store, entry)
     try:
-        return await embedder.embed(texts, mode=mode, timeout=timeout, dimensions=space.dimensions, meter=meter)
+        reply = await embedder.embed(texts, mode=mode, timeout=timeout, dimensions=space.dimensions, meter=meter)
+        return replace(reply, tokens=meter.tokens)
     finally:
         await write_outcomes(store, meter)
 

@@ -16,6 +16,9 @@ TOO_LARGE = f"the text is longer than {MOST_BYTES} bytes; it is not sent to any 
 
 _BYTES_PER_TOKEN = 4.0
 _CAUTIOUS_BYTES_PER_TOKEN = 3.0
+_LEAST_BYTES_PER_TOKEN = 1.0
+_MOST_BYTES_PER_TOKEN = 8.0
+"""What a vendor counts is believed up to ten times an estimate, so estimates must not follow it anywhere."""
 _LEARNING_RATE = 0.2
 _PER_MESSAGE = 2
 """Tokens that vendors add to each text, at most."""
@@ -75,7 +78,7 @@ class TokenEstimate:
     def learn(self, size: int, tokens: int | None) -> None:
         """Take in what a vendor counted for so many bytes."""
         if tokens:
-            seen = size / tokens
+            seen = min(_MOST_BYTES_PER_TOKEN, max(_LEAST_BYTES_PER_TOKEN, size / tokens))
             old = self._bytes_per_token
             self._bytes_per_token = seen if old is None else old + _LEARNING_RATE * (seen - old)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from memory_operator import metrics
 from memory_operator.backoff import backoff
@@ -170,7 +170,7 @@ class Sender:
         taken = self._clock() - began
         self.call_seconds = min(taken, self.call_seconds * _SLOWER_BY) if self.call_seconds else taken
         check_fit(self._space, reply)
-        return reply
+        return reply if meter is None else replace(reply, tokens=meter.tokens)
 
     def _succeeded(self, items: list[Item], reply: Embeddings, job: Job | None, meter: Metered | None) -> None:
         self._failures = self._denials = 0

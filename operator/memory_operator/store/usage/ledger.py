@@ -173,9 +173,12 @@ async def spend(conn: Conn, job_id: int, outcomes: Sequence[Outcome]) -> None:
         start=Decimal(0),
     )
     await conn.execute(
-        "update memory_reembed_jobs set calls = calls + $2, spent_tokens = spent_tokens + $3,"
+        # Release 0.1 stored any count of a vendor, up to the largest: nothing is added to that any more.
+        "update memory_reembed_jobs set calls = calls + $2,"
+        " spent_tokens = least(spent_tokens::numeric + $3::bigint, 9223372036854775807)::bigint,"
         " spent_cost = spent_cost + $4,"
-        " tokens = case when $5::bigint is null then tokens else coalesce(tokens, 0) + $5 end,"
+        " tokens = case when $5::bigint is null then tokens"
+        "   else least(coalesce(tokens, 0)::numeric + $5, 9223372036854775807)::bigint end,"
         " cost = case when $6::numeric is null then cost else coalesce(cost, 0) + $6 end where id = $1",
         job_id,
         len(outcomes),
@@ -188,7 +191,8 @@ async def spend(conn: Conn, job_id: int, outcomes: Sequence[Outcome]) -> None:
         await conn.execute(
             "insert into memory_usage_daily as d (namespace, name, day, spent_tokens, spent_cost)"
             " values ($1, $2, (now() at time zone 'utc')::date, $3, $4) on conflict (namespace, name, day)"
-            " do update set spent_tokens = d.spent_tokens + excluded.spent_tokens,"
+            " do update set spent_tokens = least(d.spent_tokens::numeric + excluded.spent_tokens,"
+            "   9223372036854775807)::bigint,"
             " spent_cost = d.spent_cost + excluded.spent_cost",
             *outcomes[0].entry.intent.ref,
             tokens,

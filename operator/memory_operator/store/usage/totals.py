@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from datetime import date, datetime
 from decimal import Decimal
-from typing import Literal
+from typing import Any, Literal
 
 from memory_operator.contract.resource import ProviderRef
 from memory_operator.store.db.pool import Conn
@@ -47,10 +47,10 @@ _FIGURES = (
     " count(distinct l.call_id) filter (where l.state = 'unanswered') as unanswered_calls,"
     " count(distinct l.call_id) filter (where l.state in ('refused', 'unusable')) as refused_calls,"
     " count(distinct l.call_id) filter (where l.state = 'sent') as open_calls,"
-    " coalesce(sum(l.inputs) filter (where l.state = 'answered'), 0)::bigint as inputs,"
-    " coalesce(sum(l.tokens), 0)::bigint as tokens,"
+    " coalesce(sum(l.inputs) filter (where l.state = 'answered'), 0) as inputs,"
+    " coalesce(sum(l.tokens), 0) as tokens,"
     " coalesce(sum(l.estimated_tokens) filter (where l.tokens is null"
-    "   and l.state in ('answered', 'unanswered', 'unusable')), 0)::bigint as uncounted_tokens, sum(l.cost) as cost"
+    "   and l.state in ('answered', 'unanswered', 'unusable')), 0) as uncounted_tokens, sum(l.cost) as cost"
 )
 
 
@@ -70,9 +70,14 @@ async def used(
         until,
         tenant,
     )
-    names = [field.name for field in fields(Usage)]
-    found = [(row["name"], bool(row["whole"]), Usage(**{name: row[name] for name in names})) for row in rows]
+    found = [(row["name"], bool(row["whole"]), _usage(row)) for row in rows]
     return [(name, usage) for name, whole, usage in found if not whole], next(u for _, whole, u in found if whole)
+
+
+def _usage(row: Any) -> Usage:
+    """Sums are numeric, since no integer of the server's need hold them."""
+    counts = {field.name: int(row[field.name]) for field in fields(Usage) if field.name != "cost"}
+    return Usage(**counts, cost=row["cost"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +93,7 @@ async def spent_today(conn: Conn) -> tuple[date, dict[ProviderRef, SpentToday]]:
     """The day by the database's clock, in UTC, and what counts against budgets on it."""
     today = await conn.fetchval("select (now() at time zone 'utc')::date")
     rows = await conn.fetch(
-        "select namespace, name, sum(tokens)::bigint as tokens, sum(cost) as cost, sum(open)::bigint as open from ("
+        "select namespace, name, sum(tokens) as tokens, sum(cost) as cost, sum(open) as open from ("
         " select namespace, name, spent_tokens as tokens, spent_cost as cost, 0 as open from memory_usage_daily"
         "   where day = $1"
         " union all select provider_namespace, provider_name, 0, 0, estimated_tokens from memory_usage_ledger"
@@ -96,14 +101,15 @@ async def spent_today(conn: Conn) -> tuple[date, dict[ProviderRef, SpentToday]]:
         today,
     )
     return today, {
-        ProviderRef(row["namespace"], row["name"]): SpentToday(row["tokens"], row["cost"], row["open"]) for row in rows
+        ProviderRef(row["namespace"], row["name"]): SpentToday(int(row["tokens"]), row["cost"], int(row["open"]))
+        for row in rows
     }
 
 
 async def open_by_job(conn: Conn) -> dict[int, int]:
     """Tokens of the calls of fills that are under way, as they are estimated, by job."""
     rows = await conn.fetch(
-        "select job_id, sum(estimated_tokens)::bigint as tokens from memory_usage_ledger"
+        "select job_id, sum(estimated_tokens) as tokens from memory_usage_ledger"
         " where state = 'sent' and purpose = 'fill' and job_id is not null group by job_id"
     )
-    return {row["job_id"]: row["tokens"] for row in rows}
+    return {row["job_id"]: int(row["tokens"]) for row in rows}
