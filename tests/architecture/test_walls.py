@@ -24,6 +24,12 @@ WRONG_IMPORTS = {
     ),
     "The layers of store": ("operator/memory_operator/store/db/pool.py", "memory_operator.store.usage.ledger"),
     "The layers of http": ("operator/memory_operator/http/problems.py", "memory_operator.http.routers.jobs"),
+    "The layers of embedders": (
+        "operator/memory_operator/embedders/http/request.py",
+        "memory_operator.embedders.parts",
+    ),
+    "The layers of dev": ("operator/memory_operator/dev/folder.py", "memory_operator.dev.manifests.scan"),
+    "The layers of kube": ("operator/memory_operator/kube/events.py", "memory_operator.kube.source"),
     "the memory CLI talks HTTP and imports none of the server": (
         "operator/memory_operator/client/exit_codes.py",
         "memory_operator.contract.status",

@@ -1,23 +1,21 @@
 """The only place that knows embedding APIs.
 
-One pool for each event loop makes the embedders; what they cannot do is told by the errors of `errors.py`.
+One pool for each event loop makes the embedders; their failures are the errors of `errors.py`.
 """
 
-from memory_operator.embedders.base import PROBE_TEXT, Embedder, EmbedderType, Embeddings, Meter, probe
+from memory_operator.embedders.base import PROBE_TEXT, Embedder, Embeddings, Meter, probe
 from memory_operator.embedders.pool import EmbedderPool
-from memory_operator.embedders.registry import BUILT, batch_limit, calls_a_vendor, embedder_type, token_limits
+from memory_operator.embedders.registry import EMBEDDER_TYPES, batch_limit, calls_a_vendor, token_limits
 
 __all__ = [
-    "BUILT",
+    "EMBEDDER_TYPES",
     "PROBE_TEXT",
     "Embedder",
     "EmbedderPool",
-    "EmbedderType",
     "Embeddings",
     "Meter",
     "batch_limit",
     "calls_a_vendor",
-    "embedder_type",
     "probe",
     "token_limits",
 ]

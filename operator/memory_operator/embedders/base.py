@@ -1,21 +1,15 @@
-"""What an embedder is to the rest of the product, and what the module of each type declares about it."""
+"""What an embedder is to the rest of the product."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Executor
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from memory_operator.plan.space import CallConfig, Mode
-
-if TYPE_CHECKING:
-    from memory_operator.embedders.capabilities import ServerCapabilities
-    from memory_operator.embedders.http.transport import Wire
-    from memory_operator.embedders.vendors.azure_identity import WorkloadIdentity
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +23,7 @@ class Embeddings:
 
 
 class Meter(Protocol):
-    """Is told of each request that one `embed` sends to a vendor, since what is sent may have to be paid.
+    """Records each request that one `embed` sends to a vendor, since each may have to be paid.
 
     A request that was sent and then neither answered, refused nor unusable got no whole reply.
     """
@@ -47,7 +41,7 @@ class Meter(Protocol):
         ...
 
     def unusable(self) -> None:
-        """The reply to the last request is not what was asked for."""
+        """The reply to the last request cannot be used."""
         ...
 
 
@@ -70,51 +64,13 @@ class Embedder(Protocol):
             mode: whether the texts are to be found or to find with.
             timeout: seconds for everything that happens in here, fallbacks and slices included.
             dimensions: length that every vector must have; None accepts whatever comes back (a probe).
-            meter: is told of each request to a vendor; the types that call none leave it alone.
+            meter: records each request to a vendor; types that call no vendor ignore it.
 
         Raises:
             EmbedderUnreachable, RateLimited: later may be better.
             CredentialRefused, RequestRejected, BadReply: the same call fails again.
         """
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """What an embedder is made from."""
-
-    config: CallConfig
-    credential: str | None = field(repr=False)
-    ca_pem: str | None = field(repr=False)
-    wire: Wire = field(repr=False)
-    capabilities: ServerCapabilities = field(repr=False)
-    """What the server behind this base URL and model was found to refuse; shared by all embedders for it."""
-    executor: Callable[[], Executor] = field(repr=False)
-    """Gives the one thread for models that compute in this process."""
-    identity: WorkloadIdentity = field(repr=False)
-    environment: Mapping[str, str] = field(repr=False)
-    """Of this process."""
-
-
-@dataclass(frozen=True, slots=True)
-class EmbedderType:
-    """One Provider type: how its embedder is built and how much one call may carry.
-
-    A further vendor is a module with one of these, added to the table in `registry.py`.
-    """
-
-    name: str
-    build: Callable[[Parts], Embedder]
-    max_inputs: int
-    """Most texts in one request."""
-    default_batch_size: int
-    """Texts in one request when the Provider does not say."""
-    max_tokens_per_request: int | None = None
-    max_tokens_per_request_of: Mapping[str, int] = field(default_factory=dict)
-    """The same for models that have a limit of their own."""
-    max_tokens_per_text: int | None = None
-    calls_a_vendor: bool = True
-    """Whether its embedder sends requests, which may have to be paid; False where this process computes the vectors."""
 
 
 PROBE_TEXT = "How long is a vector of this model?"

@@ -10,9 +10,10 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
-from memory_operator.embedders.base import Embedder, Parts
+from memory_operator.embedders.base import Embedder
 from memory_operator.embedders.capabilities import ServerCapabilities
 from memory_operator.embedders.http.transport import Wire
+from memory_operator.embedders.parts import Parts
 from memory_operator.embedders.registry import embedder_type
 from memory_operator.embedders.vendors.azure_identity import WorkloadIdentity
 from memory_operator.errors import ConfigurationError
@@ -30,7 +31,7 @@ class EmbedderPool:
         self._environment = os.environ if environment is None else environment
         self._wire = Wire()
         self._identity = WorkloadIdentity(self._wire, self._environment)
-        self._manners: dict[tuple[str, str | None, str], ServerCapabilities] = {}
+        self._capabilities: dict[tuple[str, str | None, str], ServerCapabilities] = {}
         self._thread: ThreadPoolExecutor | None = None
 
     async def __aenter__(self) -> Self:
@@ -56,13 +57,13 @@ class EmbedderPool:
             UnsupportedType: no embedder is built for the type or platform.
             ConfigurationError: base URL, headers, key, CA or model cannot be used.
         """
-        built = embedder_type(config)
+        build = embedder_type(config).build
         self._wire.prepare(ca_pem)
-        capabilities = self._manners.setdefault((config.type, config.base_url, config.model), ServerCapabilities())
+        capabilities = self._capabilities.setdefault((config.type, config.base_url, config.model), ServerCapabilities())
         parts = Parts(
             config, credential, ca_pem, self._wire, capabilities, self._executor, self._identity, self._environment
         )
-        return built.build(parts)
+        return build(parts)
 
     async def aclose(self) -> None:
         """Close the connections. Calls still under way end with an error."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from memory_operator.contract.known_models import AZURE as PLATFORM
-from memory_operator.embedders.base import EmbedderType
+from memory_operator.contract.known_models import AZURE as AZURE_PLATFORM
+from memory_operator.embedders.parts import EmbedderType
 from memory_operator.embedders.vendors.azure import AZURE
 from memory_operator.embedders.vendors.cohere import COHERE
 from memory_operator.embedders.vendors.gemini import GEMINI
@@ -15,9 +15,8 @@ from memory_operator.embedders.vendors.voyageai import VOYAGEAI
 from memory_operator.errors import UnsupportedType
 from memory_operator.plan.space import CallConfig
 
-BUILT: dict[str, EmbedderType] = {
-    built.name: built
-    for built in (OPENAI, COMPATIBLE, VOYAGEAI, GEMINI, COHERE, OLLAMA, VLLM, HUGGINGFACE, LOCAL, MOCK)
+EMBEDDER_TYPES: dict[str, EmbedderType] = {
+    each.name: each for each in (OPENAI, COMPATIBLE, VOYAGEAI, GEMINI, COHERE, OLLAMA, VLLM, HUGGINGFACE, LOCAL, MOCK)
 }
 _AZURE_TYPES = (OPENAI.name, COMPATIBLE.name)
 
@@ -28,17 +27,17 @@ def embedder_type(config: CallConfig) -> EmbedderType:
     Raises:
         UnsupportedType: none is built for its type or its platform.
     """
-    choice = f"use {', '.join(BUILT)}, or openai on platform {PLATFORM}"
+    choice = f"use {', '.join(EMBEDDER_TYPES)}, or openai on platform {AZURE_PLATFORM}"
     if config.platform is not None:
-        if config.platform.type != PLATFORM or config.type not in _AZURE_TYPES:
+        if config.platform.type != AZURE_PLATFORM or config.type not in _AZURE_TYPES:
             raise UnsupportedType(
                 f"Provider type {config.type} on platform {config.platform.type} has no embedder", hint=choice
             )
         return AZURE
-    built = BUILT.get(config.type)
-    if built is None:
+    found = EMBEDDER_TYPES.get(config.type)
+    if found is None:
         raise UnsupportedType(f"Provider type {config.type} has no embedder", hint=choice)
-    return built
+    return found
 
 
 def batch_limit(config: CallConfig) -> int:
@@ -47,12 +46,12 @@ def batch_limit(config: CallConfig) -> int:
     Raises:
         UnsupportedType: as `embedder_type`.
     """
-    built = embedder_type(config)
-    return max(1, min(config.batch_size or built.default_batch_size, built.max_inputs))
+    limits = embedder_type(config)
+    return max(1, min(config.batch_size or limits.default_batch_size, limits.max_inputs))
 
 
 def calls_a_vendor(config: CallConfig) -> bool:
-    """Whether embedding under `config` sends requests to somebody, who may want to be paid for them.
+    """Whether embedding under `config` sends requests to a vendor, which may charge for them.
 
     Raises:
         UnsupportedType: as `embedder_type`.
@@ -66,6 +65,6 @@ def token_limits(config: CallConfig) -> tuple[int | None, int | None]:
     Raises:
         UnsupportedType: as `embedder_type`.
     """
-    built = embedder_type(config)
-    per_request = built.max_tokens_per_request_of.get(config.model, built.max_tokens_per_request)
-    return per_request, built.max_tokens_per_text
+    limits = embedder_type(config)
+    per_request = limits.max_tokens_per_request_of.get(config.model, limits.max_tokens_per_request)
+    return per_request, limits.max_tokens_per_text

@@ -1,4 +1,4 @@
-"""How embedders speak to a vendor over HTTP: all that the types have in common; what differs is a `Dialect`."""
+"""Embedders that call a vendor over HTTP. What differs between vendors is a `Dialect`."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from memory_operator.embedders.base import Embeddings, Meter, Parts, with_prefix
+from memory_operator.embedders.base import Embeddings, Meter, with_prefix
 from memory_operator.embedders.http.endpoint import Endpoint
 from memory_operator.embedders.http.request import Decode, VendorRequest
 from memory_operator.embedders.http.status_errors import ABOUT_THE_TEXTS, refusal
 from memory_operator.embedders.http.transport import Reply, answer_within
+from memory_operator.embedders.parts import Parts
 from memory_operator.errors import BadReply, CredentialRefused, MemoryOperatorError
 from memory_operator.logs import get_logger
 from memory_operator.plan.space import CallConfig, Mode
@@ -40,7 +41,7 @@ def _standard(reply: Reply, host: str, model: str) -> MemoryOperatorError:
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """One vendor's way to be asked for embeddings."""
+    """One vendor's embedding API: its requests, replies and refusals."""
 
     compose: Callable[[CallConfig, Sequence[str], Mode, Form], Mapping[str, object]]
     """The JSON of a request for some texts, prefixes included."""
@@ -64,7 +65,7 @@ class VendorEmbedder:
         self._parts = parts
         self._config = parts.config
         self._dialect = dialect
-        self._manners = parts.capabilities
+        self._capabilities = parts.capabilities
         self._endpoint = endpoint
         self._dimensions = parts.config.requested_dimensions if dialect.takes_dimensions(parts.config) else None
 
@@ -86,15 +87,14 @@ class VendorEmbedder:
         async with answer_within(timeout, self._endpoint.host):
             try:
                 endpoint = await self._authorised(timeout)
-                call = VendorRequest.of(
-                    self._parts, endpoint, mode=mode, dimensions=dimensions, timeout=timeout, meter=meter
-                )
+                parts = self._parts
+                call = VendorRequest(endpoint, mode, parts.wire, parts.ca_pem, dimensions, timeout, meter)
                 return await self._slices(call, with_prefix(texts, mode, self._config))
             except CredentialRefused:
                 self._refused_credential()
                 raise
 
-    async def _authorised(self, timeout: float) -> Endpoint:
+    async def _authorised(self, _timeout: float) -> Endpoint:
         """Where to post to, with a credential that is valid now."""
         return self._endpoint
 
@@ -103,7 +103,7 @@ class VendorEmbedder:
 
     async def _slices(self, call: VendorRequest, inputs: list[str]) -> Embeddings:
         """Embed in as many requests as the server's own limit makes necessary, most often one."""
-        limit = self._manners.max_inputs or self._dialect.max_inputs
+        limit = self._capabilities.max_inputs or self._dialect.max_inputs
         parts = [await self._request(call, inputs[start : start + limit]) for start in range(0, len(inputs), limit)]
         if len(parts) == 1:
             return parts[0]
@@ -116,15 +116,15 @@ class VendorEmbedder:
 
     async def _request(self, call: VendorRequest, inputs: list[str]) -> Embeddings:
         preferred = Form(
-            base64=self._dialect.base64 and self._manners.base64 is not False,
-            dimensions=self._dimensions if self._manners.dimensions.get(self._dimensions or 0, True) else None,
+            base64=self._dialect.base64 and self._capabilities.base64 is not False,
+            dimensions=self._dimensions if self._capabilities.dimensions.get(self._dimensions or 0, True) else None,
         )
         reply = await self._post(call, inputs, preferred)
         form = preferred
         if reply.status in ABOUT_THE_TEXTS:
             limit = _own_limit(reply)
             if limit is not None and 0 < limit < len(inputs):
-                self._manners.max_inputs = limit
+                self._capabilities.max_inputs = limit
                 log.info("%s takes %d texts in a request", self._endpoint.host, limit)
                 return await self._slices(call, inputs)
             for simpler in self._simpler(preferred, reply):
@@ -150,11 +150,11 @@ class VendorEmbedder:
         error = self._refusal_of(reply)
         if isinstance(error, CredentialRefused) or not getattr(error, "about_the_texts", True):
             return []
-        without_base64 = refused.base64 and self._manners.base64 is None
+        without_base64 = refused.base64 and self._capabilities.base64 is None
         without_dimensions = (
             self._dialect.gives_up_dimensions
             and refused.dimensions is not None
-            and refused.dimensions not in self._manners.dimensions
+            and refused.dimensions not in self._capabilities.dimensions
         )
         forms = []
         if without_base64:
@@ -169,15 +169,15 @@ class VendorEmbedder:
 
     def _remember(self, preferred: Form, worked: Form) -> None:
         host = self._endpoint.host
-        if preferred.base64 and self._manners.base64 is not worked.base64:
-            self._manners.base64 = worked.base64
+        if preferred.base64 and self._capabilities.base64 is not worked.base64:
+            self._capabilities.base64 = worked.base64
             if not worked.base64:
                 log.info("%s refuses base64: vectors come as JSON numbers from now on", host)
         if preferred.dimensions is not None:
             taken = worked.dimensions is not None
-            if not taken and self._manners.dimensions.get(preferred.dimensions, True):
+            if not taken and self._capabilities.dimensions.get(preferred.dimensions, True):
                 log.info("%s refuses the dimensions parameter: it is left out from now on", host)
-            self._manners.dimensions[preferred.dimensions] = taken
+            self._capabilities.dimensions[preferred.dimensions] = taken
 
 
 def _own_limit(reply: Reply) -> int | None:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from memory_operator.embedders import BUILT, batch_limit, calls_a_vendor, token_limits
+from memory_operator.embedders import EMBEDDER_TYPES, batch_limit, calls_a_vendor, token_limits
 from memory_operator.errors import ConfigurationError, UnsupportedType
 from memory_operator.plan.space import CallConfig, PlatformConfig
 
@@ -46,10 +46,10 @@ def test_a_batch_is_never_more_than_the_vendor_takes():
 
 
 def test_every_built_type_is_listed_under_its_name():
-    assert {name: built.name for name, built in BUILT.items()} == {name: name for name in BUILT}
+    assert {name: each.name for name, each in EMBEDDER_TYPES.items()} == {name: name for name in EMBEDDER_TYPES}
     vendors = {"openai", "openai_compatible", "voyageai", "gemini", "cohere", "ollama", "vllm", "huggingface"}
-    assert set(BUILT) == {*vendors, "local", "mock"}
-    assert {name for name in BUILT if calls_a_vendor(config(name))} == vendors
+    assert set(EMBEDDER_TYPES) == {*vendors, "local", "mock"}
+    assert {name for name in EMBEDDER_TYPES if calls_a_vendor(config(name))} == vendors
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The one place where requests leave to a vendor, and where each of them is told to the meter."""
+"""The only place that sends requests to a vendor. The meter records each of them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from memory_operator.embedders.base import Embeddings, Meter, Parts
+from memory_operator.embedders.base import Embeddings, Meter
 from memory_operator.embedders.http.endpoint import Endpoint
 from memory_operator.embedders.http.json import to_json
 from memory_operator.embedders.http.transport import Reply, Wire, reply_cap
@@ -33,20 +33,6 @@ class VendorRequest:
     timeout: float
     """Seconds; the caller bounds the whole with `answer_within`."""
     meter: Meter | None
-
-    @classmethod
-    def of(
-        cls,
-        parts: Parts,
-        endpoint: Endpoint,
-        *,
-        mode: Mode,
-        dimensions: int | None,
-        timeout: float,
-        meter: Meter | None,
-    ) -> VendorRequest:
-        """A call with the connections and the CA of an embedder's parts."""
-        return cls(endpoint, mode, parts.wire, parts.ca_pem, dimensions, timeout, meter)
 
     async def post(self, request: Mapping[str, object], inputs: int) -> Reply:
         """Send one request with so many texts; again, and announced again, where a kept connection had gone.

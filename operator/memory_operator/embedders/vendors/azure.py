@@ -8,10 +8,11 @@ from urllib.parse import quote, urlsplit
 
 from memory_operator.contract.known_models import AZURE as PLATFORM
 from memory_operator.contract.known_models import WORKLOAD_IDENTITY
-from memory_operator.embedders.base import Embedder, Parts
+from memory_operator.embedders.base import Embedder
 from memory_operator.embedders.http.endpoint import Endpoint, endpoint
 from memory_operator.embedders.http.status_errors import refusal
 from memory_operator.embedders.http.transport import Reply
+from memory_operator.embedders.parts import Parts
 from memory_operator.embedders.vendor import VendorEmbedder
 from memory_operator.embedders.vendors.openai import OPENAI, OPENAI_FORM
 from memory_operator.errors import ConfigurationError, CredentialRefused, MemoryOperatorError, UnsupportedType

@@ -88,7 +88,7 @@ class WorkloadIdentity:
             "client_assertion_type": _ASSERTION,
             "client_assertion": await asyncio.to_thread(self._assertion),
         }
-        asked_at = asyncio.get_running_loop().time()
+        requested_at = asyncio.get_running_loop().time()
         target = self._target()
         reply = await self._wire.post(
             target, urlencode(form).encode(), ca_pem=None, cap=_REPLY_BYTES, timeout=timeout, sending=_nobody_counts
@@ -99,7 +99,7 @@ class WorkloadIdentity:
         value, seconds = answer.get("access_token"), answer.get("expires_in")
         if not isinstance(value, str) or not value or type(seconds) is not int or seconds <= 0:
             raise BadReply(f"{target.host} sent a reply without a token", hint=f"check {AUTHORITY} of this process")
-        return _Token(value, asked_at + max(seconds - EARLY_SECONDS, seconds / 2), asked_at + seconds)
+        return _Token(value, requested_at + max(seconds - EARLY_SECONDS, seconds / 2), requested_at + seconds)
 
     def _target(self) -> Endpoint:
         authority = self._environment.get(AUTHORITY, "").strip().rstrip("/") or PUBLIC_AUTHORITY

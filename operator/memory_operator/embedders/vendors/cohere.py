@@ -7,9 +7,10 @@ from collections.abc import Sequence
 
 from simdjson import Array, Object
 
-from memory_operator.embedders.base import Embedder, EmbedderType, Embeddings, Parts
+from memory_operator.embedders.base import Embedder, Embeddings
 from memory_operator.embedders.http.endpoint import endpoint
 from memory_operator.embedders.http.json import NO_EMBEDDING_API, json_object, token_count
+from memory_operator.embedders.parts import EmbedderType, Parts
 from memory_operator.embedders.validate import assemble
 from memory_operator.embedders.vendor import Dialect, Form, VendorEmbedder
 from memory_operator.errors import BadReply
@@ -39,7 +40,7 @@ def decode(body: bytes, count: int, dimensions: int | None, source: str) -> Embe
     """Read a reply; its vectors are in the order of the texts.
 
     Raises:
-        BadReply: not such a reply, or its vectors do not pass `checks.assemble`.
+        BadReply: not such a reply, or its vectors do not pass `validate.assemble`.
     """
     answer = json_object(body, source)
     embeddings = answer.get("embeddings")

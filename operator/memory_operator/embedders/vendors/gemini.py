@@ -8,11 +8,12 @@ from urllib.parse import quote
 import numpy as np
 from simdjson import Array, Object
 
-from memory_operator.embedders.base import Embedder, EmbedderType, Embeddings, Parts
+from memory_operator.embedders.base import Embedder, Embeddings
 from memory_operator.embedders.http.endpoint import endpoint
 from memory_operator.embedders.http.json import NO_EMBEDDING_API, json_object, token_count
 from memory_operator.embedders.http.status_errors import refusal, refused_key
 from memory_operator.embedders.http.transport import Reply
+from memory_operator.embedders.parts import EmbedderType, Parts
 from memory_operator.embedders.validate import assemble
 from memory_operator.embedders.vendor import Dialect, Form, VendorEmbedder
 from memory_operator.errors import BadReply, MemoryOperatorError
@@ -36,7 +37,7 @@ def decode(body: bytes, count: int, dimensions: int | None, source: str) -> Embe
     """Read a reply; its vectors are in the order of the texts, and are made of length 1.
 
     Raises:
-        BadReply: not such a reply, or its vectors do not pass `checks.assemble`.
+        BadReply: not such a reply, or its vectors do not pass `validate.assemble`.
     """
     answer = json_object(body, source)
     items = answer.get("embeddings")

@@ -8,14 +8,16 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from memory_operator.embedders.base import Embedder, EmbedderType, Embeddings, Meter, Parts, with_prefix
+from memory_operator.embedders.base import Embeddings, with_prefix
 from memory_operator.embedders.http.transport import answer_within
+from memory_operator.embedders.parts import EmbedderType, Parts
 from memory_operator.embedders.validate import check
 from memory_operator.errors import BadReply, ConfigurationError, RequestRejected
 from memory_operator.plan.space import Mode
@@ -56,7 +58,7 @@ class LocalEmbedder:
         mode: Mode,
         timeout: float,
         dimensions: int | None,
-        meter: Meter | None = None,
+        **_: object,
     ) -> Embeddings:
         """Embed `texts`: see `Embedder.embed`. The first call in a process also loads the model, in about 1 s.
 
@@ -81,17 +83,15 @@ class _Model:
 
 
 _loading = threading.Lock()
-_loaded: list[_Model] = []
 
 
 def _model() -> _Model:
     """The model, loaded at the first call: one for all event loops of the process, 32 MiB."""
     with _loading:
-        if not _loaded:
-            _loaded.append(_load())
-        return _loaded[0]
+        return _load()
 
 
+@cache
 def _load() -> _Model:
     try:
         with _root_logger_untouched():
@@ -152,8 +152,4 @@ def _slices(texts: list[str]) -> Iterator[tuple[int, int]]:
     yield start, len(texts)
 
 
-def _build(parts: Parts) -> Embedder:
-    return LocalEmbedder(parts)
-
-
-LOCAL = EmbedderType(name="local", build=_build, max_inputs=2048, default_batch_size=512, calls_a_vendor=False)
+LOCAL = EmbedderType(name="local", build=LocalEmbedder, max_inputs=2048, default_batch_size=512, calls_a_vendor=False)

@@ -9,7 +9,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from memory_operator.embedders.base import Embedder, EmbedderType, Embeddings, Meter, Parts, with_prefix
+from memory_operator.embedders.base import Embeddings, with_prefix
+from memory_operator.embedders.parts import EmbedderType, Parts
 from memory_operator.embedders.validate import check
 from memory_operator.plan.space import Mode
 
@@ -38,9 +39,8 @@ class MockEmbedder:
         texts: Sequence[str],
         *,
         mode: Mode,
-        timeout: float,
         dimensions: int | None,
-        meter: Meter | None = None,
+        **_: object,
     ) -> Embeddings:
         """Embed `texts`: see `Embedder.embed`. Tokens are counted as words, at least one a text."""
         vectors = np.zeros((len(texts), self._length), dtype=np.float32)
@@ -73,8 +73,4 @@ def _key(model: str) -> bytes:
     return hashlib.blake2b(model.encode(errors="surrogatepass"), digest_size=16).digest()
 
 
-def _build(parts: Parts) -> Embedder:
-    return MockEmbedder(parts)
-
-
-MOCK = EmbedderType(name="mock", build=_build, max_inputs=2048, default_batch_size=256, calls_a_vendor=False)
+MOCK = EmbedderType(name="mock", build=MockEmbedder, max_inputs=2048, default_batch_size=256, calls_a_vendor=False)

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 
 from simdjson import Array
 
-from memory_operator.embedders.base import Embedder, EmbedderType, Embeddings, Parts
+from memory_operator.embedders.base import Embedder, Embeddings
 from memory_operator.embedders.http.endpoint import endpoint
 from memory_operator.embedders.http.json import NO_EMBEDDING_API, json_object, token_count
 from memory_operator.embedders.http.status_errors import refusal
 from memory_operator.embedders.http.transport import Reply
+from memory_operator.embedders.parts import EmbedderType, Parts
 from memory_operator.embedders.validate import assemble
 from memory_operator.embedders.vendor import Dialect, Form, VendorEmbedder
 from memory_operator.embedders.vendors.openai import openai_embedder
@@ -20,7 +21,7 @@ from memory_operator.plan.space import CallConfig, Mode
 MAX_INPUTS = 2048
 
 
-def compose(config: CallConfig, inputs: Sequence[str], mode: Mode, form: Form) -> dict[str, object]:
+def compose(config: CallConfig, inputs: Sequence[str], _mode: Mode, form: Form) -> dict[str, object]:
     """A request of Ollama's form, which knows no modes."""
     request: dict[str, object] = {
         "model": config.model,
@@ -40,7 +41,7 @@ def decode(body: bytes, count: int, dimensions: int | None, source: str) -> Embe
     """Read a reply of Ollama's form; its vectors are in the order of the texts.
 
     Raises:
-        BadReply: not such a reply, or its vectors do not pass `checks.assemble`.
+        BadReply: not such a reply, or its vectors do not pass `validate.assemble`.
     """
     answer = json_object(body, source)
     rows = answer.get("embeddings")

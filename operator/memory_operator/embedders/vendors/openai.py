@@ -7,9 +7,10 @@ from dataclasses import replace
 
 from simdjson import Array, Object
 
-from memory_operator.embedders.base import Embedder, EmbedderType, Embeddings, Parts
+from memory_operator.embedders.base import Embedder, Embeddings
 from memory_operator.embedders.http.endpoint import endpoint, host_of
 from memory_operator.embedders.http.json import NO_EMBEDDING_API, json_object, token_count
+from memory_operator.embedders.parts import EmbedderType, Parts
 from memory_operator.embedders.validate import assemble
 from memory_operator.embedders.vendor import Dialect, Form, VendorEmbedder
 from memory_operator.errors import BadReply
@@ -21,7 +22,7 @@ MAX_TOKENS_PER_REQUEST = 300_000
 MAX_TOKENS_PER_TEXT = 8192
 
 
-def compose(config: CallConfig, inputs: Sequence[str], mode: Mode, form: Form) -> dict[str, object]:
+def compose(config: CallConfig, inputs: Sequence[str], _mode: Mode, form: Form) -> dict[str, object]:
     """A request of the OpenAI form, which knows no modes."""
     request: dict[str, object] = {"model": config.model, "input": inputs}
     # Always said: some servers answer base64 to a request that does not.
@@ -35,7 +36,7 @@ def decode(body: bytes, count: int, dimensions: int | None, source: str) -> Embe
     """Read a reply of the OpenAI form; vectors may be base64, numbers, or some of each.
 
     Raises:
-        BadReply: not such a reply, or its vectors do not pass `checks.assemble`.
+        BadReply: not such a reply, or its vectors do not pass `validate.assemble`.
     """
     answer = json_object(body, source)
     data = answer.get("data")

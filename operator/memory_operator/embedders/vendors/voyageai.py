@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from memory_operator.embedders.base import Embedder, EmbedderType, Parts
+from memory_operator.embedders.base import Embedder
 from memory_operator.embedders.http.endpoint import endpoint
 from memory_operator.embedders.http.status_errors import about_the_model, refusal
 from memory_operator.embedders.http.transport import Reply
+from memory_operator.embedders.parts import EmbedderType, Parts
 from memory_operator.embedders.vendor import Dialect, Form, VendorEmbedder
 from memory_operator.embedders.vendors import openai
 from memory_operator.errors import MemoryOperatorError
