@@ -4,7 +4,9 @@ import asyncio
 import json
 import os
 import stat
+import time
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,6 +15,7 @@ import pytest
 
 from memory_operator.contract.resource import ProviderRef
 from memory_operator.contract.status import Phase, ProviderStatus
+from memory_operator.dev.manifests.scan import ABSENCE_SECONDS, Clock
 from memory_operator.dev.manifests.source import FolderSource
 from memory_operator.engine.ports.sources import ProviderEvent, ProviderSource, SecretReader
 from memory_operator.errors import ConfigurationError, SecretMissing, SourceUnavailable
@@ -55,9 +58,40 @@ def state(tmp_path: Path) -> Path:
     return made
 
 
+class SteeredTime:
+    """The machine's time, set ahead or stopped by a test."""
+
+    def __init__(self) -> None:
+        self.ahead = 0.0
+        self.looks = 0
+        self._stopped: tuple[float, float] | None = None
+
+    @property
+    def clock(self) -> Clock:
+        return Clock(self._monotonic, lambda: self._now()[1])
+
+    def stop(self) -> None:
+        self._stopped = self._now()
+
+    def go_on(self) -> None:
+        self._stopped = None
+
+    def _monotonic(self) -> float:
+        self.looks += 1  # each look reads it once
+        return self._now()[0] + self.ahead
+
+    def _now(self) -> tuple[float, float]:
+        return self._stopped or (time.monotonic(), time.time())
+
+
 @pytest.fixture
-def source(folder: Path, state: Path) -> FolderSource:
-    return FolderSource(folder, state=state)
+def steered() -> SteeredTime:
+    return SteeredTime()
+
+
+@pytest.fixture
+def source(folder: Path, state: Path, steered: SteeredTime) -> FolderSource:
+    return FolderSource(folder, state=state, clock=steered.clock)
 
 
 @dataclass
@@ -86,6 +120,14 @@ async def until(condition: Callable[[], object], seconds: float = 10) -> None:
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110 - what is waited for happens in the file system
             await asyncio.sleep(0.02)
+
+
+async def pass_absence(source: FolderSource, steered: SteeredTime) -> None:
+    """Look, let the time go by that an absence may last, and look again."""
+    for seconds in (0.0, ABSENCE_SECONDS):
+        steered.ahead += seconds
+        with suppress(SourceUnavailable):
+            await source.list()
 
 
 async def ref_names(source: FolderSource) -> list[str]:
@@ -202,10 +244,11 @@ async def test_a_saved_file_is_told_of_and_so_is_its_edit(watching, folder):
     assert watching.deletions == 0
 
 
-async def test_a_file_absent_for_a_second_is_a_deletion_and_its_return_is_a_new_provider(watching, folder):
+async def test_a_file_absent_for_a_second_is_a_deletion_and_its_return_is_a_new_provider(watching, folder, steered):
     (folder / "a.yaml").write_text(provider())
     before = await watching.source.get(A)
     (folder / "a.yaml").unlink()
+    await pass_absence(watching.source, steered)
     await until(lambda: watching.deletions == 1)
     assert await watching.source.get(A) is None
 
@@ -216,29 +259,34 @@ async def test_a_file_absent_for_a_second_is_a_deletion_and_its_return_is_a_new_
     assert after.generation == 1
 
 
-async def test_a_file_that_an_editor_replaces_is_never_gone(watching, folder):
+async def test_a_file_that_an_editor_replaces_is_never_gone(watching, folder, steered):
     path = folder / "a.yaml"
     path.write_text(provider())
     before = await watching.source.get(A)
     await until(lambda: watching.changes == [A])
 
     for _ in range(3):
+        steered.stop()
         path.unlink()
-        await asyncio.sleep(0.3)  # an editor's pause between the two, the thing that is tried
+        await watching.source.list()
+        steered.ahead += ABSENCE_SECONDS * 0.9  # an editor's pause between the two
+        await watching.source.list()
         (folder / ".a.yaml.swp").write_text(provider())
         (folder / ".a.yaml.swp").rename(path)
-        await asyncio.sleep(0.3)
+        steered.go_on()
+        await watching.source.get(A)
 
     assert (await watching.source.get(A)) == before
     assert (watching.changes, watching.deletions) == ([A], 0)
 
 
-async def test_a_deletion_while_nobody_ran_is_noticed(source, folder, state):
+async def test_a_deletion_while_nobody_ran_is_noticed(source, folder, state, steered):
     (folder / "a.yaml").write_text(provider())
     await source.list()
     (folder / "a.yaml").unlink()
 
-    again = FolderSource(folder, state=state)
+    again = FolderSource(folder, state=state, clock=steered.clock)
+    await pass_absence(again, steered)
 
     assert await again.get(A) is None
 
@@ -251,38 +299,42 @@ async def test_a_provider_that_moves_to_another_file_stays_the_same(source, fold
     assert await source.get(A) == before
 
 
-async def test_a_provider_taken_out_of_a_file_of_several_is_deleted(watching, folder):
+async def test_a_provider_taken_out_of_a_file_of_several_is_deleted(watching, folder, steered):
     (folder / "all.yaml").write_text(provider("a") + "---\n" + provider("b"))
     await until(lambda: watching.changes == [A, B])
     (folder / "all.yaml").write_text(provider("b"))
+    await pass_absence(watching.source, steered)
     await until(lambda: watching.deletions)
 
     assert await ref_names(watching.source) == ["default/b"]
 
 
-async def test_a_file_that_is_being_written_is_not_read_half(watching, folder):
+async def test_a_file_that_is_being_written_is_not_read_half(watching, folder, steered):
     (folder / "all.yaml").write_text(provider("a") + "---\n" + provider("b"))
     await until(lambda: watching.changes == [A, B])
     before = await watching.source.list()
 
     text = provider("a") + "---\n" + provider("b") + "---\n" + provider("c")
+    steered.stop()
     with (folder / "all.yaml").open("w") as file:
-        for start in range(0, len(text), 50):
-            file.write(text[start : start + 50])
+        for start in range(0, len(text), 200):
+            file.write(text[start : start + 200])
             file.flush()
-            await asyncio.sleep(0.1)  # slower than the watch looks
+            looks = steered.looks
+            await until(lambda looks=looks: steered.looks > looks + 1)
+    steered.go_on()
     await until(lambda: len(watching.changes) == 3)
 
     assert (await watching.source.list())[:2] == before
     assert watching.deletions == 0
 
 
-async def test_a_broken_file_changes_nothing_and_is_reported_with_its_line(watching, folder, caplog):
+async def test_a_broken_file_changes_nothing_and_is_reported_with_its_line(watching, folder, caplog, steered):
     (folder / "a.yaml").write_text(provider())
     before = await watching.source.get(A)
     (folder / "a.yaml").write_text(provider() + "  tokens: [1\n")
     await until(lambda: watching.source.reports)
-    await asyncio.sleep(1.3)  # longer than an absence may last
+    await pass_absence(watching.source, steered)
 
     assert watching.source.reports[0].startswith("a.yaml:13: ")
     assert await watching.source.get(A) == before
@@ -293,13 +345,13 @@ async def test_a_broken_file_changes_nothing_and_is_reported_with_its_line(watch
     assert watching.source.reports == ()
 
 
-async def test_the_last_good_version_stays_in_force_across_a_restart(source, folder, state):
+async def test_the_last_good_version_stays_in_force_across_a_restart(source, folder, state, steered):
     (folder / "a.yaml").write_text(provider())
     before = await source.get(A)
     (folder / "a.yaml").write_text("{")
 
-    again = FolderSource(folder, state=state)
-    await asyncio.sleep(1.3)  # longer than an absence may last
+    again = FolderSource(folder, state=state, clock=steered.clock)
+    await pass_absence(again, steered)
 
     assert await again.get(A) == before
 
@@ -358,14 +410,14 @@ async def test_a_mounted_config_map_can_be_the_folder(source, folder):
     assert after.uid == before.uid
 
 
-async def test_a_folder_that_is_gone_is_unavailable_and_deletes_nothing(watching, folder, caplog):
+async def test_a_folder_that_is_gone_is_unavailable_and_deletes_nothing(watching, folder, caplog, steered):
     (folder / "a.yaml").write_text(provider())
     before = await watching.source.get(A)
     folder.rename(folder.with_name("away"))
     await until(lambda: "cannot be read" in caplog.text)
     with pytest.raises(SourceUnavailable, match="No such file or directory"):
         await watching.source.list()
-    await asyncio.sleep(1.3)  # longer than an absence may last
+    await pass_absence(watching.source, steered)
 
     folder.with_name("away").rename(folder)
 

@@ -101,7 +101,7 @@ def _objects(text: str, *, is_json: bool) -> Iterator[tuple[Any, yaml.Node | Non
 class _Loader(yaml.SafeLoader):
     """Safe YAML without dates (Kubernetes has none) and without keys that are given twice."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+    def construct_mapping(self, node: yaml.MappingNode, deep: Any = None) -> dict[Any, Any]:
         seen = set()
         for key, _ in node.value:
             if isinstance(key, yaml.ScalarNode) and key.tag != "tag:yaml.org,2002:merge":

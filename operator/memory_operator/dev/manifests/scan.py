@@ -28,6 +28,18 @@ MAX_FILE_BYTES = 1024 * 1024
 SUFFIXES = (".yaml", ".yml", ".json")
 
 
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """The time, as far as a folder's files are judged by it."""
+
+    monotonic: Callable[[], float] = time.monotonic
+    wall: Callable[[], float] = time.time
+    """To be compared with the times of files."""
+
+
+SYSTEM_CLOCK = Clock()
+
+
 class Key(NamedTuple):
     """Identity of an object in the folder."""
 
@@ -96,14 +108,14 @@ class FolderScan:
     folder: Path
     objects: dict[Key, FoundManifest]
     """What was in force before the first look."""
-    clock: Callable[[], float] = time.monotonic
+    clock: Clock = SYSTEM_CLOCK
     _files: dict[str, _File] = field(default_factory=dict)
     _absent_since: dict[Key, float] = field(default_factory=dict)
     _told: frozenset[str] = frozenset()
 
     def look(self) -> Look:
         """Look once. Raises SourceUnavailable when the folder cannot be read; nothing counts as absent then."""
-        now = self.clock()
+        now = self.clock.monotonic()
         try:
             names = sorted(name for name in os.listdir(self.folder) if is_manifest(name))
         except OSError as error:
@@ -143,9 +155,14 @@ class FolderScan:
         file = self._files.get(name)
         if file is None or file.signature != signature:
             file = self._files[name] = _File(signature, now)
-        if file.parsed is None and (file.unreadable or not file.problem) and _has_settled(file, now):
+        if file.parsed is None and (file.unreadable or not file.problem) and self._has_settled(file, now):
             self._parse(path, file)
         return True
+
+    def _has_settled(self, file: _File, now: float) -> bool:
+        """Whether nobody has written for a while: by our own observation, or by the file's time."""
+        age = self.clock.wall() - file.signature.changed_ns / 1e9
+        return now - file.since >= SETTLE_SECONDS or age >= SETTLE_SECONDS
 
     def _parse(self, path: Path, file: _File) -> None:
         try:
@@ -221,9 +238,3 @@ def is_manifest(name: str) -> bool:
 
 def _signature(status: os.stat_result) -> _Signature:
     return _Signature(status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
-
-
-def _has_settled(file: _File, now: float) -> bool:
-    """Whether nobody has written for a while: by our own observation, or by the file's time."""
-    age = time.time() - file.signature.changed_ns / 1e9
-    return now - file.since >= SETTLE_SECONDS or age >= SETTLE_SECONDS

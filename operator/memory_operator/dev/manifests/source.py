@@ -21,7 +21,7 @@ from memory_operator.contract.resource import ProviderObject, ProviderRef, parse
 from memory_operator.contract.status import ProviderStatus
 from memory_operator.dev.folder import write_private
 from memory_operator.dev.manifests.identities import Identities
-from memory_operator.dev.manifests.scan import FolderScan, FoundManifest, Key, Look
+from memory_operator.dev.manifests.scan import SYSTEM_CLOCK, Clock, FolderScan, FoundManifest, Key, Look
 from memory_operator.engine.ports.sources import ProviderEvent
 from memory_operator.errors import SecretMissing, SourceUnavailable
 from memory_operator.logs import get_logger
@@ -41,15 +41,15 @@ class FolderSource:
     `state` is the folder that remembers; without it nothing is written, and uids are good for this process only.
     """
 
-    def __init__(self, folder: Path, *, state: Path | None = None) -> None:
+    def __init__(self, folder: Path, *, state: Path | None = None, clock: Clock = SYSTEM_CLOCK) -> None:
         self._folder = folder
         self._state = state
+        self._clock = clock
         self._lock = threading.Lock()
         self._identities = Identities(None if state is None else state / "providers-state.json")
         known = self._identities.known
-        self._scan = FolderScan(
-            folder, {Key(KIND, ref.namespace, ref.name): identity.found(ref) for ref, identity in known.items()}
-        )
+        in_force = {Key(KIND, ref.namespace, ref.name): identity.found(ref) for ref, identity in known.items()}
+        self._scan = FolderScan(folder, in_force, clock)
         self._providers: dict[ProviderRef, ProviderObject] = {}
         self._secrets: dict[Key, Mapping[str, str]] = {}
         self._changed: set[ProviderRef] = set()
@@ -62,7 +62,7 @@ class FolderSource:
         """What the last look found wrong in the folder, as `file:line: reason`."""
         return self._reports
 
-    def serves(self, namespace: str) -> bool:
+    def serves(self, _namespace: str) -> bool:
         """Whether Providers of a namespace are ours to act on: whoever writes the folder owns the machine."""
         return True
 
@@ -158,7 +158,7 @@ class FolderSource:
             raise self._slow()
         try:
             look = self._scan.look()
-            now = datetime.now(UTC)
+            now = datetime.fromtimestamp(self._clock.wall(), UTC)
             found = {
                 ProviderRef(key.namespace, key.name): each for key, each in look.objects.items() if key.kind == KIND
             }
