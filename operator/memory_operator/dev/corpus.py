@@ -115,10 +115,7 @@ def _docstrings(path: Path, module: str) -> Iterator[SampleText]:
     for name, node in _documented(tree, module):
         text = ast.get_docstring(node)
         if text:
-            kind = (
-                "module" if isinstance(node, ast.Module) else "class" if isinstance(node, ast.ClassDef) else "function"
-            )
-            yield from _pieces(name, text, f"python:{name}", ("python", "library", top, kind))
+            yield from _pieces(name, text, f"python:{name}", ("python", "library", top, _kind(node)))
 
 
 _Documented = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef

@@ -99,10 +99,8 @@ async def ask(
         # A Provider may name its Secret "../x", and a server resolves that: no object has such a name, so don't ask.
         if name is not None and not _NAME.fullmatch(name):
             raise NotFound(f"{call.verb} {call.resource}: no object can have the name that was given")
-    headers = {"Content-Type": _MERGE_PATCH} if call.verb == "patch" else {}
-    status, reply = await _exchange(
-        api, _METHODS[call.verb], call.path, str(call), body, query=query, headers=headers, seconds=seconds
-    )
+    request = _Request(_METHODS[call.verb], call.path, str(call), body, query)
+    status, reply = await _exchange(api, request, seconds)
     if status < 400:
         return reply
     raise _failure(call, status, reply)
@@ -113,7 +111,7 @@ async def read_path(api: ApiClient, path: str, *, seconds: float = CALL_SECONDS)
 
     Raises SourceUnavailable.
     """
-    status, reply = await _exchange(api, "GET", path, f"get {path}", None, seconds=seconds)
+    status, reply = await _exchange(api, _Request("GET", path, f"get {path}"), seconds)
     if status == 404:
         return None
     if status >= 400:
@@ -121,26 +119,30 @@ async def read_path(api: ApiClient, path: str, *, seconds: float = CALL_SECONDS)
     return reply
 
 
-async def _exchange(
-    api: ApiClient,
-    method: str,
-    path: str,
-    what: str,
-    body: Manifest | None,
-    *,
-    query: Sequence[tuple[str, str]] = (),
-    headers: Mapping[str, str] | None = None,
-    seconds: float,
-) -> tuple[int, Manifest]:
+@dataclass(frozen=True, slots=True)
+class _Request:
+    method: str
+    path: str
+    what: str
+    """What errors call it."""
+    body: Manifest | None = None
+    query: Sequence[tuple[str, str]] = ()
+
+
+async def _exchange(api: ApiClient, request: _Request, seconds: float) -> tuple[int, Manifest]:
     """Status and JSON of one answer; an answer without JSON is an empty one."""
+    what = request.what
+    headers = {"Accept": "application/json"}
+    if request.method == "PATCH":
+        headers["Content-Type"] = _MERGE_PATCH
     try:
         async with asyncio.timeout(seconds):
             parameters = await api.param_serialize(
-                method,
-                path,
-                query_params=list(query),
-                header_params={"Accept": "application/json", **(headers or {})},
-                body=body,
+                request.method,
+                request.path,
+                query_params=list(request.query),
+                header_params=headers,
+                body=request.body,
                 auth_settings=[_AUTH],
             )
             response = await api.call_api(*parameters, _request_timeout=aiohttp.ClientTimeout(total=seconds))

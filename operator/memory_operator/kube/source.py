@@ -36,7 +36,7 @@ class KubeSource:
         self._page = page
         self._crd = CrdOwner(api)
 
-    def serves(self, namespace: str) -> bool:
+    def serves(self, namespace: str, /) -> bool:
         """Whether Providers of a namespace are ours to act on."""
         return namespace in self._namespaces
 

@@ -20,7 +20,6 @@ from memory_operator.dev.postgres.binaries import Binaries
 from memory_operator.errors import ConfigurationError
 
 TRIAL_SECONDS = 30.0
-_NOBODY = 65534
 _CAPABILITIES = {"dac_read_search": 2, "dac_override": 1}
 """Number of each capability that opens closed folders; the one that can only read comes first."""
 

@@ -25,7 +25,7 @@ class ProviderEvent:
 class ProviderSource(Protocol):
     """What the operator needs of an API server."""
 
-    def serves(self, namespace: str) -> bool:
+    def serves(self, namespace: str, /) -> bool:
         """Whether Providers of a namespace are ours to act on."""
         ...
 
