@@ -27,16 +27,17 @@ class DatabaseAddress:
         self._file = file
         self._worked = ""
 
-    async def connect(self, *_: object, **options: Any) -> Any:
+    async def connect(self, *_: object, **options: Any) -> asyncpg.Connection:
         """A new connection, by `asyncpg.connect` and its options. Raises what that raises, and ConfigurationError."""
         newest = self._read()
         try:
-            connection = await asyncpg.connect(newest, **options)
+            connection: asyncpg.Connection = await asyncpg.connect(newest, **options)
         except asyncpg.InvalidAuthorizationSpecificationError:
             if self._worked in ("", newest):
                 raise
-            return await asyncpg.connect(self._worked, **options)
-        self._worked = newest
+            connection = await asyncpg.connect(self._worked, **options)
+        else:
+            self._worked = newest
         return connection
 
     def check(self) -> None:

@@ -42,5 +42,5 @@ async def listen(store: Store, application: str, channels: Sequence[str]) -> Asy
             await asyncio.sleep(pause)
 
 
-def _into(heard: asyncio.Queue[str]) -> Callable[[object, int, str, str], None]:
+def _into(heard: asyncio.Queue[str]) -> Callable[[object, int, str, object], None]:
     return lambda _connection, _pid, channel, _payload: heard.put_nowait(channel)

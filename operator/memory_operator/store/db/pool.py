@@ -7,16 +7,18 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from types import TracebackType
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import asyncpg
+from asyncpg.pool import Pool, PoolConnectionProxy
 from pgvector.asyncpg import register_vector
 
 from memory_operator.errors import ConfigurationError, LockBusy, Retryable, StoreUnavailable
 from memory_operator.store.db.address import DatabaseAddress
 
-Conn: TypeAlias = Any
-"""A connection in use (`asyncpg` ships no types)."""
+Conn: TypeAlias = asyncpg.Connection | PoolConnectionProxy
+"""A connection in use: one of the pool's, or one that was opened for itself."""
+Row: TypeAlias = asyncpg.Record
 
 ACQUIRE_SECONDS = 10.0
 STATEMENT_SECONDS = 60.0
@@ -69,10 +71,17 @@ async def translate_errors() -> AsyncIterator[None]:
         raise StoreUnavailable(f"the database server {what}", hint="check the database URL") from error
 
 
+async def fetch_one(conn: Conn, statement: str, *values: object) -> Row:
+    """The row of a statement that always has one."""
+    row = await conn.fetchrow(statement, *values)
+    assert row is not None
+    return row
+
+
 class Store:
     """The database of one process's event loop. Open it with `open_store`, close it with `async with`."""
 
-    def __init__(self, pool: Any, address: DatabaseAddress) -> None:
+    def __init__(self, pool: Pool, address: DatabaseAddress) -> None:
         self._pool = pool
         self._address = address
 
@@ -142,7 +151,7 @@ async def open_store(database: str | DatabaseAddress, *, application: str, max_s
                 "the database has no vector extension", hint="run: memory-operator migrate --database-url …"
             )
 
-        async def prepare(conn: Conn) -> None:
+        async def prepare(conn: asyncpg.Connection) -> None:
             await register_vector(conn, schema=schema)
             await conn.set_type_codec("jsonb", schema="pg_catalog", encoder=json.dumps, decoder=json.loads)
             await conn.execute(_CUSTOM_PLANS)

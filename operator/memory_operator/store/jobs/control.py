@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass, fields
-from typing import Any
 
 from memory_operator.contract.resource import ProviderRef
-from memory_operator.store.db.pool import Conn
+from memory_operator.store.db.pool import Conn, Row
 from memory_operator.store.jobs.jobs import Job, wake
 from memory_operator.store.spaces import registry, vectors
 
@@ -32,7 +31,7 @@ _SELECT = (
 )
 
 
-def _named(row: Any) -> NamedJob:
+def _named(row: Row) -> NamedJob:
     job = Job(**{name: row[name] for name in _JOB_COLUMNS})
     ref = None if job.space_id is None else ProviderRef(row["provider_namespace"], row["provider_name"])
     return NamedJob(job, row["embedding_version"], ref, row["slug"])

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from memory_operator.memory.chunking import MAX_CHUNK_BYTES
-from memory_operator.store.db.pool import Conn
+from memory_operator.store.db.pool import Conn, fetch_one
 from memory_operator.store.jobs.missing import CIPHER_BYTES
 from memory_operator.store.spaces import vectors
 from memory_operator.store.spaces.spaces import Space
@@ -44,7 +44,8 @@ async def count(
     project shares with others are copied from anywhere.
     """
     table = vectors.table(space.id)
-    row = await conn.fetchrow(
+    row = await fetch_one(
+        conn,
         "with scope as (select c.content_hash,"
         f"   octet_length(c.text) - {CIPHER_BYTES} + $5::int as size,"
         "   v.chunk_id is not null and ($2 = 'missing' or ($2 = 'outdated'"

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, Literal
+from typing import Literal
 
-from memory_operator.store.db.pool import Conn
+from memory_operator.store.db.pool import Conn, Row
 from memory_operator.store.jobs import missing
 from memory_operator.store.spaces import registry, vectors
 
@@ -65,7 +65,7 @@ _JOB = (
 )
 
 
-def _job(row: Any) -> Job:
+def _job(row: Row) -> Job:
     return Job(**dict(row))
 
 

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from memory_operator.errors import Conflict
 from memory_operator.store.db import locks
-from memory_operator.store.db.pool import Conn
+from memory_operator.store.db.pool import Conn, fetch_one
 
 LEASE_SECONDS = 15
 
@@ -55,7 +55,7 @@ _GONE = (
 
 async def backend_of(conn: Conn) -> Backend:
     """The session behind a connection."""
-    row = await conn.fetchrow("select pid, backend_start as start from pg_stat_activity where pid = pg_backend_pid()")
+    row = await fetch_one(conn, "select pid, backend_start as start from pg_stat_activity where pid = pg_backend_pid()")
     return Backend(**dict(row))
 
 

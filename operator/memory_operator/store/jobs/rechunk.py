@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-from memory_operator.store.db.pool import Conn
+from memory_operator.store.db.pool import Conn, fetch_one
 from memory_operator.store.jobs.jobs import wake
 from memory_operator.store.spaces import registry, vectors
 from memory_operator.store.spaces.spaces import Space
@@ -48,7 +48,8 @@ class Scope:
 
 async def scope(conn: Conn, project_id: int | None, versions: tuple[int, int]) -> Scope:
     """Count memories, without reading any text."""
-    row = await conn.fetchrow(
+    row = await fetch_one(
+        conn,
         f"select (select count(*) from memory_entries e where {_EXHAUSTED}) as memories,"
         " (select count(distinct c.entry_id) from memory_chunks c where c.live"
         "   and ($1::int is null or c.project_id = $1)"

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from memory_operator.memory.search_terms import SearchTerms
-from memory_operator.store.db.pool import Conn
+from memory_operator.store.db.pool import Conn, fetch_one
 from memory_operator.store.memories.nearest import Filtered, Filters, Hit, limit_text
 
 ENOUGH_MATCHES = 2_000
@@ -145,7 +145,8 @@ async def _all_words(question: _Question, query: SearchTerms) -> list[Hit]:
 
 async def _words(conn: Conn, query: SearchTerms, seconds: float) -> list[str]:
     """The words of a query as the index has them, each as a tsquery that looks for exactly it."""
-    row = await conn.fetchrow(
+    row = await fetch_one(
+        conn,
         "select array(select lexeme from unnest(to_tsvector('english', $1)) order by length(lexeme) desc, lexeme"
         " limit $2) as lexemes, set_config('statement_timeout', $3, false)",
         query.words,

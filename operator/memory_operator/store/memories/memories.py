@@ -5,14 +5,14 @@ The order inside a transaction is always the same: the registry, the memory, its
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
-from memory_operator.store.db.pool import Conn
+from memory_operator.store.db.pool import Conn, Row, fetch_one
 from memory_operator.store.memories import fulltext
 from memory_operator.store.memories.nearest import told_when_gone
 from memory_operator.store.spaces import registry, vectors
@@ -103,7 +103,7 @@ _COLUMNS = (
 _FROM = "from memory_entries e join memory_projects p on p.id = e.project_id"
 
 
-def _version(row: Any) -> Version:
+def _version(row: Row | Mapping[str, Any]) -> Version:
     fields = dict(row)
     return Version(**{**fields, "tags": tuple(fields["tags"])})
 
@@ -145,7 +145,8 @@ async def history(
 
 async def insert_version(conn: Conn, new: NewVersion) -> tuple[int, datetime]:
     """Store a version as the current one; its id and time. The one before is retired already."""
-    row = await conn.fetchrow(
+    row = await fetch_one(
+        conn,
         "insert into memory_entries (canonical_id, version_no, project_id, created_by, tombstone, input, summary,"
         " metadata, type, tags, source, importance, confidence, embedding_version, tokens, cost)"
         " values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16) returning id, created_at",

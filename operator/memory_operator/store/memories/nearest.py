@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from pgvector import HalfVector, Vector
 
 from memory_operator.errors import Retryable
-from memory_operator.store.db.pool import Conn, Store
+from memory_operator.store.db.pool import Conn, Row, Store
 from memory_operator.store.spaces import vectors
 from memory_operator.store.spaces.spaces import Space
 
@@ -142,7 +142,7 @@ class _Nearest:
     vector: Any
     filters: Filters
 
-    async def chunks(self, many: int) -> list[Any]:
+    async def chunks(self, many: int) -> list[Row]:
         """The nearest chunks with their distances, nearest first."""
         only = Filtered(self.filters, first=4)
         joins = f"join memory_chunks c on c.id = v.chunk_id {only.join}" if only.values else ""
@@ -193,7 +193,7 @@ async def _scan_index(conn: Conn, limit: int, seconds: float) -> None:
     )
 
 
-def _best_of_each(rows: Sequence[Any], distance: str) -> list[Hit]:
+def _best_of_each(rows: Sequence[Row], distance: str) -> list[Hit]:
     best: dict[int, Hit] = {}
     for row in rows:
         if row["entry_id"] not in best:

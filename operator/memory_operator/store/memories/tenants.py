@@ -11,7 +11,7 @@ from uuid import UUID
 
 from memory_operator.errors import ConfigurationError, InvalidInput
 from memory_operator.memory.encryption import DataKey, MasterKey, Place
-from memory_operator.store.db.pool import Conn, Store
+from memory_operator.store.db.pool import Conn, Store, fetch_one
 
 TENANTS_KEPT = 4_096
 """Data keys that a process keeps in memory, the last used ones."""
@@ -75,7 +75,7 @@ async def check_or_store_key(conn: Conn, master: MasterKey) -> None:
         master.fingerprint,
         master.check_value(),
     )
-    row = await conn.fetchrow("select key_fingerprint, key_check from memory_store")
+    row = await fetch_one(conn, "select key_fingerprint, key_check from memory_store")
     if row["key_fingerprint"] != master.fingerprint:
         raise ConfigurationError(
             f"this database was made with the master key {row['key_fingerprint']}, and the key given is"

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any
 
 from memory_operator.contract.resource import ProviderRef
 from memory_operator.plan.consent import Marker
-from memory_operator.store.db.pool import Conn
+from memory_operator.store.db.pool import Conn, Row, fetch_one
 
 CHANNEL = "memory_consent"
 """NOTIFY channel of the table's trigger."""
@@ -15,7 +14,7 @@ CHANNEL = "memory_consent"
 _COLUMNS = "id, target_dim, provider, created_at, created_by, expires_at, consumed_at, consumed_by, withdrawn_at"
 
 
-def _marker(row: Any) -> Marker:
+def _marker(row: Row) -> Marker:
     return Marker(**dict(row))
 
 
@@ -36,7 +35,8 @@ async def get(conn: Conn, marker_id: int) -> Marker | None:
 
 async def record(conn: Conn, target_dim: int, provider: str | None, by: str, ttl: timedelta) -> Marker:
     """Store a marker."""
-    row = await conn.fetchrow(
+    row = await fetch_one(
+        conn,
         "insert into memory_embedding_dim_change_consent (target_dim, provider, created_by, expires_at)"
         f" values ($1, $2, $3, now() + $4) returning {_COLUMNS}",
         target_dim,

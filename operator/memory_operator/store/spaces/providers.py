@@ -9,7 +9,7 @@ from typing import Any
 
 from memory_operator.contract.resource import ProviderRef
 from memory_operator.plan.cost import Effect
-from memory_operator.store.db.pool import Conn
+from memory_operator.store.db.pool import Conn, Row
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,7 @@ _COLUMNS = (
 )
 
 
-def _row(row: Any) -> ProviderRow:
+def _row(row: Row) -> ProviderRow:
     values = dict(row)
     return ProviderRow(ref=ProviderRef(values.pop("namespace"), values.pop("name")), **values)
 

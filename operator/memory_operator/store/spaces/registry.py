@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from memory_operator.store.db.pool import Conn
+from memory_operator.store.db.pool import Conn, fetch_one
 
 CHANNEL = "memory_spaces"
 """NOTIFY channel that tells the operator that spaces have changed by another hand."""
@@ -33,7 +33,7 @@ _COLUMNS = "active_space_id, inactive_reason, ever_active, restore_space_id"
 
 async def read(conn: Conn) -> Registry:
     """The registry as it is, without a lock."""
-    row = await conn.fetchrow(f"select {_COLUMNS} from memory_registry")
+    row = await fetch_one(conn, f"select {_COLUMNS} from memory_registry")
     return Registry(**dict(row))
 
 
@@ -49,7 +49,7 @@ async def lock_registry_exclusive(conn: Conn) -> Registry:
     alone, for as long as there are always some of them. Reading the table waits for nobody.
     """
     await conn.execute("lock table memory_registry in exclusive mode")
-    row = await conn.fetchrow(f"select {_COLUMNS} from memory_registry for update")
+    row = await fetch_one(conn, f"select {_COLUMNS} from memory_registry for update")
     return Registry(**dict(row))
 
 

@@ -6,11 +6,11 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal
+from typing import Literal
 
 from memory_operator.contract.resource import ProviderRef
 from memory_operator.plan.space import SpaceConfig
-from memory_operator.store.db.pool import Conn
+from memory_operator.store.db.pool import Conn, Row, fetch_one
 from memory_operator.store.spaces import registry, vectors
 
 State = Literal["filling", "ready", "retired", "orphaned"]
@@ -67,7 +67,7 @@ _COLUMNS = (
 )
 
 
-def _space(row: Any) -> Space:
+def _space(row: Row) -> Space:
     return Space(
         id=row["id"],
         identity=row["identity"],
@@ -157,7 +157,8 @@ async def owned(conn: Conn, ref: ProviderRef) -> list[Space]:
 async def create(conn: Conn, owner: Owner, config: SpaceConfig) -> Space:
     """A new space in state `filling`, with its empty vector table. Raises LockBusy."""
     space_id = await conn.fetchval("select nextval(pg_get_serial_sequence('memory_embedding_spaces', 'id'))")
-    row = await conn.fetchrow(
+    row = await fetch_one(
+        conn,
         "insert into memory_embedding_spaces as s (id, identity, space_key, embedding_version,"
         " provider_namespace, provider_name, provider_uid, provider_generation, config, column_type, dimensions,"
         " distance, state, create_enabled) overriding system value"

@@ -8,7 +8,7 @@ from memory_operator.contract.resource import ProviderRef
 from memory_operator.plan.budget import Left, Spent, left
 from memory_operator.plan.space import LimitsConfig
 from memory_operator.store.db import locks
-from memory_operator.store.db.pool import Conn
+from memory_operator.store.db.pool import Conn, fetch_one
 from memory_operator.store.jobs.jobs import Job
 from memory_operator.store.spaces.spaces import Space
 from memory_operator.store.usage import ledger
@@ -56,7 +56,8 @@ async def budget_left(conn: Conn, space: Space, job: Job) -> Left:
     """
     # A statement of its own: what the next one sees is what was there when the lock was had.
     await conn.execute("select 1 from memory_reembed_jobs where id = $1 for update", job.id)
-    row = await conn.fetchrow(
+    row = await fetch_one(
+        conn,
         "select j.spent_tokens, j.spent_cost, coalesce(d.spent_tokens, 0) as day_tokens,"
         " coalesce(d.spent_cost, 0) as day_cost,"
         " coalesce((select sum(estimated_tokens) from memory_usage_ledger where state = 'sent' and purpose = 'fill'"
@@ -91,7 +92,8 @@ async def _wait(conn: Conn, intent: Intent, limits: LimitsConfig) -> float:
         " on conflict (namespace, name) do nothing",
         *ref,
     )
-    row = await conn.fetchrow(
+    row = await fetch_one(
+        conn,
         "select requests, tokens, extract(epoch from clock_timestamp() - refilled_at)::float8 as passed"
         " from memory_rate_limits where namespace = $1 and name = $2 for update",
         *ref,
