@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import subprocess
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 
 from fixtures.engine import MASTER_KEY, World
 from fixtures.memories import Memories, config
-from fixtures.postgres import Server
-from memory_operator.dev.postgres.binaries import binaries
+from fixtures.postgres import Server, dump_and_restore
 from memory_operator.engine.memories.recall import Recall
 from memory_operator.errors import ConfigurationError
 from memory_operator.memory.encryption import MasterKey
@@ -20,31 +17,20 @@ from memory_operator.store.db.pool import open_store
 from memory_operator.store.memories.tenants import KeyRing, check_or_store_key
 
 
-def run(server: Server, program: str, *words: str) -> None:
-    command = [binaries(server.running.major).program(program), *words]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stderr
-
-
 async def test_a_dump_restored_elsewhere_is_the_same_store_for_who_has_the_key(
     world: World,
     memories: Memories,
     database: str,
     postgres_server: Server,
     plain_empty_database_url: str,
-    tmp_path: Path,
 ) -> None:
     await memories.space(config())
     stored = await memories.add("The gate opens once per consent.")
     async with world.store.connection() as conn:
         await conn.execute("insert into memory_embedding_dim_change_consent (target_dim) values (768)")
-    dump = str(tmp_path / "memory.dump")
-    run(postgres_server, "pg_dump", "--format=custom", "--no-owner", "--no-comments", "--file", dump, database)
-
     name = urlsplit(plain_empty_database_url).path.removeprefix("/")
     postgres_server.execute("create extension vector", database=name)  # the administrator's line
-    restore = ("--no-owner", "--exit-on-error", "--dbname", plain_empty_database_url, dump)
-    run(postgres_server, "pg_restore", *restore)
+    dump_and_restore(postgres_server, database, plain_empty_database_url)
 
     assert await migrate(plain_empty_database_url) == []
     async with await open_store(plain_empty_database_url, application="test") as store:
