@@ -59,6 +59,10 @@ async def translate_errors() -> AsyncIterator[None]:
         raise LockBusy(f"another session holds a lock that is needed ({type(error).__name__})") from error
     except asyncpg.UndefinedTableError as error:
         raise TableGone("a space was discarded while it was being worked on") from error
+    except asyncpg.ForeignKeyViolationError as error:
+        if not (error.constraint_name or "").endswith("_space_id_fkey"):
+            raise
+        raise TableGone("a space was discarded while something was written for it") from error
     except asyncpg.ClientConfigurationError as error:
         raise ConfigurationError("the database URL cannot be used", hint="its options are those of libpq") from error
     except _UNREACHABLE as error:
