@@ -6,7 +6,11 @@
     │   ├── RateLimited           a vendor asked us to slow down
     │   ├── SourceUnavailable     the API server, a Secret or a folder could not be read
     │   ├── StoreUnavailable      PostgreSQL could not be reached
-    │   └── LockBusy              another session holds a lock that we do not queue behind
+    │   ├── LockBusy              another session holds a lock that we do not queue behind
+    │   └── Stale                 what was decided on is no longer so: look again, then decide
+    │       ├── ProviderChanged   a Provider says something else by now
+    │       ├── MemoryChanged     another version of a memory was stored meanwhile
+    │       └── LeaseLost         another worker has claimed the range
     ├── Permanent                 the same call fails again until somebody changes something
     │   ├── InvalidInput          what the user gave cannot be used
     │   ├── NotFound
@@ -24,6 +28,8 @@ Messages and hints are shown to users: they never hold a secret, nor the body of
 """
 
 from __future__ import annotations
+
+from collections.abc import Collection
 
 
 class MemoryOperatorError(Exception):
@@ -71,6 +77,27 @@ class LockBusy(Retryable):
         super().__init__(message, hint=hint)
         self.blockers = blockers
         """One line for each session in the way: process id, application, state, age."""
+
+
+class Stale(Retryable):
+    """What was decided on has changed meanwhile."""
+
+
+class ProviderChanged(Stale):
+    """The Provider, or the space it has, is no longer what was decided on."""
+
+
+class MemoryChanged(Stale):
+    """Another version of the memory was stored while this one was being prepared."""
+
+
+class LeaseLost(Stale):
+    """Other workers have claimed ranges that had expired here."""
+
+    def __init__(self, lost: Collection[int]) -> None:
+        super().__init__(f"{len(lost)} ranges are walked by another worker now")
+        self.lost = frozenset(lost)
+        """Ids of the leases."""
 
 
 class Permanent(MemoryOperatorError):

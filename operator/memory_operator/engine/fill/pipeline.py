@@ -22,12 +22,12 @@ from memory_operator.engine.fill.inflight import InFlight
 from memory_operator.engine.fill.reader import Reader
 from memory_operator.engine.fill.sender import Sender
 from memory_operator.engine.fill.writer import CallResult, commit
-from memory_operator.errors import LockBusy, StoreUnavailable
+from memory_operator.errors import LeaseLost, LockBusy, StoreUnavailable
 from memory_operator.logs import get_logger
 from memory_operator.store.db.pool import Conn, Store, TableGone, terminate_after, translate_errors
 from memory_operator.store.jobs import jobs, leases, missing
 from memory_operator.store.jobs.jobs import Job
-from memory_operator.store.jobs.leases import LEASE_SECONDS, Backend, LeaseLost
+from memory_operator.store.jobs.leases import LEASE_SECONDS, Backend
 from memory_operator.store.memories.tenants import KeyRing
 from memory_operator.store.spaces import spaces
 from memory_operator.store.spaces.spaces import Space

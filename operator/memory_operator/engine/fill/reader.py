@@ -10,6 +10,7 @@ from memory_operator import metrics, traces
 from memory_operator.engine.embedding.spans import space_span
 from memory_operator.engine.fill.batch import ClaimedRange
 from memory_operator.engine.fill.inflight import InFlight
+from memory_operator.errors import LeaseLost
 from memory_operator.logs import get_logger
 from memory_operator.memory.encryption import Undecryptable
 from memory_operator.store.db.pool import Store

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from memory_operator.engine.fill.writer import LOCK_TIMEOUT_MS
 from memory_operator.engine.memories.prepare import VERSIONS, NewMemory, Prepared, opened, prepare, seal
 from memory_operator.engine.spaces.activation import ACTIVE_STATES, begin_fill
-from memory_operator.errors import InvalidInput
+from memory_operator.errors import InvalidInput, LeaseLost
 from memory_operator.logs import get_logger
 from memory_operator.memory.encryption import Place, Undecryptable
 from memory_operator.store.db.pool import Conn, Store
 from memory_operator.store.jobs import control, jobs, leases, rechunk
-from memory_operator.store.jobs.leases import Lease, LeaseLost
+from memory_operator.store.jobs.leases import Lease
 from memory_operator.store.jobs.rechunk import CutMemory
 from memory_operator.store.memories import memories
 from memory_operator.store.memories.tenants import KeyRing, Tenant

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from memory_operator import metrics
 from memory_operator.engine.fill.batch import ClaimedRange, Item
+from memory_operator.errors import LeaseLost
 from memory_operator.logs import get_logger
 from memory_operator.store.db.pool import Conn
 from memory_operator.store.jobs import jobs, leases, missing, quarantine
 from memory_operator.store.jobs.jobs import Job
-from memory_operator.store.jobs.leases import LeaseLost
 from memory_operator.store.spaces import registry, vectors
 from memory_operator.store.spaces.spaces import Space
 from memory_operator.store.spaces.vectors import Rows

@@ -21,12 +21,11 @@ from memory_operator.engine.memories.embed_on_write import embed_now
 from memory_operator.engine.memories.prepare import NewMemory, Prepared, metadata_of, opened, prepare, seal
 from memory_operator.engine.memories.version_write import (
     EmbeddingStatus,
-    Overtaken,
     StoredMemory,
     Vectors,
     VersionWrite,
 )
-from memory_operator.errors import Conflict, LockBusy, NotFound
+from memory_operator.errors import Conflict, LockBusy, MemoryChanged, NotFound
 from memory_operator.memory.encryption import DataKey, Field, Place
 from memory_operator.store.db import activity
 from memory_operator.store.db.activity import Actor
@@ -137,7 +136,7 @@ class Remember:
             version, chunks = await seal(prepared, owner.key, memory_id, old.version_no + 1, old.project_id, by.name)
             try:
                 return await self._write(VersionWrite(owner.id, old.project, version, chunks, made, old))
-            except Overtaken:
+            except MemoryChanged:
                 continue
         raise Conflict(f"memory {memory_id} is being changed by others", code="concurrent_change", hint="try again")
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from memory_operator.engine.memories.embed_on_write import Made
 from memory_operator.engine.memories.prepare import VERSIONS
+from memory_operator.errors import MemoryChanged
 from memory_operator.plan.cost import cost_of
 from memory_operator.store.db.pool import Conn
 from memory_operator.store.jobs import jobs
@@ -23,10 +24,6 @@ from memory_operator.store.spaces import registry, spaces, vectors
 from memory_operator.store.spaces.spaces import Space
 
 EmbeddingStatus = Literal["embedded", "pending"]
-
-
-class Overtaken(Exception):
-    """Another version was stored while this one was being prepared."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +91,7 @@ class VersionWrite:
     async def store(self, conn: Conn) -> StoredMemory:
         """Store version, chunks and vectors; what lacks a vector is left to the workers.
 
-        Runs in a transaction of its own. Raises Overtaken, LockBusy.
+        Runs in a transaction of its own. Raises MemoryChanged, LockBusy.
         """
         await registry.lock_registry_shared(conn)
         await self._make_room(conn)
@@ -149,7 +146,7 @@ class VersionWrite:
             return
         now = await memories.lock_current(conn, self.tenant_id, self.version.canonical_id)
         if now is None or now.id != self.old.id:
-            raise Overtaken
+            raise MemoryChanged
         await memories.retire(conn, self.old.id)
 
     async def _add_vectors(self, conn: Conn, space: Space, entry_id: int, ids: Sequence[int]) -> set[int]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from memory_operator.errors import Conflict
+from memory_operator.errors import LeaseLost
 from memory_operator.store.db import locks
 from memory_operator.store.db.pool import Conn, fetch_one
 
@@ -31,15 +31,6 @@ class Backend:
 
     pid: int
     start: datetime
-
-
-class LeaseLost(Conflict):
-    """Other workers have taken ranges over."""
-
-    def __init__(self, lost: Collection[int]) -> None:
-        super().__init__(f"{len(lost)} ranges are walked by another worker now")
-        self.lost = frozenset(lost)
-        """Ids of the leases."""
 
 
 RETURNS_SECONDS = 3
