@@ -16,7 +16,7 @@ from memory_operator.memory.encryption import Undecryptable
 from memory_operator.store.db.pool import Store
 from memory_operator.store.jobs import jobs, leases, missing, quarantine
 from memory_operator.store.jobs.jobs import Job
-from memory_operator.store.jobs.leases import Backend, Lease, LeaseLost
+from memory_operator.store.jobs.leases import Backend, Lease
 from memory_operator.store.jobs.missing import StoredChunk
 from memory_operator.store.memories.tenants import KeyRing
 from memory_operator.store.spaces import registry, vectors

@@ -15,11 +15,11 @@ from memory_operator.engine.embedding.metered import probe_dimensions
 from memory_operator.engine.gate import reshape
 from memory_operator.engine.gate.findings import Findings
 from memory_operator.engine.gate.reporter import Reporter
-from memory_operator.engine.gate.reshape import Change, SupersededError
+from memory_operator.engine.gate.reshape import Change
 from memory_operator.engine.gate.snapshot import View, read_view
 from memory_operator.engine.ports.sources import ProviderSource
 from memory_operator.engine.spaces.activation import catch_up, coverage_is_comparable
-from memory_operator.errors import BadReply, InvalidInput, LockBusy, MemoryOperatorError, NeedsConsent
+from memory_operator.errors import BadReply, InvalidInput, LockBusy, MemoryOperatorError, NeedsConsent, ProviderChanged
 from memory_operator.logs import get_logger
 from memory_operator.memory.preprocess import PREPROCESSING_VERSION
 from memory_operator.plan.consent import consent_message
@@ -86,7 +86,7 @@ class Reconciler:
                 metrics.RECONCILES.labels(str(findings.phase or "Settled")).inc()
                 await self._report.publish(provider, findings)
                 return findings.retry_after
-        except SupersededError:
+        except ProviderChanged:
             return _SOON_SECONDS
         except LockBusy as busy:
             log.info("%s waits: %s", ref, busy, extra={"provider": str(ref)})
@@ -100,6 +100,8 @@ class Reconciler:
             return findings
         try:
             await self._act(provider, provider.spec, findings)
+        except ProviderChanged:
+            raise
         except LockBusy as busy:
             findings.trouble(busy)
             findings.retry_after = random.uniform(0.5, 2.0)
@@ -178,7 +180,7 @@ class Reconciler:
                 provider.ref, provider.uid, provider.generation, effect, word, message, datetime.now(UTC)
             )
             if not await providers.hold(conn, held):
-                raise SupersededError
+                raise ProviderChanged
         findings.held_message = message
         findings.estimated_tokens = tokens
         findings.estimated_cost = None if cost is None else str(cost)
@@ -247,7 +249,7 @@ class Reconciler:
         assert view.applied is not None
         live = await self._source.get(provider.ref)
         if live is None or (live.uid, live.generation) != (provider.uid, provider.generation):
-            raise SupersededError
+            raise ProviderChanged
         self._verified.pop(provider.ref, None)
         try:
             await self._verify(provider.ref, change.config, change.config.dimensions, findings)
@@ -266,7 +268,7 @@ class Reconciler:
             discarded = await reshape.reshape(self._store, change, view.applied, marker_id)
             metrics.VECTORS_DISCARDED.inc(discarded)
         except NeedsConsent as error:
-            raise SupersededError from error  # held again at the next look
+            raise ProviderChanged from error  # held again at the next look
         log.info(
             "dimension changed from %d to %d, %d vectors discarded",
             view.applied.dimensions,

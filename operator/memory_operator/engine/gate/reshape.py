@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from memory_operator.engine.spaces.activation import activate, activate_if_first, catch_up
-from memory_operator.errors import LockBusy, NeedsConsent
+from memory_operator.errors import LockBusy, NeedsConsent, ProviderChanged
 from memory_operator.logs import get_logger
 from memory_operator.plan.space import SpaceConfig
 from memory_operator.store.db import activity, locks
@@ -29,10 +29,6 @@ _CHUNKS = "memory_chunks"
 T = TypeVar("T")
 
 
-class SupersededError(Exception):
-    """The Provider is no longer what was decided on; a newer reconcile acts."""
-
-
 @dataclass(frozen=True, slots=True)
 class Change:
     """A decision, as it is carried out."""
@@ -44,10 +40,10 @@ class Change:
 
 
 async def create(store: Store, change: Change) -> Space:
-    """Give a Provider its first space, new or left behind, and start its fill. Raises LockBusy, SupersededError."""
+    """Give a Provider its first space, new or left behind, and start its fill. Raises LockBusy, ProviderChanged."""
 
     async def work(conn: Conn) -> Space:
-        row = await _hold(conn, change.owner)
+        row = await _lock_owner(conn, change.owner)
         space = await _take(conn, change)
         await providers.repoint(conn, change.owner.ref, applied=space.id, beside=row.beside_space_id)
         await activate_if_first(conn, space, change.actor)
@@ -59,10 +55,10 @@ async def create(store: Store, change: Change) -> Space:
 
 
 async def fill_beside(store: Store, change: Change) -> Space:
-    """Start filling another space beside the applied one. Raises LockBusy, SupersededError."""
+    """Start filling another space beside the applied one. Raises LockBusy, ProviderChanged."""
 
     async def work(conn: Conn) -> Space:
-        row = await _hold(conn, change.owner)
+        row = await _lock_owner(conn, change.owner)
         if row.beside_space_id is not None and row.beside_space_id != change.existing_id:
             await retire(conn, row.beside_space_id)
         space = await _take(conn, change)
@@ -97,7 +93,7 @@ async def _change(store: Store, tables: Sequence[str], work: Callable[[Conn], Aw
 async def keep(store: Store, change: Change, applied: Space, beside: Space | None) -> None:
     """Let the applied space be this Provider's as it is now, and end what is filled beside it.
 
-    Raises LockBusy, SupersededError (the one beside has taken its place meanwhile).
+    Raises LockBusy, ProviderChanged (the one beside has taken its place meanwhile).
     """
     async with store.transaction() as conn:
         await _still(conn, change.owner, applied, beside)
@@ -124,9 +120,9 @@ async def complete_again(store: Store, change: Change, applied: Space, beside: S
 
 async def _still(conn: Conn, owner: Owner, applied: Space, beside: Space | None) -> None:
     """See that a Provider still has the spaces that were decided on: a fill may have ended and switched meanwhile."""
-    row = await _hold(conn, owner)
+    row = await _lock_owner(conn, owner)
     if (row.applied_space_id, row.beside_space_id) != (applied.id, beside.id if beside else None):
-        raise SupersededError
+        raise ProviderChanged
 
 
 async def _end_beside(conn: Conn, owner: Owner, applied: Space, beside: Space | None) -> None:
@@ -138,7 +134,7 @@ async def _end_beside(conn: Conn, owner: Owner, applied: Space, beside: Space | 
 async def reshape(store: Store, change: Change, old: Space, marker_id: int | None) -> int:
     """Replace `old`, consuming the marker; how many vectors were discarded.
 
-    Raises LockBusy (with the blockers), NeedsConsent (there are vectors, and the marker is gone), SupersededError.
+    Raises LockBusy (with the blockers), NeedsConsent (there are vectors, and the marker is gone), ProviderChanged.
     """
     table = vectors.table(old.id)
     async with store.connection() as conn:
@@ -156,9 +152,9 @@ async def reshape(store: Store, change: Change, old: Space, marker_id: int | Non
 
 
 async def _replace(conn: Conn, change: Change, old: Space, marker_id: int | None) -> int:
-    row = await _hold(conn, change.owner)
+    row = await _lock_owner(conn, change.owner)
     if row.applied_space_id != old.id:
-        raise SupersededError
+        raise ProviderChanged
     await vectors.lock_for_discard(conn, old.id)
     discarded = await vectors.count(conn, old.id)
     if discarded:
@@ -198,12 +194,12 @@ async def _consume(conn: Conn, owner: Owner, dimension: int, marker_id: int | No
     await consent.consume(conn, marker, owner.ref)
 
 
-async def _hold(conn: Conn, owner: Owner) -> providers.ProviderRow:
-    """Take the registry and the Provider's row, and see that it is still what was decided on."""
+async def _lock_owner(conn: Conn, owner: Owner) -> providers.ProviderRow:
+    """Lock the registry and the Provider's row; the row, which is still what was decided on. Raises ProviderChanged."""
     await registry.lock_registry_exclusive(conn)
     row = await providers.lock(conn, owner.ref)
     if row is None or row.absent_since is not None or (row.uid, row.generation) != (owner.uid, owner.generation):
-        raise SupersededError
+        raise ProviderChanged
     return row
 
 
@@ -212,7 +208,7 @@ async def _take(conn: Conn, change: Change) -> Space:
     existing = None if change.existing_id is None else await spaces.get(conn, change.existing_id)
     if existing is None:
         if await spaces.by_identity(conn, change.config.identity):
-            raise SupersededError  # another Provider was quicker
+            raise ProviderChanged  # another Provider was quicker
         space = await spaces.create(conn, change.owner, change.config)
         await jobs.start(conn, space.id)
         return space
@@ -239,12 +235,12 @@ async def retire(conn: Conn, space_id: int) -> None:
 async def reattach(store: Store, owner: Owner, applied: Space, actor: Actor) -> None:
     """Give an orphaned space back to the Provider that came back: nothing is embedded but what it missed.
 
-    Raises LockBusy, SupersededError (it was pruned meanwhile).
+    Raises LockBusy, ProviderChanged (it was pruned meanwhile).
     """
     async with store.transaction() as conn:
-        row = await _hold(conn, owner)
+        row = await _lock_owner(conn, owner)
         if row.applied_space_id != applied.id:
-            raise SupersededError
+            raise ProviderChanged
         await revive(conn, applied)
         await activate_if_first(conn, applied, actor)
         await activity.record(conn, actor, "reattach", applied.embedding_version, provider=str(applied.ref))
