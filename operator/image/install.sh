@@ -10,6 +10,7 @@ set -eu
 
 SOURCE=${SOURCE:-/tmp/source}
 PREFIX=/opt/memory
+INITDB=memory_operator/dev/postgres/initdb.py
 PYTHON=${PYTHON:-python3}
 
 packages() { "$PREFIX/bin/python3" -c 'import sysconfig; print(sysconfig.get_path("purelib"))'; }
@@ -48,6 +49,9 @@ only_the_server() {
 own() {
   if [ "$1" = postgres ]; then
     install -m 0755 "$SOURCE/operator/image/memory-postgres" "$PREFIX/bin/memory-postgres"
+    # The one module that it shares with the operator; it imports nothing of ours.
+    install -D -m 0644 "$SOURCE/operator/$INITDB" "$(packages)/$INITDB"
+    compiled "$(packages)/memory_operator"
   else
     "$PYTHON" -m venv --without-pip /tmp/build
     pip /tmp/build/bin/python3 build

@@ -29,6 +29,10 @@ WRONG_IMPORTS = {
         "memory_operator.embedders.parts",
     ),
     "The layers of dev": ("operator/memory_operator/dev/folder.py", "memory_operator.dev.manifests.scan"),
+    "The layers of dev.postgres": (
+        "operator/memory_operator/dev/postgres/initdb.py",
+        "memory_operator.dev.postgres.server",
+    ),
     "The layers of kube": ("operator/memory_operator/kube/events.py", "memory_operator.kube.source"),
     "the memory CLI talks HTTP and imports none of the server": (
         "operator/memory_operator/client/exit_codes.py",

@@ -27,7 +27,7 @@ DURABLE = {**FAST, "fsync": "on", "full_page_writes": "on", "synchronous_commit"
 STARTER = """
 import json, sys
 from pathlib import Path
-from memory_operator.dev.postgres import EmbeddedPostgres
+from memory_operator.dev.postgres.server import EmbeddedPostgres
 from memory_operator.errors import ConfigurationError
 sys.path[:0] = sys.argv[2:]
 try:

@@ -1,161 +1,67 @@
-"""What happens once in the life of an embedded database: making it, its two users, the extension."""
+"""How a PostgreSQL of ours is made and started: by `dev` on one machine, by operator/image/memory-postgres in a pod.
+
+Imports nothing of ours and nothing but the standard library: the image has this file alone.
+"""
 
 from __future__ import annotations
 
-import json
-import os
-import re
-import secrets
-import shutil
-import subprocess
-import tempfile
-import time
-from collections.abc import Mapping
-from pathlib import Path
-
-from memory_operator.dev.folder import sync_folder, write_private
-from memory_operator.dev.postgres.binaries import Binaries
-from memory_operator.dev.postgres.postmaster import HOST
-from memory_operator.dev.postgres.user import ServerUser
-from memory_operator.errors import ConfigurationError, StoreUnavailable
+from collections.abc import Iterable, Mapping
 
 ADMINISTRATOR = "postgres"
 """The superuser: makes the database and the extension, and is not used after that."""
-USER = "memory"
-"""Owner of the database. No superuser: as root, the server may be able to read every file of the machine."""
-DATABASE = "memory"
 
-INITDB_SECONDS = 120.0
-LEFTOVERS_SECONDS = 10.0
-PSQL_SECONDS = 60.0
+SETTINGS: Mapping[str, str] = {
+    "max_connections": "100",
+    # Compiling a plan takes longer than any query of ours runs.
+    "jit": "off",
+    "timezone": "UTC",
+    "log_timezone": "UTC",
+    "log_checkpoints": "off",
+    "logging_collector": "off",
+}
+"""Settings of every server, on its command line, so that a new release's values hold for an old database too."""
 
-_MAKE_DATABASE = r"""
-\getenv new_password MEMORY_PASSWORD
+MAKE_DATABASE = r"""
+\getenv new_password NEW_PASSWORD
 -- A statement that fails must not end in the server's log with a password in it.
 set log_min_error_statement = panic;
-select 'data=' || current_setting('data_directory');
-select format('create role %I login password %L', :'user', :'new_password')
-where not exists (select from pg_roles where rolname = :'user') \gexec
-select format('create database %I owner %I', :'database', :'user')
+select format('create role %I login password %L', :'role', :'new_password')
+where not exists (select from pg_roles where rolname = :'role') \gexec
+select format('create database %I owner %I', :'database', :'role')
 where not exists (select from pg_database where datname = :'database') \gexec
 \connect :database
 set client_min_messages = warning;
 create extension if not exists vector;
 """
+"""For psql: what is missing of role, database and extension. The role's password is in NEW_PASSWORD."""
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Remove what an interrupted initdb left. One that still runs finds its folder gone and gives up."""
-    deadline = time.monotonic() + LEFTOVERS_SECONDS
-    for leftover in folder.glob("postgres.initdb-*"):
-        shutil.rmtree(leftover, ignore_errors=True)
-        # Until it has given up it goes on making files where we remove them.
-        while leftover.exists() and time.monotonic() < deadline:
-            time.sleep(0.05)
-            shutil.rmtree(leftover, ignore_errors=True)
-
-
-def initialise(folder: Path, data: Path, programs: Binaries, user: ServerUser) -> None:
-    """Make a new database aside in `folder` and move it to `data` in one step.
-
-    Raises ConfigurationError, and StoreUnavailable when it takes too long.
-    """
-    try:
-        workshop = Path(tempfile.mkdtemp(prefix="postgres.initdb-", dir=folder))
-        try:
-            fresh = workshop / "data"
-            password_file = workshop / "password"
-            passwords = {name: secrets.token_urlsafe(24) for name in (ADMINISTRATOR, USER)}
-            fresh.mkdir(mode=0o700)
-            password_file.touch(mode=0o600)
-            password_file.write_text(passwords[ADMINISTRATOR] + "\n")
-            if os.geteuid() == 0:
-                for path in (workshop, fresh, password_file):
-                    os.chown(path, user.uid, user.gid)
-            _initdb(fresh, password_file, programs, user)
-            # In the database's own folder, so that the two can neither be parted nor be half there.
-            write_private(fresh / "dev-passwords", json.dumps(passwords))
-            fresh.rename(data)
-            sync_folder(folder)
-        finally:
-            shutil.rmtree(workshop, ignore_errors=True)
-    except OSError as error:
-        raise ConfigurationError(
-            f"no database can be made in {folder}: {error.strerror}", hint="give another folder with --data"
-        ) from error
-
-
-def _initdb(fresh: Path, password_file: Path, programs: Binaries, user: ServerUser) -> None:
+def initdb_command(
+    initdb: str, data: str, *authentication: str, major: int = 18, character_type: str = "C.UTF-8"
+) -> list[str]:
+    """What makes a new data directory; `authentication` are initdb's own options for it."""
     command = [
-        *(programs.program("initdb"), "-D", str(fresh), f"--pwfile={password_file}", "-U", ADMINISTRATOR),
-        *("--auth=scram-sha-256", "--encoding=UTF8", "--no-instructions", "--data-checksums"),
-        *("--locale=C", "--lc-messages=C", "--text-search-config=english"),
+        *(initdb, "-D", data, "-U", ADMINISTRATOR, *authentication),
+        *("--encoding=UTF8", "--no-instructions", "--data-checksums", "--text-search-config=english"),
+        # Full-text search asks the C library what a letter is.
+        *("--locale=C", f"--lc-ctype={character_type}"),
     ]
-    if programs.major >= 17:
+    if major >= 17:
         command += ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
-    reason = ""
-    # Full-text search asks the C library what a letter is. Not every machine has C.UTF-8; every machine has C.
-    for character_type in ("C.UTF-8", "C"):
-        try:
-            done = user.run([*command, f"--lc-ctype={character_type}"], seconds=INITDB_SECONDS)
-        except subprocess.TimeoutExpired as error:
-            raise StoreUnavailable(f"initdb takes longer than {INITDB_SECONDS:.0f} s") from error
-        if done.returncode == 0:
-            return
-        reason = next((line for line in done.stderr.splitlines() if "error:" in line), done.stderr.strip())
-        if "locale" not in done.stderr:
-            break
-    raise ConfigurationError(f"initdb cannot make a database: {reason}", hint="give another folder with --data")
+    return command
 
 
-def read_passwords(data: Path) -> dict[str, str]:
-    """Passwords of ADMINISTRATOR and USER. Raises ConfigurationError when they are lost."""
-    path = data / "dev-passwords"
-    try:
-        passwords = json.loads(path.read_text())
-        return {name: str(passwords[name]) for name in (ADMINISTRATOR, USER)}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ConfigurationError(
-            f"{path} cannot be read ({type(error).__name__})",
-            hint="restore it from a backup; without it nobody can log in to this database",
-        ) from error
+def server_command(postgres: str, data: str, settings: Mapping[str, str]) -> list[str]:
+    """What starts the server; `settings` go over SETTINGS."""
+    command = [postgres, "-D", data]
+    for name, value in {**SETTINGS, **settings}.items():
+        command += ["-c", f"{name}={value}"]
+    return command
 
 
-def make_database(programs: Binaries, port: int, passwords: Mapping[str, str], data: Path) -> None:
-    """Prove that the server is the one of `data`, and make user, database and extension where they are missing.
-
-    Raises StoreUnavailable when it does not let us in, ConfigurationError when its data are elsewhere.
-    """
-    command = [
-        *(programs.program("psql"), "-XAtq", "-h", HOST, "-p", str(port), "-U", ADMINISTRATOR, "-d", "postgres"),
-        *("-v", "ON_ERROR_STOP=1", "-v", f"user={USER}", "-v", f"database={DATABASE}"),
+def psql_command(psql: str, role: str, database: str, connection: Iterable[str] = ()) -> list[str]:
+    """What runs statements as the superuser, with `:role` and `:database` in them; it ends at the first error."""
+    return [
+        *(psql, "-XAtq", *connection, "-U", ADMINISTRATOR, "-d", "postgres", "-v", "ON_ERROR_STOP=1"),
+        *("-v", f"role={role}", "-v", f"database={database}"),
     ]
-    environment = {
-        "PATH": os.defpath,
-        "LC_ALL": "C",
-        "PGPASSWORD": passwords[ADMINISTRATOR],
-        "PGCONNECT_TIMEOUT": "10",
-        "MEMORY_PASSWORD": passwords[USER],
-    }
-    try:
-        done = subprocess.run(  # noqa: S603 - a program of the embedded server
-            command,
-            input=_MAKE_DATABASE,
-            env=environment,
-            cwd="/",
-            capture_output=True,
-            encoding="utf-8",
-            timeout=PSQL_SECONDS,
-            check=False,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise StoreUnavailable(f"the embedded PostgreSQL on port {port} does not answer") from error
-    if done.returncode != 0:
-        reason = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-        raise StoreUnavailable(f"the embedded PostgreSQL on port {port} does not let us in: {reason}")
-    told = re.search(r"^data=(.*)$", done.stdout, re.MULTILINE)
-    if told is None or Path(told[1]).resolve() != data:
-        raise ConfigurationError(
-            f"the PostgreSQL on port {port} keeps its data elsewhere, not in {data}",
-            hint="was the folder copied or moved while its server ran? Stop that server first",
-        )

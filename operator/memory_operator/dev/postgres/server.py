@@ -21,8 +21,8 @@ from urllib.parse import urlsplit
 
 from memory_operator.dev.folder import prepare_folder, write_private
 from memory_operator.dev.postgres.binaries import DEFAULT_MAJOR, Binaries, binaries_for
-from memory_operator.dev.postgres.initdb import (
-    ADMINISTRATOR,
+from memory_operator.dev.postgres.initdb import ADMINISTRATOR, server_command
+from memory_operator.dev.postgres.new_database import (
     DATABASE,
     USER,
     initialise,
@@ -61,16 +61,10 @@ SETTINGS: Mapping[str, str] = {
     "shared_buffers": "256MB",
     "maintenance_work_mem": "256MB",
     "max_wal_size": "2GB",
-    "max_connections": "100",
-    # Compiling a plan takes longer than any query of ours runs.
-    "jit": "off",
-    "timezone": "UTC",
-    "log_timezone": "UTC",
-    "log_checkpoints": "off",
     "log_line_prefix": "%m [%p] %d ",
     "cluster_name": "memory-operator",
 }
-"""Settings of the server, on its command line, so that a new release's values hold for an old database too."""
+"""Settings of this server, over those that every server of ours has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,11 +250,8 @@ class EmbeddedPostgres:
             "listen_addresses": HOST,
             "port": str(port),
             "unix_socket_directories": "",
-            "logging_collector": "off",
         }
-        command = [tools.programs.program("postgres"), "-D", str(self.data)]
-        for name, value in settings.items():
-            command += ["-c", f"{name}={value}"]
+        command = server_command(tools.programs.program("postgres"), str(self.data), settings)
         with open_log(self._log_file) as file:
             self._log_offset = file.tell()
             self._process = tools.user.popen(command, stdin=subprocess.DEVNULL, stdout=file, stderr=file)
