@@ -18,7 +18,7 @@ def prepare_folder(folder: Path, *, option: str = "--data") -> Path:
     `option` is the command's option that names it. Raises ConfigurationError naming the folder that is in the way.
     """
     another = f"give another folder with {option}"
-    # Root's database server runs as somebody else, who must be able to pass through, though not to look around.
+    # Root's database server runs as another user, who must be able to traverse the folder, not to list it.
     mode = 0o711 if os.geteuid() == 0 else 0o700
     try:
         if not folder.exists():
@@ -80,14 +80,14 @@ def sync_folder(folder: Path) -> None:
 
 
 class FolderLock:
-    """One process's claim on a data folder, as a context. The kernel drops it however the process ends."""
+    """One process's lock on a data folder, as a context. The kernel releases it however the process ends."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._descriptor: int | None = None
 
     def acquire(self) -> None:
-        """Claim the folder, making it when it is missing. Never waits.
+        """Lock the folder, making it when it is missing. Never waits.
 
         Raises ConfigurationError with the process id of the `dev` that has it.
         """
@@ -114,7 +114,7 @@ class FolderLock:
         self._descriptor = descriptor
 
     def release(self) -> None:
-        """Let another process have the folder."""
+        """Release the lock."""
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None

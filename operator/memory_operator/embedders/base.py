@@ -19,13 +19,13 @@ class Embeddings:
     vectors: NDArray[np.float32]
     """Shape (n, d), C-contiguous, every row finite and not all zero."""
     tokens: int | None
-    """Input tokens that the vendor counted; None when it did not say, never 0 for unknown."""
+    """Input tokens that the vendor counted; None when it did not report any, never 0 for unknown."""
 
 
 class Meter(Protocol):
     """Records each request that one `embed` sends to a vendor, since each may have to be paid.
 
-    A request that was sent and then neither answered, refused nor unusable got no whole reply.
+    A request that was sent and then neither answered, refused nor unusable got no complete reply.
     """
 
     async def sending(self, inputs: int) -> None:
@@ -37,7 +37,7 @@ class Meter(Protocol):
         ...
 
     def refused(self) -> None:
-        """The vendor said no to the last request."""
+        """The vendor refused the last request."""
         ...
 
     def unusable(self) -> None:

@@ -1,4 +1,4 @@
-"""What a server behind a base URL was found to refuse, remembered so that it is asked only once."""
+"""What a server behind a base URL was found to refuse, so that it is tried only once."""
 
 from __future__ import annotations
 

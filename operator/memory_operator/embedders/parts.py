@@ -54,7 +54,7 @@ class EmbedderType:
     max_inputs: int
     """Most texts in one request."""
     default_batch_size: int
-    """Texts in one request when the Provider does not say."""
+    """Texts in one request unless the Provider sets a batch size."""
     max_tokens_per_request: int | None = None
     max_tokens_per_request_of: Mapping[str, int] = field(default_factory=dict)
     """The same for models that have a limit of their own."""

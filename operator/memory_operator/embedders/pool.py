@@ -1,4 +1,4 @@
-"""Where embedders come from: one pool for each event loop, which owns their connections and findings."""
+"""One pool of embedders for each event loop. It owns their connections and what was learned about their servers."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class EmbedderPool:
     """
 
     def __init__(self, environment: Mapping[str, str] | None = None) -> None:
-        """`environment` is this process's own when left out; Azure's workload identity is told by it."""
+        """`environment` defaults to this process's own; Azure's workload identity is configured there."""
         self._environment = os.environ if environment is None else environment
         self._wire = Wire()
         self._identity = WorkloadIdentity(self._wire, self._environment)
@@ -36,7 +36,7 @@ class EmbedderPool:
 
     async def __aenter__(self) -> Self:
         # Reading the public CAs takes a tenth of a second, for which no heartbeat waits.
-        with suppress(ConfigurationError):  # of a proxy; `embedder` tells it to whoever needs the network
+        with suppress(ConfigurationError):  # of a proxy; `embedder` raises it where the network is needed
             await asyncio.to_thread(self._wire.prepare, None)
         return self
 

@@ -125,7 +125,7 @@ class VendorEmbedder:
             limit = _own_limit(reply)
             if limit is not None and 0 < limit < len(inputs):
                 self._capabilities.max_inputs = limit
-                log.info("%s takes %d texts in a request", self._endpoint.host, limit)
+                log.info("%s accepts at most %d texts in a request", self._endpoint.host, limit)
                 return await self._slices(call, inputs)
             for simpler in self._simpler(preferred, reply):
                 again = await self._post(call, inputs, simpler)
@@ -144,9 +144,11 @@ class VendorEmbedder:
         return self._dialect.refusal(reply, self._endpoint.host, self._config.model)
 
     def _simpler(self, refused: Form, reply: Reply) -> list[Form]:
-        """Forms to try after a refusal, the likeliest first. What has worked before is not given up: the refusal
-        is then about the texts, and sending them again would only cost. Nor is anything tried when the refusal,
-        as the vendor words it, is about something else."""
+        """Forms to try after a refusal, the likeliest first.
+
+        A field that was accepted before is kept: the refusal is then about the texts, and repeating them would only
+        cost. Nothing is tried when the refusal is about the key or the model.
+        """
         error = self._refusal_of(reply)
         if isinstance(error, CredentialRefused) or not getattr(error, "about_the_texts", True):
             return []
@@ -172,11 +174,11 @@ class VendorEmbedder:
         if preferred.base64 and self._capabilities.base64 is not worked.base64:
             self._capabilities.base64 = worked.base64
             if not worked.base64:
-                log.info("%s refuses base64: vectors come as JSON numbers from now on", host)
+                log.info("%s refuses base64; requesting JSON numbers from now on", host)
         if preferred.dimensions is not None:
             taken = worked.dimensions is not None
             if not taken and self._capabilities.dimensions.get(preferred.dimensions, True):
-                log.info("%s refuses the dimensions parameter: it is left out from now on", host)
+                log.info("%s refuses the dimensions parameter; omitting it from now on", host)
             self._capabilities.dimensions[preferred.dimensions] = taken
 
 

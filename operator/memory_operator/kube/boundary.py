@@ -51,7 +51,7 @@ class Refused(SourceUnavailable):
 
 @dataclass(frozen=True, slots=True)
 class ApiCall:
-    """What is asked of the API server, in the words of RBAC."""
+    """One request to the API server, in the words of RBAC."""
 
     verb: Verb
     group: str
@@ -150,7 +150,7 @@ async def _exchange(api: ApiClient, request: _Request, seconds: float) -> tuple[
     except TimeoutError as error:
         raise SourceUnavailable(f"{what}: no answer from the API server within {seconds:g} s") from error
     except (aiohttp.ClientError, ConfigException, OSError) as error:
-        # Their texts hold addresses and paths, which are nobody's business in a condition.
+        # Their texts hold addresses and paths, which do not belong into a condition.
         raise SourceUnavailable(f"{what}: the API server cannot be reached ({type(error).__name__})") from error
     if response.status == 401:
         credential_refused(api)

@@ -27,7 +27,7 @@ TOKEN_SECONDS = 30.0
 _REFUSED_SECONDS = 1.0
 """How long a token that the API server refused is used all the same, lest each request start an exec plugin."""
 _LOAD_SECONDS = 20.0
-"""How long an exec plugin of a kubeconfig may take to say who we are."""
+"""How long an exec plugin of a kubeconfig may take to return a credential."""
 _TOKEN = "BearerToken"
 
 _LOAD_ERRORS = (ConfigException, OSError, ValueError, LookupError, TypeError, AttributeError, yaml.YAMLError)
@@ -142,8 +142,10 @@ class ApiCredential:
             async with asyncio.timeout(_LOAD_SECONDS):
                 await self._reload(configuration)
         except _LOAD_ERRORS as error:
-            # The token at hand may be good for a while yet; where it is not, the API server says so.
-            log.warning("the API server's credential cannot be read anew (%s)", type(error).__name__)
+            # The current token may still be valid; the API server refuses it when it is not.
+            log.warning(
+                "cannot reload the API server's credential (%s), retrying in %g s", type(error).__name__, self._seconds
+            )
 
 
 def credential_refused(api: ApiClient) -> None:

@@ -24,13 +24,13 @@ _REASON_CHARACTERS = 128
 
 
 async def send_events(api: ApiClient, ref: ProviderRef, uid: str, events: Sequence[ProviderEvent]) -> None:
-    """Create each Event once. One that the API server does not take is logged and lost: the conditions say it too."""
+    """Create each Event once. One that the API server refuses is logged and dropped: the conditions say it too."""
     call = ApiCall("create", "", "v1", "events", namespace=ref.namespace)
     for event in events:
         try:
             await ask(api, call, event_manifest(ref, uid, event, datetime.now(UTC)))
         except MemoryOperatorError as error:
-            log.warning("Event %s is lost: %s", event.reason, error.message, extra={"provider": str(ref)})
+            log.warning("Event %s dropped: %s", event.reason, error.message, extra={"provider": str(ref)})
 
 
 def event_manifest(ref: ProviderRef, uid: str, event: ProviderEvent, now: datetime) -> Manifest:

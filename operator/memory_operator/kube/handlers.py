@@ -1,4 +1,4 @@
-"""All that we react to in a cluster, on one screen: events of Providers, and how kopf logs in and behaves.
+"""All events that we react to in a cluster, and kopf's settings.
 
 kopf sees events only: it writes no annotation, no finalizer, no status. A handler is a guard and one call.
 """
@@ -18,7 +18,7 @@ Fingerprint = tuple[str, int, tuple[tuple[str, str], ...]]
 
 
 class Triggers(Protocol):
-    """What a watched cluster tells the operator. Never blocks."""
+    """What events of the watched cluster trigger in the operator. Never blocks."""
 
     def enqueue(self, ref: ProviderRef) -> None:
         """Ask for a reconcile of one Provider."""
@@ -30,13 +30,13 @@ class Triggers(Protocol):
 
 
 class Seen:
-    """What was last seen of each Provider, so that statuses, which we write ourselves, trigger nothing."""
+    """What was last seen of each Provider, so that our own status writes trigger nothing."""
 
     def __init__(self) -> None:
         self._seen: dict[ProviderRef, Fingerprint] = {}
 
     def is_new(self, ref: ProviderRef, metadata: Mapping[str, Any]) -> bool:
-        """Whether a Provider says something else than last time."""
+        """Whether what decides about a Provider changed since last time."""
         fingerprint = fingerprint_of(metadata)
         if self._seen.get(ref) == fingerprint:
             return False

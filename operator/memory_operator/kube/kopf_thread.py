@@ -1,4 +1,4 @@
-"""Keeping kopf running: in a thread of its own, restarted when it ends, for as long as the operator lives."""
+"""Runs kopf in a thread of its own and restarts it when it ends, for as long as the operator lives."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _LAST_PAUSE_SECONDS = 5.0
 _HEALTHY_SECONDS = 60.0
 """A run of kopf that lasted so long ended for a new reason: the pauses start small again."""
 _STOP_SECONDS = 10.0
-_GOODBYE_SECONDS = 0.25
+_TLS_SHUTDOWN_SECONDS = 0.25
 _REMIND_SECONDS = 300.0
 
 
@@ -56,7 +56,7 @@ async def run_kopf(
             try:
                 scope = await _ready_scope(api, namespaces)
             except SourceUnavailable as error:
-                waiting.says(error.message)
+                waiting.report(error.message)
                 await wait_for_event(stop, waiting.next_pause())
                 continue
             where = "all namespaces" if scope is None else ", ".join(scope)
@@ -65,9 +65,9 @@ async def run_kopf(
             run = KopfThread(_OnLoop(operator, loop), kubeconfig, scope, pod)
             await run.until(stop)
             if loop.time() - started >= _HEALTHY_SECONDS:
-                waiting.is_over()
+                waiting.reset()
             if not stop.is_set():
-                waiting.says(f"the watch of Providers ended ({run.ended_with}); it is started again")
+                waiting.report(f"the watch of Providers ended ({run.ended_with}); restarting it")
                 await wait_for_event(stop, waiting.next_pause())
 
 
@@ -80,24 +80,24 @@ async def _ready_scope(api: ApiClient, namespaces: Sequence[str]) -> tuple[str, 
 
 
 class _Waiting:
-    """What we wait for, said when it changes and every _REMIND_SECONDS, and how long between two looks."""
+    """What we wait for, logged when it changes and every _REMIND_SECONDS, and the pause between two attempts."""
 
     def __init__(self) -> None:
         self._text = ""
-        self._said_at = 0.0
+        self._logged_at = 0.0
         self._pauses = 0
 
-    def says(self, text: str) -> None:
+    def report(self, text: str) -> None:
         now = asyncio.get_running_loop().time()
-        if text != self._text or now - self._said_at >= _REMIND_SECONDS:
+        if text != self._text or now - self._logged_at >= _REMIND_SECONDS:
             log.warning("%s", text)
-            self._text, self._said_at = text, now
+            self._text, self._logged_at = text, now
 
     def next_pause(self) -> float:
         self._pauses += 1
         return backoff(self._pauses, _FIRST_PAUSE_SECONDS, _LAST_PAUSE_SECONDS)
 
-    def is_over(self) -> None:
+    def reset(self) -> None:
         self._text, self._pauses = "", 0
 
 
@@ -147,7 +147,7 @@ class KopfThread:
         finally:
             self._ask_to_stop()
             if not await wait_for_event(ended, _STOP_SECONDS):
-                log.warning("kopf did not stop within %g s", _STOP_SECONDS)
+                log.warning("kopf did not stop within %g s; leaving its thread behind", _STOP_SECONDS)
 
     def _ask_to_stop(self) -> None:
         self._stopping.set()
@@ -181,8 +181,8 @@ class KopfThread:
                 stop_flag=self._flag,
             )
         finally:
-            # Streams that kopf closed are still saying goodbye in TLS, and aiohttp has no call that waits for them.
-            await asyncio.sleep(_GOODBYE_SECONDS)
+            # Streams that kopf closed are still in their TLS shutdown, and aiohttp has no call that waits for it.
+            await asyncio.sleep(_TLS_SHUTDOWN_SECONDS)
 
 
 def _is_of_the_server(error: Exception) -> bool:
@@ -193,8 +193,8 @@ def _is_of_the_server(error: Exception) -> bool:
 
 
 def _quieten_kopf() -> None:
-    """Keep out of the logs what kopf says of ordinary things; why a run of it ended is told here instead."""
-    # Each attempt of each request while the API server is away, as an error: the operator's listing says it better.
+    """Silence kopf's own logs of ordinary events; why a run of it ended is logged here instead."""
+    # Each attempt of each request while the API server is away is an error there; the operator's listing logs it once.
     logging.getLogger("kopf._cogs.clients").setLevel(logging.CRITICAL)
     # The same traceback at each level that it passes, and that we like being without signals.
     logging.getLogger("kopf._core.reactor").setLevel(logging.CRITICAL)

@@ -33,7 +33,7 @@ def login_with(kubeconfig: Path | None, pod: Pod | None) -> Login:
             return None
         # kopf asks again only after a 401, and can't tell one session of ours from another.
         if header in used:
-            log.warning("the watch cannot log in: the API server does not accept this process's credential")
+            log.warning("the watch cannot log in: the API server rejects this process's credential")
             return None
         used.add(header)
         return kopf.AiohttpSession(server=configuration.host, aiohttp_session=_session(configuration, header))

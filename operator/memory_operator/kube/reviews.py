@@ -1,4 +1,4 @@
-"""Asking the API server who a token belongs to, and what its user may do."""
+"""TokenReview and SubjectAccessReview: whose a token is, and what its user may do."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def token_reviewer(api: ApiClient) -> TokenReviewer:
             return None
         status = await _reviewed(api, "authentication.k8s.io", "TokenReview", {"token": token})
         user = status.get("user")
-        # An error beside it, such as of a second authenticator that cannot be reached, does not make a user of nobody.
+        # There may be an error beside it, as of a second authenticator that cannot be reached.
         if status.get("authenticated") is not True or not isinstance(user, dict) or not user.get("username"):
             return None
         return Caller(

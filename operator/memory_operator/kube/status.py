@@ -1,4 +1,4 @@
-"""What to write where: pure functions from a live Provider and a status to the patches that differ."""
+"""Patches of status and annotations: pure functions of a live Provider and a wanted status."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def _read(manifest: Manifest) -> Condition | None:
     try:
         return Condition.model_validate(manifest)
     except ValidationError:
-        return None  # somebody else wrote it, badly; ours takes its place
+        return None  # not a valid condition; ours takes its place
 
 
 def _write(condition: Condition) -> Manifest:

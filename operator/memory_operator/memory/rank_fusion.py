@@ -1,4 +1,4 @@
-"""Putting the rankings of several channels together, by rank: their scores cannot be compared."""
+"""Reciprocal rank fusion of several channels: by rank, since their scores cannot be compared."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Fused:
 
     key: int
     score: float
-    """Sum of the contributions. Only the order means something; the most that n channels give is n ÷ 61."""
+    """Sum of the contributions. Only the order matters; the maximum for n channels is n ÷ 61."""
     ranks: dict[str, int] = field(default_factory=dict)
     """Rank in each channel that found it, from 1."""
     contributions: dict[str, float] = field(default_factory=dict)

@@ -1,7 +1,7 @@
 """What full-text search is given: identifiers and paths taken apart, so that a part finds the whole.
 
 PostgreSQL's parser makes one word of `src/main.rs` and of `bar.baz`. Their parts are indexed beside them, and a
-query is asked in three ways: as it was written, by all of its parts, and by any of its words.
+query is run in three forms: as it was written, with all of its parts, and with any of its words.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 QUERY_CHARS = 2_000
-"""How much of a query full-text search looks at; nobody names more words than that on purpose."""
+"""How much of a query full-text search uses."""
 
 _PART = re.compile(r"[^\W\d_]+|\d+")
 _HUMP = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
@@ -22,7 +22,7 @@ _NOT = re.compile(r"(?<!\S)-+")
 
 @dataclass(frozen=True, slots=True)
 class SearchTerms:
-    """A query in the ways that full-text search asks it."""
+    """A query in the forms that full-text search runs it."""
 
     written: str
     """For websearch_to_tsquery: quoted phrases and `or` keep their meaning."""
@@ -33,7 +33,7 @@ class SearchTerms:
 
 
 def query_terms(query: str) -> SearchTerms:
-    """The ways to ask a preprocessed query."""
+    """The forms of a preprocessed query."""
     cut = query[:QUERY_CHARS]
     words = [word for token in cut.split() if (word := token.strip(_EDGES))]
     parts = [_parts(word) for word in words]

@@ -140,7 +140,7 @@ def _json(text: str) -> Any:
 
 
 def _json_lines(text: str) -> yaml.Node | None:
-    """JSON is YAML, but for the tabs that it may be indented with: then there are no lines to tell."""
+    """Lines of a JSON file, read as YAML; None where tabs indent it, which YAML does not allow."""
     try:
         return yaml.compose(text, _Loader)
     except (yaml.YAMLError, RecursionError):

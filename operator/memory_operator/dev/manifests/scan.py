@@ -103,7 +103,7 @@ class Look:
 
 @dataclass(slots=True)
 class FolderScan:
-    """The folder as seen by one look after another. Not for two threads at once; all calls block on the disk."""
+    """A folder and its state between looks. Not for two threads at once; all calls block on the disk."""
 
     folder: Path
     objects: dict[Key, FoundManifest]
@@ -180,7 +180,7 @@ class FolderScan:
             file.problem = f"{path.name}:{broken.line}: {broken.reason}"
         else:
             if file.parsed.unused:
-                log.info("%s: kinds that are not used here: %s", path, ", ".join(file.parsed.unused))
+                log.info("%s: ignored kinds: %s", path, ", ".join(file.parsed.unused))
 
     def _defined(self) -> tuple[dict[Key, FoundManifest], list[str]]:
         """What the files define, the first by name winning; a file without a good version defines what it did."""
@@ -212,7 +212,7 @@ class FolderScan:
         now = frozenset((*broken, *duplicates))
         for report in broken:
             if report not in self._told:
-                log.error("%s/%s (what the file defined before stays in force)", self.folder, report)
+                log.error("%s/%s (its last good version stays in force)", self.folder, report)
         for report in duplicates:
             if report not in self._told:
                 log.error("%s/%s", self.folder, report)

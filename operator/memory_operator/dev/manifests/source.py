@@ -105,10 +105,10 @@ class FolderSource:
     async def watch(
         self, on_change: Callable[[ProviderRef], None], on_delete: Callable[[], None], stop: asyncio.Event
     ) -> None:
-        """Tell of changes until `stop` is set: of each Provider that is new or changed, and that some are gone.
+        """Report each Provider that is new or changed, and that some are gone, until `stop` is set.
 
-        Both callables are called on this event loop and must not block. A change of a Secret counts as one of every
-        Provider in its namespace.
+        Both callables are called on this event loop and must not block. A change of a Secret counts as a change of
+        every Provider in its namespace.
         """
         readable = True
         while not stop.is_set():
@@ -116,11 +116,11 @@ class FolderSource:
                 await self._look()
             except SourceUnavailable as error:
                 if readable:
-                    log.error("%s; %s", error, error.hint or "it is tried again")  # noqa: TRY400 - no bug of ours
+                    log.error("manifest folder unavailable, retrying in %g s: %s", POLL_SECONDS, error)  # noqa: TRY400 - no bug of ours
                 readable = False
             else:
                 if not readable:
-                    log.info("%s can be read again", self._folder)
+                    log.info("manifest folder readable again: %s", self._folder)
                 readable = True
             changed, deleted = self._drain()
             for ref in changed:
@@ -130,7 +130,7 @@ class FolderSource:
             await wait_for_event(stop, POLL_SECONDS)
 
     async def _settled(self, enough: Callable[[Look], bool]) -> Look:
-        """Look until what is asked for is not in the middle of a change."""
+        """Look until no file that matters is being changed."""
         try:
             async with asyncio.timeout(SETTLE_LIMIT_SECONDS + LOOK_SECONDS):
                 deadline = asyncio.get_running_loop().time() + SETTLE_LIMIT_SECONDS

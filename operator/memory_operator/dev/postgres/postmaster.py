@@ -1,4 +1,4 @@
-"""What can be told from outside about a PostgreSQL server: its pid file, its process, its port, its log."""
+"""A PostgreSQL server seen from outside: its pid file, its process, its port, its log."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def live_postmaster(data: Path, deadline: float) -> PostmasterFile | None:
         pid = _recorded_pid(path)
         if pid is None or not postmaster_is(pid, data):
             if path.exists():
-                log.info("removing the pid file of a PostgreSQL server that is gone: %s", path)
+                log.info("removing the stale pid file %s: no PostgreSQL server runs", path)
                 path.unlink(missing_ok=True)
             return None
         state = PostmasterFile.read(data)

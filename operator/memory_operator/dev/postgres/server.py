@@ -1,7 +1,7 @@
 """An embedded PostgreSQL with pgvector: one server in one folder, reached over TCP on this machine.
 
     FOLDER/postgres/        the database (and, in `dev-passwords`, the passwords of its two users)
-    FOLDER/postgres.log     what the server says
+    FOLDER/postgres.log     the server's log
     FOLDER/database-url     the URL for psql, mode 0600; the port in it is kept across restarts while it is free
 
 The server outlives a process that is killed; the next one adopts it. All functions block, each for a limited time.
@@ -172,7 +172,7 @@ class EmbeddedPostgres:
             self._reap()
             return None
         if running.adopted:
-            log.info("adopted the PostgreSQL server that runs in %s (process %d)", self.data, found.pid)
+            log.info("adopted the running PostgreSQL server of %s (pid=%d)", self.data, found.pid)
         self._pid = found.pid
         return running
 
@@ -185,7 +185,7 @@ class EmbeddedPostgres:
             return
         self._end(self._tools, mode)
         if self.alive and mode != "immediate":
-            log.warning("PostgreSQL did not stop within %d s; it is stopped as in a crash", STOP_SECONDS)
+            log.warning("PostgreSQL did not stop within %d s; stopping it in immediate mode", STOP_SECONDS)
             self._end(self._tools, "immediate")
         if self.alive:
             raise StoreUnavailable(f"PostgreSQL (process {self._pid}) does not stop")
@@ -218,7 +218,7 @@ class EmbeddedPostgres:
                 self._process.wait(timeout=5)
 
     def _reap(self) -> None:
-        """Take leave of a server of ours that has ended."""
+        """Wait for the end of a server that we started."""
         if self._process is not None:
             self._process.wait(timeout=STOP_SECONDS)
         self._process = None
@@ -244,7 +244,7 @@ class EmbeddedPostgres:
                 )
 
     def _spawn(self, tools: _Tools, port: int) -> str | None:
-        """Start the server and watch it until it has its port. None, or what it said when it ended at once."""
+        """Start the server and wait until it has its port. None, or its output when it ended at once."""
         settings = {
             **self._settings,
             "listen_addresses": HOST,
@@ -286,7 +286,7 @@ class EmbeddedPostgres:
             if self._process is None and not postmaster_is(pid, self.data):
                 raise StoreUnavailable(f"PostgreSQL (process {pid}) ended while it was being adopted")
             if not told and time.monotonic() - begun > 5:
-                log.info("PostgreSQL recovers from a crash; this can take minutes")
+                log.info("PostgreSQL is recovering from a crash; this can take minutes")
                 told = True
             time.sleep(_POLL_SECONDS)
         if self._process is not None:
@@ -298,7 +298,7 @@ class EmbeddedPostgres:
         return self.folder / "postgres.log"
 
     def _output(self) -> str:
-        """What the server that was started last has said."""
+        """Output of the server that was started last."""
         with self._log_file.open(errors="replace") as written:
             written.seek(self._log_offset)
             return written.read()

@@ -1,1 +1,1 @@
-"""HTTP as all vendors need it."""
+"""HTTP calls to a vendor: address, headers, body, reply, status."""

@@ -1,4 +1,4 @@
-"""Where a call goes and what travels in its head: base URL, headers, credential."""
+"""Where a call goes: base URL, headers, credential, all checked."""
 
 from __future__ import annotations
 

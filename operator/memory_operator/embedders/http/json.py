@@ -1,4 +1,4 @@
-"""The JSON of requests and replies, as far as all vendors have it in common."""
+"""JSON of requests and replies, common to all vendors."""
 
 from __future__ import annotations
 
@@ -68,5 +68,5 @@ def _parsed(body: bytes) -> object:
 
 
 def token_count(value: object) -> int | None:
-    """A vendor's token count; 0 cannot be true of a text and is how some servers say that they do not count."""
+    """A vendor's token count; 0 is what some servers send that do not count."""
     return value if type(value) is int and value > 0 else None

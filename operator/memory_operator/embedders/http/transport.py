@@ -1,4 +1,4 @@
-"""HTTP as all vendors need it: pooled connections, a bounded reply, and errors that tell no secrets."""
+"""HTTP as all vendors need it: pooled connections, bounded replies, and errors without secrets."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ _SCOPES = {
 }
 _PUBLIC_SCOPE = "https://cognitiveservices.azure.com/.default"
 
-# The length of a deployment's vectors is not told by its name, so it is asked for until it is refused.
+# A deployment's name does not tell its model, so `dimensions` is sent until it is refused.
 AZURE_FORM = replace(OPENAI_FORM, takes_dimensions=lambda _: True)
 
 

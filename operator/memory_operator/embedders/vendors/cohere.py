@@ -18,7 +18,7 @@ from memory_operator.plan.space import CallConfig, Mode, input_mode
 
 MAX_INPUTS = 96
 _OF_ONE_LENGTH = re.compile(r"-v[23]\.\d")
-"""Models before the fourth generation have one length, and refuse to be asked for any."""
+"""Models before the fourth generation have one length and refuse the parameter."""
 
 
 def compose(config: CallConfig, inputs: Sequence[str], mode: Mode, form: Form) -> dict[str, object]:
@@ -28,7 +28,7 @@ def compose(config: CallConfig, inputs: Sequence[str], mode: Mode, form: Form) -
         "texts": inputs,
         "input_type": input_mode("cohere", mode),
         "embedding_types": ["float"],
-        # Otherwise only the beginning of a text that is too long is embedded, and nothing said.
+        # Otherwise a text that is too long is cut silently.
         "truncate": "NONE",
     }
     if form.dimensions is not None:

@@ -26,9 +26,8 @@ def compose(config: CallConfig, inputs: Sequence[str], _mode: Mode, form: Form) 
     request: dict[str, object] = {
         "model": config.model,
         "input": inputs,
-        # Ollama's default is to embed the beginning of a text that is too long and to say nothing.
-        # A memory that can be found by its beginning only would look complete for ever; refused, it
-        # goes to quarantine with the reason. Since 0.13.5 many versions refuse either way.
+        # Ollama's default is to cut a text that is too long silently; refused, it goes to quarantine with
+        # the reason. Since 0.13.5 many versions refuse either way.
         "truncate": False,
     }
     if form.dimensions is not None:

@@ -25,7 +25,7 @@ MAX_TOKENS_PER_TEXT = 8192
 def compose(config: CallConfig, inputs: Sequence[str], _mode: Mode, form: Form) -> dict[str, object]:
     """A request of the OpenAI form, which knows no modes."""
     request: dict[str, object] = {"model": config.model, "input": inputs}
-    # Always said: some servers answer base64 to a request that does not.
+    # Always sent: some servers answer base64 where it is missing.
     request["encoding_format"] = "base64" if form.base64 else "float"
     if form.dimensions is not None:
         request["dimensions"] = form.dimensions
@@ -61,7 +61,7 @@ def _tokens(usage: object) -> int | None:
 
 
 def _takes_dimensions(config: CallConfig) -> bool:
-    """OpenAI itself takes the parameter for its third generation only; other servers are asked."""
+    """OpenAI itself takes `dimensions` from its third generation on; other servers get it until they refuse it."""
     official = config.type == "openai" and host_of(config.base_url or "") == OFFICIAL_HOST
     return not official or config.model.startswith("text-embedding-3")
 

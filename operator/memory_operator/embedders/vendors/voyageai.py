@@ -29,7 +29,7 @@ def compose(config: CallConfig, inputs: Sequence[str], mode: Mode, form: Form) -
         "model": config.model,
         "input": inputs,
         "input_type": input_mode("voyageai", mode),
-        # Otherwise only the beginning of a text that is too long is embedded, and nothing said.
+        # Otherwise a text that is too long is cut silently.
         "truncation": False,
     }
     if form.base64:

@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Mapping
 from pathlib import Path
 
+from cachetools import LRUCache, TTLCache
+
 from memory_operator.contract.known_models import default_secret_keys, needs_credential
 from memory_operator.embedders import Embedder, EmbedderPool
 from memory_operator.engine.embedding.circuit_breaker import Breaker
@@ -17,6 +19,8 @@ from memory_operator.settings import CredentialAllowList
 SECRET_CACHE_SECONDS = 60.0
 PROBE_SECONDS = 10.0
 _READ_SECONDS = 5.0
+_SECRETS_KEPT = 1024
+_BREAKERS_KEPT = 1024
 _CA_KEYS = ("ca.crt", "tls.crt")
 
 
@@ -34,8 +38,8 @@ class Connector:
         self._read_secret = read_secret
         self._allowed = allowed
         self._environment = environment
-        self._cache: dict[tuple[str, str], tuple[float, Mapping[str, str]]] = {}
-        self._breakers: dict[tuple[object, ...], Breaker] = {}
+        self._secrets: TTLCache[tuple[str, str], Mapping[str, str]] = TTLCache(_SECRETS_KEPT, SECRET_CACHE_SECONDS)
+        self._breakers: LRUCache[tuple[object, ...], Breaker] = LRUCache(_BREAKERS_KEPT)
 
     async def embedder(self, config: CallConfig) -> Embedder:
         """An embedder that is ready to be called.
@@ -79,7 +83,7 @@ class Connector:
     def forget(self, config: CallConfig, error: BaseException) -> None:
         """Read the Secret again at the next call when a vendor has just refused what is cached."""
         if isinstance(error, CredentialRefused) and config.credential and config.credential.secret:
-            self._cache.pop((config.namespace, config.credential.secret.name), None)
+            self._secrets.pop((config.namespace, config.credential.secret.name), None)
 
     async def _from_secret(self, namespace: str, ref: SecretKeyConfig, default_keys: tuple[str, ...]) -> str:
         data = await self._secret(namespace, ref.name)
@@ -98,10 +102,9 @@ class Connector:
                 f"Secret {namespace}/{name} belongs to memory-operator itself and is for no Provider",
                 hint="name a Secret that holds the vendor's key alone",
             )
-        now = asyncio.get_running_loop().time()
-        cached = self._cache.get((namespace, name))
-        if cached and now - cached[0] < SECRET_CACHE_SECONDS:
-            return cached[1]
+        cached = self._secrets.get((namespace, name))
+        if cached is not None:
+            return cached
         try:
             async with asyncio.timeout(_READ_SECONDS):
                 data = await self._read_secret(namespace, name)
@@ -109,7 +112,7 @@ class Connector:
             raise SourceUnavailable(
                 f"reading Secret {namespace}/{name} took longer than {_READ_SECONDS:g} s"
             ) from error
-        self._cache[(namespace, name)] = (now, data)
+        self._secrets[(namespace, name)] = data
         return data
 
     def _from_environment(self, name: str) -> str:
