@@ -98,6 +98,7 @@ STEP = st.one_of(
     _step("operator_down"),
     _step("operator_up"),
     _step("cut_connections"),
+    _step("kill_worker", after_ms=st.sampled_from([500, 1500, 2000, 2500])),
     _step("vendor_down"),
     _step("vendor_up"),
 )
