@@ -98,7 +98,7 @@ class _Bench:
             started = time.perf_counter()
             answer = await self.recall_api.query("bench", project, query)
             taken.append((time.perf_counter() - started) * 1000)
-            assert answer.diagnostics["semantic_status"] == "ok", answer.diagnostics
+            assert answer.diagnostics.semantic_status == "ok", answer.diagnostics
             assert len(answer.results) == 10
         return taken[WARM_UP:]
 

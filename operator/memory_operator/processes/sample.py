@@ -14,6 +14,7 @@ from memory_operator.engine.memories.remember import Remember
 from memory_operator.engine.ports.sources import SecretReader
 from memory_operator.errors import MemoryOperatorError
 from memory_operator.logs import get_logger
+from memory_operator.memory.attributes import PlainAttributes
 from memory_operator.processes.options import ProcessOptions
 from memory_operator.processes.wiring import Base, open_base
 from memory_operator.store.db.activity import Actor
@@ -76,9 +77,9 @@ async def _store(base: Base, texts: list[SampleText], stop: asyncio.Event) -> No
 
 
 async def _store_one(remember: Remember, text: SampleText) -> None:
-    memory = NewMemory(text.text, PROJECT, source=text.source, tags=text.tags, type="documentation")
+    about = PlainAttributes(source=text.source, tags=text.tags, type="documentation")
     try:
-        await remember.add(TENANT, memory, _BY)
+        await remember.add(TENANT, NewMemory(text.text, PROJECT, about), _BY)
     except MemoryOperatorError as error:
         log.warning("sample %s is left out: %s", text.source, error)
 

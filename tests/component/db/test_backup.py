@@ -42,4 +42,4 @@ async def test_a_dump_restored_elsewhere_is_the_same_store_for_who_has_the_key(
         answer = await recall.query("default", "default", "gate", 10)
     assert [each.id for each in answer.results] == [stored.id]
     assert answer.results[0].text == "The gate opens once per consent."
-    assert answer.diagnostics["semantic_status"] == "ok"
+    assert answer.diagnostics.semantic_status == "ok"

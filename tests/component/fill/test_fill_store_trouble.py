@@ -12,7 +12,7 @@ from fixtures.engine import World, open_world, until
 from fixtures.fills import complete, ledger, provider, sent, some_are_stored, sound
 from memory_operator.dev.postgres.server import EmbeddedPostgres
 from memory_operator.engine.memories.prepare import NewMemory
-from memory_operator.engine.memories.remember import Remember
+from memory_operator.engine.memories.remember import Changes, Remember
 from memory_operator.store.db.activity import Actor
 from memory_operator.store.db.migrate import migrate
 from vendor.stub import StubVendor
@@ -115,7 +115,7 @@ async def test_memories_added_changed_and_deleted_during_a_fill_end_as_they_shou
             await some_are_stored(world)
             for number, memory in enumerate(known):
                 if number % 3 == 0:
-                    await remember.amend("default", memory.id, {"text": f"changed {number}"}, AGENT)
+                    await remember.amend("default", memory.id, Changes(f"changed {number}"), AGENT)
                 elif number % 3 == 1:
                     await remember.forget("default", memory.id, AGENT)
                 await remember.add("default", NewMemory(f"added {number}"), AGENT)

@@ -83,7 +83,7 @@ async def test_manual_activation_fills_beside_and_waits_for_activate(world: Worl
         await until(lambda: world.value("select state = 'ready' from memory_embedding_spaces where id = 2"))
         assert await world.value("select active_space_id from memory_registry") == 1
         catalog = Catalog(world.store)
-        await catalog.activate("b-64-2", None, False, BY)
+        await catalog.activate("b-64-2", None, BY)
         assert await world.value("select active_space_id from memory_registry") == 2
         assert await states(world) == ["retired", "ready"]
         await until(lambda: world.cluster.statuses[ref].embedding.embedding_version == "b-64-2")

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from fixtures.engine import World
 from fixtures.memories import AGENT, Memories, config
 from memory_operator.engine.memories.recall import Recall
+from memory_operator.engine.memories.remember import Changes
 from memory_operator.errors import InvalidInput, StoreUnavailable
 from memory_operator.plan.space import SpaceConfig
 from memory_operator.store.db.pool import open_store
@@ -35,21 +36,21 @@ async def test_what_both_channels_find_comes_first_and_says_why(memories: Memori
     assert (second.text, second.match_kind) == ("Deploys happen on Friday.", "semantic")
     assert first.score > second.score
     why = first.diagnostics
-    assert why["channels"]["fulltext"]["rank"] == why["channels"]["semantic"]["rank"] == 1
-    assert why["similarity"] == why["channels"]["semantic"]["score"] > 0
-    assert why["fulltext_score"] == why["channels"]["fulltext"]["score"] > 0.5
-    assert (why["importance"], why["confidence"], why["matched_tags"]) == (0.75, 0.5, ["style"])
-    assert 0 <= why["age_seconds"] < 60
+    assert why.channels["fulltext"].rank == why.channels["semantic"].rank == 1
+    assert why.similarity == why.channels["semantic"].score > 0
+    assert why.fulltext_score == why.channels["fulltext"].score > 0.5
+    assert (why.importance, why.confidence, why.matched_tags) == (0.75, 0.5, ["style"])
+    assert 0 <= why.age_seconds < 60
     overall = answer.diagnostics
-    assert (overall["semantic_status"], overall["reason"]) == ("ok", None)
-    assert overall["embedding_version"] == space.embedding_version
-    assert "coverage" not in overall
-    assert {name: channel["status"] for name, channel in overall["channels"].items()} == {
+    assert (overall.semantic_status, overall.reason) == ("ok", None)
+    assert overall.embedding_version == space.embedding_version
+    assert overall.coverage is None
+    assert {name: channel.status for name, channel in overall.channels.items()} == {
         "fulltext": "ok",
         "semantic": "ok",
     }
-    assert overall["channels"]["semantic"]["hits"] == 2
-    assert {"resolve", "embed", "search", "read", "total"} <= set(overall["timings_ms"])
+    assert overall.channels["semantic"].hits == 2
+    assert {"resolve", "embed", "search", "read", "total"} <= set(overall.timings_ms)
 
 
 async def test_everything_that_was_written_comes_back_with_a_result(memories: Memories) -> None:
@@ -59,7 +60,7 @@ async def test_everything_that_was_written_comes_back_with_a_result(memories: Me
     stored = await memories.add(text, **fields)
     result = (await memories.query("kept as written")).results[0]
     assert (result.id, result.project, result.version_no, result.text) == (stored.id, "default", 1, text)
-    assert {name: getattr(result, name) for name in fields} == fields
+    assert {name: getattr(result.attributes, name) for name in fields} == fields
     assert result.created_at == stored.created_at
 
 
@@ -79,8 +80,8 @@ async def test_an_unknown_project_or_tenant_has_no_results_and_costs_nothing(mem
         for fields in ({"project": "unknown"}, {"tenant": "stranger"}, {"project": "\x00"}):
             answer = await memories.query("known", **fields)
             assert answer.results == ()
-            assert answer.diagnostics["semantic_status"] == "ok"
-            assert answer.diagnostics["channels"]["fulltext"]["status"] == "skipped"
+            assert answer.diagnostics.semantic_status == "ok"
+            assert answer.diagnostics.channels["fulltext"].status == "skipped"
         assert vendor.count == 1
     assert await memories.world.value("select count(*) from memory_projects") == 1
 
@@ -98,7 +99,7 @@ async def test_only_current_versions_are_found(memories: Memories) -> None:
     await memories.space(config())
     kept = await memories.add("walrus one")
     gone = await memories.add("walrus two")
-    await memories.remember.amend("default", kept.id, {"text": "penguin one"}, AGENT)
+    await memories.remember.amend("default", kept.id, Changes("penguin one"), AGENT)
     await memories.remember.forget("default", gone.id, AGENT)
     answer = await memories.query("walrus")
     assert [(result.text, result.version_no, result.match_kind) for result in answer.results] == [
@@ -123,10 +124,10 @@ async def test_full_text_stands_in_for_an_embedder_in_trouble(memories: Memories
         vendor.fault = fault
         answer = await memories.query("findable")
         assert [result.match_kind for result in answer.results] == ["fulltext"]
-        assert answer.diagnostics["semantic_status"] == "embedder_unavailable"
-        assert answer.diagnostics["reason"] == reason
-        assert answer.diagnostics["embedding_version"] == space.embedding_version
-        assert answer.diagnostics["channels"]["semantic"]["status"] == "skipped"
+        assert answer.diagnostics.semantic_status == "embedder_unavailable"
+        assert answer.diagnostics.reason == reason
+        assert answer.diagnostics.embedding_version == space.embedding_version
+        assert answer.diagnostics.channels["semantic"].status == "skipped"
 
 
 async def test_a_hanging_embedder_is_waited_for_two_seconds(memories: Memories) -> None:
@@ -137,7 +138,7 @@ async def test_a_hanging_embedder_is_waited_for_two_seconds(memories: Memories) 
         started = time.monotonic()
         answer = await memories.query("findable")
         assert 1.5 < time.monotonic() - started < 2.8
-        assert answer.diagnostics["semantic_status"] == "embedder_unavailable"
+        assert answer.diagnostics.semantic_status == "embedder_unavailable"
         assert [result.text for result in answer.results] == ["words that stay findable"]
         vendor.fault = None
 
@@ -147,7 +148,7 @@ async def test_a_secret_that_cannot_be_read_is_an_unavailable_embedder(memories:
         await memories.space(by_vendor(vendor, credential={"secret": {"name": "absent"}}))
         await memories.add("words that stay findable")
         answer = await memories.query("findable")
-        assert (answer.diagnostics["semantic_status"], answer.diagnostics["reason"]) == (
+        assert (answer.diagnostics.semantic_status, answer.diagnostics.reason) == (
             "embedder_unavailable",
             "secret_missing",
         )
@@ -167,8 +168,8 @@ async def test_without_an_active_space_full_text_answers_and_the_reason_is_given
         await registry.lock_registry_exclusive(conn)
         await spaces.deactivate(conn, inactive, "test")
     answer = await memories.query("still")
-    assert (answer.diagnostics["semantic_status"], answer.diagnostics["reason"]) == (status, inactive)
-    assert answer.diagnostics["embedding_version"] is None
+    assert (answer.diagnostics.semantic_status, answer.diagnostics.reason) == (status, inactive)
+    assert answer.diagnostics.embedding_version is None
     assert [result.text for result in answer.results] == ["still here"]
 
 
@@ -182,15 +183,15 @@ async def test_a_filling_space_answers_with_what_it_has_and_its_coverage(memorie
         await memories.add("fourth thing")
         vendor.fault = None
         answer = await memories.query("first thing")
-        assert answer.diagnostics["semantic_status"] == "filling"
-        assert answer.diagnostics["coverage"] == 0.25
+        assert answer.diagnostics.semantic_status == "filling"
+        assert answer.diagnostics.coverage == 0.25
         assert answer.results[0].match_kind == "both"
         assert {result.match_kind for result in answer.results[1:]} == {"fulltext"}
         await memories.world.fetch(
             "insert into memory_embedding_quarantine (space_id, chunk_id, reason)"
             " select space_id, chunk_id, 'bad' from memory_embedding_pending limit 2"
         )
-        assert (await memories.query("first")).diagnostics["coverage"] == 0.5
+        assert (await memories.query("first")).diagnostics.coverage == 0.5
 
 
 def one_row(chunk_id: int, vector: NDArray[np.float32]) -> Rows:
@@ -214,8 +215,8 @@ async def test_a_space_that_vanishes_while_a_query_is_embedded_is_resolved_once_
             await vectors.store(conn, new.id, "vector", one_row(chunk, vendor.vector("x", "m", 32)))
         vendor.fault = None
         answer = await asking
-        assert answer.diagnostics["embedding_version"] == new.embedding_version
-        assert answer.diagnostics["semantic_status"] == "ok"
+        assert answer.diagnostics.embedding_version == new.embedding_version
+        assert answer.diagnostics.semantic_status == "ok"
         assert [result.match_kind for result in answer.results] == ["both"]
 
 
@@ -231,7 +232,7 @@ async def test_a_space_that_vanishes_for_good_leaves_full_text(memories: Memorie
             await spaces.discard(conn, old)
         vendor.fault = None
         answer = await asking
-        assert answer.diagnostics["semantic_status"] == "no_active_space"
+        assert answer.diagnostics.semantic_status == "no_active_space"
         assert [result.match_kind for result in answer.results] == ["fulltext"]
 
 
@@ -241,7 +242,7 @@ async def test_a_query_reads_only_the_space_that_embedded_it(memories: Memories)
     await memories.add("the same words in both")
     await memories.world.fetch(f"delete from {vectors.table(active.id)}")
     answer = await memories.query("the same words in both")
-    assert answer.diagnostics["channels"]["semantic"]["hits"] == 0
+    assert answer.diagnostics.channels["semantic"].hits == 0
     assert [result.match_kind for result in answer.results] == ["fulltext"]
 
 
@@ -252,8 +253,8 @@ async def test_a_full_text_search_that_takes_too_long_is_left_out(memories: Memo
         answer = await Recall(store, memories.world.connector, memories.world.keys).query(
             "default", "default", "found by meaning"
         )
-    assert answer.diagnostics["channels"]["fulltext"]["status"] == "timeout"
-    assert answer.diagnostics["channels"]["fulltext"]["ms"] < 900
+    assert answer.diagnostics.channels["fulltext"].status == "timeout"
+    assert answer.diagnostics.channels["fulltext"].ms < 900
     assert [result.match_kind for result in answer.results] == ["semantic"]
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from fixtures.engine import until
 from fixtures.memories import AGENT, Memories
+from memory_operator.engine.memories.remember import Changes
 from memory_operator.engine.memories.version_write import StoredMemory
 from memory_operator.store.spaces import vectors
 
@@ -29,7 +30,7 @@ async def traffic(memories: Memories) -> AsyncIterator[list[StoredMemory]]:
             number += 1
             stored = await memories.add(f"thing {number} of writer {writer}")
             if number % 3 == 0:
-                stored = await memories.remember.amend("default", stored.id, {"text": f"changed {number}"}, AGENT)
+                stored = await memories.remember.amend("default", stored.id, Changes(f"changed {number}"), AGENT)
             if number % 5 == 0:
                 await memories.remember.forget("default", stored.id, AGENT)
             else:

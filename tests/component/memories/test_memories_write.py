@@ -11,7 +11,9 @@ import pytest
 
 from fixtures.engine import MASTER_KEY
 from fixtures.memories import AGENT, Memories, config
+from memory_operator.engine.memories.remember import Changes
 from memory_operator.errors import InvalidInput, NotFound
+from memory_operator.memory.attributes import PlainAttributes
 from memory_operator.memory.encryption import MasterKey
 from memory_operator.store.spaces import registry, spaces
 from vendor import Fault, StubVendor
@@ -30,7 +32,7 @@ async def test_a_memory_is_embedded_at_once_and_its_answer_says_by_what(memories
     assert stored.cost is None
     shown = await memories.remember.show("default", stored.id)
     assert shown.memory.text == "The operator sizes the columns."
-    assert (shown.memory.tags, shown.memory.importance) == (("k8s",), 0.5)
+    assert (shown.memory.attributes.tags, shown.memory.attributes.importance) == (("k8s",), 0.5)
     assert (shown.embedding_version, shown.embedding_status) == (space.embedding_version, "embedded")
     assert await memories.counted() == {registry.CHUNKS: 1, space.id: 1}
 
@@ -193,10 +195,14 @@ async def test_a_switch_waits_for_a_writer_and_a_writer_for_a_switch(memories: M
 async def test_an_amendment_is_a_new_version_and_the_old_one_is_found_no_more(memories: Memories) -> None:
     space = await memories.space(config())
     first = await memories.add("The database runs on port 5432.", type="fact", tags=("db",))
-    second = await memories.remember.amend("default", first.id, {"text": "The database runs on port 6432."}, AGENT)
+    second = await memories.remember.amend("default", first.id, Changes("The database runs on port 6432."), AGENT)
     assert (second.id, second.version_no, second.embedding_status) == (first.id, 2, "embedded")
     shown = (await memories.remember.show("default", first.id)).memory
-    assert (shown.text, shown.type, shown.tags) == ("The database runs on port 6432.", "fact", ("db",))
+    assert (shown.text, shown.attributes.type, shown.attributes.tags) == (
+        "The database runs on port 6432.",
+        "fact",
+        ("db",),
+    )
     assert await memories.counted() == {registry.CHUNKS: 1, space.id: 1}
     versions = await memories.remember.history("default", first.id)
     assert [(v.version_no, v.current, v.text) for v in versions] == [
@@ -210,7 +216,9 @@ async def test_an_amendment_that_leaves_the_text_pays_nothing_and_stays_embedded
         space = await memories.space(vendor_config(vendor))
         first = await memories.add("unchanged text")
         vendor.stop()
-        second = await memories.remember.amend("default", first.id, {"tags": ("new",), "summary": None}, AGENT)
+        second = await memories.remember.amend(
+            "default", first.id, Changes(attributes={"tags": ("new",), "summary": None}), AGENT
+        )
         assert (second.embedding_status, second.tokens, second.cost) == ("embedded", 0, Decimal(0))
         assert vendor.count == 1
         assert await memories.counted() == {registry.CHUNKS: 1, space.id: 1}
@@ -223,7 +231,7 @@ async def test_of_a_long_text_only_the_changed_chunks_are_embedded_again(memorie
         first = await memories.add("\n\n".join(parts))
         vendor.forget()
         parts[3] = parts[3].replace("Sentence", "Statement")
-        second = await memories.remember.amend("default", first.id, {"text": "\n\n".join(parts)}, AGENT)
+        second = await memories.remember.amend("default", first.id, Changes("\n\n".join(parts)), AGENT)
         assert second.embedding_status == "embedded"
         assert 1 <= len(vendor.inputs) < second.chunks / 2
         assert all("Statement" in text for text in vendor.inputs)
@@ -233,12 +241,12 @@ async def test_amendments_at_the_same_time_all_count(memories: Memories) -> None
     await memories.space(config())
     first = await memories.add("start")
     await asyncio.gather(
-        memories.remember.amend("default", first.id, {"tags": ("a",)}, AGENT),
-        memories.remember.amend("default", first.id, {"source": "b"}, AGENT),
-        memories.remember.amend("default", first.id, {"importance": 0.25}, AGENT),
+        memories.remember.amend("default", first.id, Changes(attributes={"tags": ("a",)}), AGENT),
+        memories.remember.amend("default", first.id, Changes(attributes={"source": "b"}), AGENT),
+        memories.remember.amend("default", first.id, Changes(attributes={"importance": 0.25}), AGENT),
     )
     shown = (await memories.remember.show("default", first.id)).memory
-    assert (shown.version_no, shown.tags, shown.source, shown.importance) == (4, ("a",), "b", 0.25)
+    assert (shown.version_no, shown.attributes) == (4, PlainAttributes(tags=("a",), source="b", importance=0.25))
     assert (await memories.counted())[registry.CHUNKS] == 1
 
 
@@ -251,7 +259,7 @@ async def test_a_forgotten_memory_is_gone_but_its_history_stays(memories: Memori
     with pytest.raises(NotFound):
         await memories.remember.forget("default", stored.id, AGENT)
     with pytest.raises(NotFound):
-        await memories.remember.amend("default", stored.id, {"tags": ()}, AGENT)
+        await memories.remember.amend("default", stored.id, Changes(attributes={"tags": ()}), AGENT)
     assert await memories.counted() == {}
     versions = await memories.remember.history("default", stored.id)
     assert [(v.version_no, v.tombstone, v.text) for v in versions] == [(2, True, None), (1, False, "short lived")]
@@ -263,7 +271,7 @@ async def test_a_purge_erases_every_version_in_every_space_and_confirms_it(memor
     beside = await memories.space(config(32), "other", active=False)
     other = await memories.add("stays")
     stored = await memories.add("first words", tags=("tag",), source="there", summary="sum", metadata={"a": 1})
-    await memories.remember.amend("default", stored.id, {"text": "second words"}, AGENT)
+    await memories.remember.amend("default", stored.id, Changes("second words"), AGENT)
     if forgotten:
         await memories.remember.forget("default", stored.id, AGENT)
     erased = await memories.remember.purge("default", stored.id, AGENT)
@@ -277,7 +285,7 @@ async def test_a_purge_erases_every_version_in_every_space_and_confirms_it(memor
         (2, False, True),
         (1, False, True),
     ]
-    assert all((v.text, v.summary, v.metadata, v.tags, v.source) == (None, None, None, (), None) for v in versions)
+    assert all((v.text, v.attributes) == (None, PlainAttributes()) for v in versions)
     assert await memories.counted() == {registry.CHUNKS: 1, active.id: 1, beside.id: 1}
     assert (await memories.remember.show("default", other.id)).memory.text == "stays"
     assert await memories.world.value("select kind from memory_activity") == "memory_purged"
@@ -295,7 +303,7 @@ async def test_another_tenants_memory_does_not_exist(memories: Memories) -> None
         with pytest.raises(NotFound):
             await memories.remember.history(tenant, stored.id)
         with pytest.raises(NotFound):
-            await memories.remember.amend(tenant, stored.id, {"tags": ()}, AGENT)
+            await memories.remember.amend(tenant, stored.id, Changes(attributes={"tags": ()}), AGENT)
         with pytest.raises(NotFound):
             await memories.remember.forget(tenant, stored.id, AGENT)
         with pytest.raises(NotFound):
@@ -310,7 +318,7 @@ async def test_characters_that_no_table_takes_do_no_harm(memories: Memories) -> 
     stored = await memories.add("nul \x00 and half a pair \ud800", summary="a\x00b\ud800", metadata={"k\x00": "\ud800"})
     shown = (await memories.remember.show("default", stored.id)).memory
     assert shown.text == "nul \x00 and half a pair \ufffd"
-    assert (shown.summary, shown.metadata) == ("a\x00b\ufffd", {"k\x00": "\ufffd"})
+    assert (shown.attributes.summary, shown.attributes.metadata) == ("a\x00b\ufffd", {"k\x00": "\ufffd"})
 
 
 @pytest.mark.parametrize(

@@ -72,17 +72,17 @@ async def test_a_quoted_phrase_is_found_in_that_order_first(stocked: Memories) -
     found = texts(await stocked.query('"agents recover context"'))
     assert found[0].startswith("Agents recover")
     answer = await stocked.query('"memory mcp run"')
-    assert answer.results[0].diagnostics["channels"]["fulltext"]["matched"] == "all"
+    assert answer.results[0].diagnostics.channels["fulltext"].matched == "all"
     assert answer.results[0].text.startswith("Run `memory")
 
 
 async def test_all_words_come_before_some_words(stocked: Memories) -> None:
     answer = await stocked.query("context of agents read again")
     assert texts(answer)[0].startswith("After recovering")
-    kinds = [result.diagnostics["channels"]["fulltext"]["matched"] for result in answer.results]
+    kinds = [result.diagnostics.channels["fulltext"].matched for result in answer.results]
     assert kinds[0] == "all"
     assert "any" in kinds
-    scores = [result.diagnostics["fulltext_score"] for result in answer.results]
+    scores = [result.diagnostics.fulltext_score for result in answer.results]
     assert scores == sorted(scores, reverse=True)
     assert all(0 < score <= 1 for score in scores)
 
@@ -93,12 +93,12 @@ async def test_all_words_come_before_some_words(stocked: Memories) -> None:
 )
 async def test_a_query_is_never_an_expression_that_can_break(stocked: Memories, query: str) -> None:
     answer = await stocked.query(query)
-    assert answer.diagnostics["channels"]["fulltext"]["status"] == "ok"
+    assert answer.diagnostics.channels["fulltext"].status == "ok"
 
 
 async def test_a_very_long_query_is_cut_instead_of_failing(stocked: Memories) -> None:
     answer = await stocked.query("crates/memory/src/main.rs " + "unknownword " * 50_000)
-    assert answer.diagnostics["channels"]["fulltext"]["status"] == "ok"
+    assert answer.diagnostics.channels["fulltext"].status == "ok"
     assert texts(answer)[0].startswith("The parser")
 
 
@@ -106,7 +106,7 @@ async def test_tags_and_summary_find_a_memory_too(stocked: Memories) -> None:
     await stocked.add("Plain words only.", tags=("kubernetes", "on-call"), summary="A zebra crossing.")
     answer = await stocked.query("kubernetes")
     assert texts(answer) == ["Plain words only."]
-    assert answer.results[0].diagnostics["matched_tags"] == ["kubernetes"]
+    assert answer.results[0].diagnostics.matched_tags == ["kubernetes"]
     assert texts(await stocked.query("zebra")) == ["Plain words only."]
 
 
@@ -124,7 +124,7 @@ async def test_a_small_project_is_found_beside_a_big_one_with_the_same_words(mem
     await _copies(memories, "shared words of the big project", SMALL_CHUNKS, project="big")
     for query in ("shared words", "shared nowhere", "words of nothing shared"):
         assert len((await memories.query(query, project="small")).results) == 3
-        assert (await memories.query(query, project="big", k=1)).diagnostics["channels"]["fulltext"]["hits"] == 40
+        assert (await memories.query(query, project="big", k=1)).diagnostics.channels["fulltext"].hits == 40
     assert (await memories.query("quokka", project="small")).results == ()
     assert "quokka" in texts(await memories.query("shared quokka nowhere", project="big", k=1))[0]
 

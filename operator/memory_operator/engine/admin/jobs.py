@@ -42,52 +42,52 @@ class Jobs:
         self._store = store
         self._keys = keys
 
-    async def reembed(self, tenant: str, asked: JobRequest, by: Actor) -> Begun:
+    async def reembed(self, tenant: str, request: JobRequest, by: Actor) -> Begun:
         """Begin to fill what is missing, or to replace what is there, in each space that is meant.
 
         Raises NotFound, Conflict (no_embedder, space_retired, space_orphaned, job_open).
         """
-        project_id = await self._project(tenant, asked.project)
+        project_id = await self._project(tenant, request.project)
         async with self._store.transaction() as conn:
             await registry.lock_registry_exclusive(conn)
-            planned = await begin(conn, await choose(conn, asked), project_id, asked, by)
+            planned = await begin(conn, await choose(conn, request), project_id, request, by)
             for each in planned:
                 if each.job is not None:
                     await _record(conn, by, "job_requested", each.job.named)
             return Begun(planned)
 
-    async def reindex(self, tenant: str, asked: JobRequest, by: Actor) -> Begun:
+    async def reindex(self, tenant: str, request: JobRequest, by: Actor) -> Begun:
         """Begin to cut memories anew; for one space in particular only fill what is missing there.
 
         Raises as `reembed`.
         """
-        if asked.names_a_space:
-            return await self.reembed(tenant, asked, by)
-        project_id = await self._project(tenant, asked.project)
+        if request.names_a_space:
+            return await self.reembed(tenant, request, by)
+        project_id = await self._project(tenant, request.project)
         async with self._store.transaction() as conn:
             await registry.lock_registry_exclusive(conn)
             begun = await begin_reindex(conn, project_id, by)
             await _record(conn, by, "job_requested", begun)
             return Begun((), view_of(begun), await rechunk.scope(conn, project_id, VERSIONS))
 
-    async def estimate_reembed(self, tenant: str, asked: JobRequest) -> Begun:
+    async def estimate_reembed(self, tenant: str, request: JobRequest) -> Begun:
         """What `reembed` would do; nothing is written. Raises NotFound, Conflict."""
-        project_id = await self._project(tenant, asked.project)
-        which: Which = "all" if asked.replace else "missing"
+        project_id = await self._project(tenant, request.project)
+        which: Which = "all" if request.replace else "missing"
         async with self._store.connection() as conn:
-            return Begun([await plan(conn, space, project_id, which) for space in await choose(conn, asked)])
+            return Begun([await plan(conn, space, project_id, which) for space in await choose(conn, request)])
 
-    async def estimate_reindex(self, tenant: str, asked: JobRequest) -> Begun:
+    async def estimate_reindex(self, tenant: str, request: JobRequest) -> Begun:
         """What `reindex` would do at most: a memory that was cut by other versions counts as if all its text changed.
 
         Nothing is written. Raises NotFound, Conflict.
         """
-        if asked.names_a_space:
-            return await self.estimate_reembed(tenant, asked)
-        project_id = await self._project(tenant, asked.project)
+        if request.names_a_space:
+            return await self.estimate_reembed(tenant, request)
+        project_id = await self._project(tenant, request.project)
         async with self._store.connection() as conn:
-            fed = [space for space in await spaces.all_spaces(conn) if space.state in ACTIVE_STATES]
-            planned = [await plan(conn, space, project_id, "outdated") for space in fed]
+            accepting = [space for space in await spaces.all_spaces(conn) if space.state in ACTIVE_STATES]
+            planned = [await plan(conn, space, project_id, "outdated") for space in accepting]
             return Begun(planned, scope=await rechunk.scope(conn, project_id, VERSIONS))
 
     async def active_namespaces(self) -> frozenset[str]:

@@ -6,11 +6,11 @@ import asyncio
 import random
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
 
 from memory_operator.contract.resource import ProviderRef
 from memory_operator.contract.status import ConditionType, ProviderStatus
 from memory_operator.engine.spaces import activation
+from memory_operator.engine.spaces.active import SemanticStatus
 from memory_operator.engine.spaces.progress import JobView, view_of
 from memory_operator.errors import Conflict, LockBusy, NotFound
 from memory_operator.plan.coverage import coverage
@@ -23,8 +23,6 @@ from memory_operator.store.spaces import providers, registry, spaces, vectors
 from memory_operator.store.spaces.providers import PendingChange, ProviderRow
 from memory_operator.store.spaces.registry import Registry
 from memory_operator.store.spaces.spaces import Space, SpaceFigures
-
-SemanticStatus = Literal["ok", "filling", "no_active_space", "embedder_unavailable", "disabled"]
 
 ENOUGH_COVERAGE = 0.99
 """Below this share a space is activated only by force."""
@@ -166,7 +164,9 @@ class Catalog:
                 held=len(await providers.pending_changes(conn)),
             )
 
-    async def activate(self, embedding_version: str | None, provider: str | None, force: bool, by: Actor) -> SpaceView:
+    async def activate(
+        self, embedding_version: str | None, provider: str | None, by: Actor, *, force: bool = False
+    ) -> SpaceView:
         """Let queries read another space, in constant time.
 
         Raises NotFound, Conflict (coverage_below_threshold, space_orphaned, space_retired).
@@ -192,7 +192,7 @@ class Catalog:
             await activity.record(conn, by, "deactivate", before.embedding_version if before else "")
             await registry.announce(conn)
 
-    async def set_create_enabled(self, embedding_version: str, enabled: bool, by: Actor) -> SpaceView:
+    async def set_create_enabled(self, embedding_version: str, by: Actor, *, enabled: bool) -> SpaceView:
         """Let new memories be embedded for a space, or not; once they are again, it gets what it missed.
 
         Raises NotFound.
@@ -207,7 +207,7 @@ class Catalog:
             await registry.announce(conn)
             return await _wanted(conn, embedding_version, None)
 
-    async def prune(self, namespaces: Collection[str], dry_run: bool, by: Actor) -> list[Pruned]:
+    async def prune(self, namespaces: Collection[str], by: Actor, *, dry_run: bool = False) -> list[Pruned]:
         """Remove the spaces that nobody asks for: orphaned and retired ones that are not active.
 
         Only those of Providers in `namespaces`. A dry run looks with the same query. Raises LockBusy; what was removed

@@ -19,6 +19,8 @@ from memory_operator.store.jobs.estimate import Counted, Which
 from memory_operator.store.spaces import registry, spaces
 from memory_operator.store.spaces.spaces import Space
 
+_LISTED = "GET /v1/embeddings/spaces lists them"
+
 
 @dataclass(frozen=True, slots=True)
 class JobRequest:
@@ -61,23 +63,23 @@ class Planned:
     """Chunks that came out of quarantine, or would."""
 
 
-async def choose(conn: Conn, asked: JobRequest) -> list[Space]:
+async def choose(conn: Conn, request: JobRequest) -> list[Space]:
     """The spaces that a request is about, oldest first. Raises NotFound, Conflict (no_embedder, space_retired, …)."""
     found = await spaces.all_spaces(conn)
-    if asked.embedding_version is not None:
-        named = [space for space in found if space.embedding_version == asked.embedding_version]
+    if request.embedding_version is not None:
+        named = [space for space in found if space.embedding_version == request.embedding_version]
         if not named:
-            raise NotFound(f"there is no space {asked.embedding_version}", hint="GET /v1/embeddings/spaces lists them")
-    elif asked.provider is not None:
-        named = [space for space in found if str(space.ref) == asked.provider]
+            raise NotFound(f"there is no space {request.embedding_version}", hint=_LISTED)
+    elif request.provider is not None:
+        named = [space for space in found if str(space.ref) == request.provider]
         if not named:
-            raise NotFound(f"Provider {asked.provider} has no space", hint="GET /v1/embeddings/spaces lists them")
+            raise NotFound(f"Provider {request.provider} has no space", hint=_LISTED)
     else:
-        named = [space for space in found if space.ref.namespace in asked.namespaces]
-    fed = [space for space in named if space.state in ACTIVE_STATES]
-    if fed:
-        return fed
-    if asked.names_a_space:
+        named = [space for space in found if space.ref.namespace in request.namespaces]
+    accepting = [space for space in named if space.state in ACTIVE_STATES]
+    if accepting:
+        return accepting
+    if request.names_a_space:
         space = named[-1]
         raise Conflict(
             f"{space.embedding_version} is {space.state}: nobody asks for vectors of it any more",
@@ -103,34 +105,34 @@ async def plan(conn: Conn, space: Space, project_id: int | None, which: Which) -
 
 
 async def begin(
-    conn: Conn, chosen: Sequence[Space], project_id: int | None, asked: JobRequest, by: Actor
+    conn: Conn, chosen: Sequence[Space], project_id: int | None, request: JobRequest, by: Actor
 ) -> list[Planned]:
-    """Begin a job for each space that has something to do. The registry is held for the switch.
+    """Begin a job for each space that has something to do. The registry is locked exclusively.
 
     Refused chunks are tried again. Raises Conflict (job_open): another job stands in the way; nothing was begun.
     """
-    in_hand = _in_hand(await control.open_jobs(conn, [space.id for space in chosen]), project_id, asked)
-    return [await _begin_one(conn, space, project_id, asked, by, in_hand.get(space.id)) for space in chosen]
+    in_hand = _in_hand(await control.open_jobs(conn, [space.id for space in chosen]), project_id, request)
+    return [await _begin_one(conn, space, project_id, request, by, in_hand.get(space.id)) for space in chosen]
 
 
 async def _begin_one(
-    conn: Conn, space: Space, project_id: int | None, asked: JobRequest, by: Actor, in_hand: NamedJob | None
+    conn: Conn, space: Space, project_id: int | None, request: JobRequest, by: Actor, in_hand: NamedJob | None
 ) -> Planned:
     retried = await control.requeue_quarantined(conn, space.id, project_id, at_once=in_hand is not None)
     done = Planned(space, retried=retried)
     if in_hand is not None:
         return replace(done, job=view_of(in_hand))
     lacks = await control.lacks_some(conn, space.id, project_id)
-    if not lacks and not asked.replace and space.state == "ready":
+    if not lacks and not request.replace and space.state == "ready":
         return done  # one that is filling, with no job, has its end before it: the index, and perhaps the switch
-    job_id = await begin_fill(conn, space, project_id, by.name, replace=asked.replace)
+    job_id = await begin_fill(conn, space, project_id, by.name, replace=request.replace)
     begun = await control.one(conn, job_id)
     return replace(done, job=view_of(begun) if begun else None)
 
 
-def _in_hand(found: Sequence[NamedJob], project_id: int | None, asked: JobRequest) -> dict[int, NamedJob]:
+def _in_hand(found: Sequence[NamedJob], project_id: int | None, request: JobRequest) -> dict[int, NamedJob]:
     """Jobs that do already what is asked for, by space. Raises Conflict where one does something else."""
-    in_the_way = [named for named in found if not _does(named, project_id, asked)]
+    in_the_way = [named for named in found if not _does(named, project_id, request)]
     if in_the_way:
         named = in_the_way[0]
         raise Conflict(
@@ -142,16 +144,16 @@ def _in_hand(found: Sequence[NamedJob], project_id: int | None, asked: JobReques
     return {named.job.space_id: named for named in found if named.job.space_id is not None}
 
 
-def _does(named: NamedJob, project_id: int | None, asked: JobRequest) -> bool:
+def _does(named: NamedJob, project_id: int | None, request: JobRequest) -> bool:
     """Whether a job that runs makes all vectors that are asked for: it may be that somebody asks twice."""
     job = named.job
-    if job.state != "running" or (asked.replace and not job.replace):
+    if job.state != "running" or (request.replace and not job.replace):
         return False
     return job.project_id is None or job.project_id == project_id
 
 
 async def begin_reindex(conn: Conn, project_id: int | None, by: Actor) -> NamedJob:
-    """Begin to cut memories anew. The registry is held for the switch. Raises Conflict (job_open)."""
+    """Begin to cut memories anew. The registry is locked exclusively. Raises Conflict (job_open)."""
     there = await control.open_reindex(conn)
     if there is not None:
         covers = there.job.project_id is None or there.job.project_id == project_id

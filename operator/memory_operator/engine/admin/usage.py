@@ -8,6 +8,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 
 from memory_operator.contract.resource import ProviderRef
+from memory_operator.engine.spaces.activation import ACTIVE_STATES
 from memory_operator.plan.cost import cost_of
 from memory_operator.plan.space import BudgetConfig, LimitsConfig
 from memory_operator.store.db.pool import Store
@@ -77,9 +78,7 @@ class Accounts:
         """Budget and limits of each Provider that has a space which gets vectors, with what was used today."""
         async with self._store.connection() as conn:
             today, spent = await totals.spent_today(conn)
-            newest = {
-                space.ref: space for space in await spaces.all_spaces(conn) if space.state in ("filling", "ready")
-            }
+            newest = {space.ref: space for space in await spaces.all_spaces(conn) if space.state in ACTIVE_STATES}
             found = await control.open_jobs(conn, [space.id for space in newest.values()])
             open_by_job = await totals.open_by_job(conn)
         jobs = {named.job.space_id: named for named in found}

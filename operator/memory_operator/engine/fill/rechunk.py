@@ -14,6 +14,7 @@ from memory_operator.engine.memories.prepare import VERSIONS, NewMemory, Prepare
 from memory_operator.engine.spaces.activation import ACTIVE_STATES, begin_fill
 from memory_operator.errors import InvalidInput, LeaseLost
 from memory_operator.logs import get_logger
+from memory_operator.memory.attributes import PlainAttributes
 from memory_operator.memory.encryption import Place, Undecryptable
 from memory_operator.store.db.pool import Conn, Store
 from memory_operator.store.jobs import control, jobs, leases, rechunk
@@ -111,7 +112,8 @@ async def _rechunked(claimed: _Range, memory: CutMemory) -> tuple[Tenant, Prepar
     try:
         text = opened(memory.input, tenant.key, Place(canonical, number, "input"))
         summary = opened(memory.summary, tenant.key, Place(canonical, number, "summary"))
-        prepared = await prepare(NewMemory(text or "", summary=summary, tags=tuple(memory.tags)), tenant.key)
+        about = PlainAttributes(summary, tags=tuple(memory.tags))
+        prepared = await prepare(NewMemory(text or "", attributes=about), tenant.key)
     except (Undecryptable, InvalidInput) as error:
         log.warning("memory %s keeps the chunks that it has: %s", canonical, error)
         return None

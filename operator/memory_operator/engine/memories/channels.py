@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Hashable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Generic, Literal, TypeVar
+from typing import Literal
 
 import numpy as np
+from cachetools import TTLCache
 from numpy.typing import NDArray
 
 from memory_operator import traces
 from memory_operator.engine.embedding.connector import Connector
 from memory_operator.engine.embedding.metered import embed_at_once
+from memory_operator.engine.spaces.active import Resolved, SemanticStatus, resolve
 from memory_operator.errors import MemoryOperatorError, StoreUnavailable
 from memory_operator.logs import get_logger
 from memory_operator.memory.search_terms import query_terms
-from memory_operator.plan.coverage import coverage
 from memory_operator.store.db.pool import Store
 from memory_operator.store.memories import fulltext, nearest
 from memory_operator.store.memories.nearest import Filters, Hit, SpaceVanished, TookTooLong
-from memory_operator.store.spaces import registry, spaces
 from memory_operator.store.spaces.spaces import Space
 
 log = get_logger(__name__)
@@ -37,22 +37,9 @@ _STATEMENT_SECONDS = 0.9 * CHANNEL_SECONDS
 
 _SLACK_SECONDS = 0.1
 _SIZE_SECONDS = 30.0
-_SIZES_KEPT = 10_000
+_CACHED_SIZES = 10_000
 
-K = TypeVar("K", bound=Hashable)
-SemanticStatus = Literal["ok", "filling", "no_active_space", "embedder_unavailable", "disabled"]
 ChannelStatus = Literal["ok", "timeout", "unavailable", "skipped"]
-
-
-@dataclass(frozen=True, slots=True)
-class Resolved:
-    """The active space as a query found it, once."""
-
-    space: Space | None
-    status: SemanticStatus
-    reason: str | None = None
-    coverage: float | None = None
-    """Given while the space is being filled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,45 +75,33 @@ class Semantic(Channel):
         self.resolved = Resolved(self.resolved.space, status, reason, self.resolved.coverage)
 
 
-async def resolve(store: Store) -> Resolved:
-    """The space that queries read now, with its coverage while it is being filled. Raises StoreUnavailable."""
-    async with store.connection() as conn:
-        space = await spaces.active(conn)
-        if space is None:
-            why = (await registry.read(conn)).inactive_reason
-            return Resolved(None, "disabled" if why == "disabled" else "no_active_space", why)
-        if space.state == "ready":
-            return Resolved(space, "ok")
-        counted, quarantined = await registry.counted(conn), await spaces.quarantined(conn)
-    share = coverage(counted.get(space.id, 0), counted.get(registry.CHUNKS, 0), quarantined.get(space.id, 0))
-    return Resolved(space, "filling", None, share)
-
-
 class Channels:
     """Searches for one process. One for each event loop."""
 
     def __init__(self, store: Store, connector: Connector) -> None:
         self._store = store
         self._connector = connector
-        self._small_words: _Sizes[int] = _Sizes()
-        self._small_vectors: _Sizes[tuple[int, int]] = _Sizes()
+        # Which projects are small: either way of reading gives the same, at another speed.
+        self._small_words: TTLCache[int, bool] = TTLCache(_CACHED_SIZES, _SIZE_SECONDS)
+        self._small_vectors: TTLCache[tuple[int, int], bool] = TTLCache(_CACHED_SIZES, _SIZE_SECONDS)
 
-    async def fulltext(self, asking: ChannelQuery) -> Channel:
+    async def fulltext(self, wanted: ChannelQuery) -> Channel:
         """The memories with the query's words."""
         channel = Channel()
-        query = query_terms(asking.text)
+        query = query_terms(wanted.text)
 
         async def read() -> list[Hit]:
             async with nearest.bounded(self._store) as conn:
-                small = await self._small_words.get(
-                    asking.project_id, lambda: fulltext.is_small(conn, asking.project_id)
-                )
+                small = self._small_words.get(wanted.project_id)
+                if small is None:
+                    small = await fulltext.is_small(conn, wanted.project_id)
+                    self._small_words[wanted.project_id] = small
                 return await fulltext.fulltext(
                     conn,
-                    asking.project_id,
+                    wanted.project_id,
                     query,
-                    asking.limit,
-                    asking.filters,
+                    wanted.limit,
+                    wanted.filters,
                     small=small,
                     seconds=_STATEMENT_SECONDS,
                 )
@@ -134,29 +109,29 @@ class Channels:
         await _within_limit("query.fulltext", channel, read)
         return channel
 
-    async def semantic(self, asking: ChannelQuery, text: str, resolved: Resolved) -> Semantic:
+    async def semantic(self, wanted: ChannelQuery, text: str, resolved: Resolved) -> Semantic:
         """The memories nearest to a text in the active space; once more when that space vanished meanwhile."""
         channel = Semantic(resolved=resolved)
         deadline = _now() + EMBED_SECONDS
         try:
-            await self._once(channel, asking, text, deadline)
+            await self._once(channel, wanted, text, deadline)
         except SpaceVanished:
             try:
                 channel.resolved = await resolve(self._store)
-                await self._once(channel, asking, text, deadline)
+                await self._once(channel, wanted, text, deadline)
             except (SpaceVanished, StoreUnavailable):
                 channel.status = "unavailable"
         if channel.status in ("timeout", "unavailable") and channel.resolved.reason is None:
             channel.failed(channel.resolved.status, f"search_{channel.status}")
         return channel
 
-    async def _once(self, channel: Semantic, asking: ChannelQuery, text: str, deadline: float) -> None:
+    async def _once(self, channel: Semantic, wanted: ChannelQuery, text: str, deadline: float) -> None:
         space = channel.resolved.space
         if space is None:
             return
         started = _now()
         with traces.span("query.embed") as span:
-            vector = await self._embedded(channel, asking, space, text, deadline)
+            vector = await self._embedded(channel, wanted, space, text, deadline)
             span.note(status=channel.resolved.status, reason=channel.resolved.reason)
         channel.embed_seconds += _now() - started
         if vector is None:
@@ -164,16 +139,17 @@ class Channels:
 
         async def read() -> list[Hit]:
             async with nearest.bounded(self._store) as conn:
-                exact = await self._small_vectors.get(
-                    (space.id, asking.project_id), lambda: nearest.is_small(conn, space.id, asking.project_id)
-                )
+                exact = self._small_vectors.get((space.id, wanted.project_id))
+                if exact is None:
+                    exact = await nearest.is_small(conn, space.id, wanted.project_id)
+                    self._small_vectors[space.id, wanted.project_id] = exact
                 return await nearest.nearest(
                     conn,
                     space,
-                    asking.project_id,
+                    wanted.project_id,
                     vector,
-                    asking.limit,
-                    asking.filters,
+                    wanted.limit,
+                    wanted.filters,
                     exact=exact,
                     seconds=_STATEMENT_SECONDS,
                 )
@@ -181,7 +157,7 @@ class Channels:
         await _within_limit("query.semantic", channel, read)
 
     async def _embedded(
-        self, channel: Semantic, asking: ChannelQuery, space: Space, text: str, deadline: float
+        self, channel: Semantic, wanted: ChannelQuery, space: Space, text: str, deadline: float
     ) -> NDArray[np.float32] | None:
         try:
             # The embedder keeps the limit itself, and says more; this is for reading its Secret.
@@ -192,7 +168,7 @@ class Channels:
                     space,
                     [text],
                     purpose="query",
-                    tenant_id=asking.tenant_id,
+                    tenant_id=wanted.tenant_id,
                     timeout=max(0.001, deadline - _now()),
                 )
         except TimeoutError:
@@ -208,24 +184,6 @@ class Channels:
             found: NDArray[np.float32] = answer.vectors[0]
             return found
         return None
-
-
-class _Sizes(Generic[K]):
-    """Which projects are small, remembered for a while: either way of reading gives the same, at another speed."""
-
-    def __init__(self) -> None:
-        self._known: dict[K, tuple[float, bool]] = {}
-
-    async def get(self, key: K, look: Callable[[], Awaitable[bool]]) -> bool:
-        """What is known of a project, looked up where nothing is."""
-        known = self._known.get(key)
-        if known is not None and known[0] > _now():
-            return known[1]
-        small = await look()
-        if len(self._known) >= _SIZES_KEPT:
-            self._known.clear()
-        self._known[key] = (_now() + _SIZE_SECONDS, small)
-        return small
 
 
 async def _within_limit(name: str, channel: Channel, read: Callable[[], Awaitable[list[Hit]]]) -> None:

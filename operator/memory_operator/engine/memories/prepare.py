@@ -6,16 +6,17 @@ import asyncio
 import json
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 from uuid import UUID
 
 from memory_operator.errors import InvalidInput
+from memory_operator.memory.attributes import Attributes, ObjectT, PlainAttributes, TextT
 from memory_operator.memory.chunking import CHUNKER_VERSION, chunk
 from memory_operator.memory.encryption import DataKey, Field, Place
 from memory_operator.memory.preprocess import PREPROCESSING_VERSION, preprocess, storable
 from memory_operator.memory.search_terms import indexed
-from memory_operator.store.memories.memories import NewChunk, NewVersion
+from memory_operator.store.memories.memories import NewChunk, NewVersion, Version
 
 VERSIONS = (CHUNKER_VERSION, PREPROCESSING_VERSION)
 
@@ -36,16 +37,7 @@ class NewMemory:
 
     text: str
     project: str = "default"
-    summary: str | None = None
-    type: str | None = None
-    tags: tuple[str, ...] = ()
-    source: str | None = None
-    importance: float | None = None
-    """0…1, as the caller judges it; never computed here."""
-    confidence: float | None = None
-    """0…1, likewise."""
-    metadata: Mapping[str, Any] | None = None
-    """Anything that JSON can hold; stored encrypted, returned as it was, not searched."""
+    attributes: PlainAttributes = field(default_factory=PlainAttributes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +54,8 @@ class Prepared:
 
 async def prepare(memory: NewMemory, key: DataKey) -> Prepared:
     """Check a memory and cut its text. Raises InvalidInput."""
-    _check(memory)
-    metadata = _json(memory.metadata)
+    _check(memory.attributes)
+    metadata = _json(memory.attributes.metadata)
 
     def cut() -> Prepared:
         texts = tuple(chunk(preprocess(memory.text)))
@@ -79,7 +71,7 @@ async def seal(
     memory = prepared.memory
 
     def sealed() -> tuple[NewVersion, list[NewChunk]]:
-        def field(text: str | None, name: Field) -> bytes | None:
+        def sealed_text(text: str | None, name: Field) -> bytes | None:
             return None if text is None else key.seal(storable(text), Place(canonical_id, version_no, name))
 
         version = NewVersion(
@@ -87,20 +79,18 @@ async def seal(
             version_no=version_no,
             project_id=project_id,
             created_by=by,
-            input=field(memory.text, "input"),
-            summary=field(memory.summary, "summary"),
-            metadata=field(prepared.metadata, "metadata"),
-            type=memory.type,
-            tags=memory.tags,
-            source=memory.source,
-            importance=memory.importance,
-            confidence=memory.confidence,
+            input=sealed_text(memory.text, "input"),
+            attributes=_with_texts(
+                memory.attributes,
+                sealed_text(memory.attributes.summary, "summary"),
+                sealed_text(prepared.metadata, "metadata"),
+            ),
         )
         chunks = [
             NewChunk(
                 text=key.seal(text, Place(canonical_id, version_no, "chunk", ordinal)),
                 content_hash=prepared.hashes[ordinal],
-                indexed=_indexed(memory, text, ordinal),
+                indexed=_indexed(memory.attributes, text, ordinal),
             )
             for ordinal, text in enumerate(prepared.texts)
         ]
@@ -114,16 +104,25 @@ def opened(sealed: bytes | None, key: DataKey, place: Place) -> str | None:
     return None if sealed is None else key.open(sealed, place)
 
 
-def metadata_of(text: str | None) -> Mapping[str, Any] | None:
-    """Metadata as it was given."""
-    found: Mapping[str, Any] | None = None if text is None else json.loads(text)
-    return found
+def open_attributes(version: Version, key: DataKey) -> PlainAttributes:
+    """The attributes of a stored version, as its author gave them. Raises Undecryptable."""
+    sealed = version.attributes
+    summary = opened(sealed.summary, key, Place(version.canonical_id, version.version_no, "summary"))
+    metadata = opened(sealed.metadata, key, Place(version.canonical_id, version.version_no, "metadata"))
+    return _with_texts(sealed, summary, None if metadata is None else json.loads(metadata))
 
 
-def _indexed(memory: NewMemory, text: str, ordinal: int) -> str:
+def _with_texts(
+    about: Attributes[Any, Any], summary: TextT | None, metadata: ObjectT | None
+) -> Attributes[TextT, ObjectT]:
+    """The same attributes with their texts sealed or opened."""
+    return Attributes(summary, about.type, about.tags, about.source, about.importance, about.confidence, metadata)
+
+
+def _indexed(about: PlainAttributes, text: str, ordinal: int) -> str:
     # Tags find every chunk, the summary the first only: it is about the whole, and would else find all of it.
-    summary = [] if memory.summary is None or ordinal else [memory.summary]
-    return storable(indexed(text, [*memory.tags, *summary]).replace("\x00", " "))
+    summary = [] if about.summary is None or ordinal else [about.summary]
+    return storable(indexed(text, [*about.tags, *summary]).replace("\x00", " "))
 
 
 def _json(metadata: Mapping[str, Any] | None) -> str | None:
@@ -138,15 +137,15 @@ def _json(metadata: Mapping[str, Any] | None) -> str | None:
     return text
 
 
-def _check(memory: NewMemory) -> None:
-    _check_labels("type", [] if memory.type is None else [memory.type])
-    _check_labels("source", [] if memory.source is None else [memory.source])
-    _check_labels("tags", memory.tags)
-    if len(memory.tags) > _MAX_TAGS:
+def _check(about: PlainAttributes) -> None:
+    _check_labels("type", [] if about.type is None else [about.type])
+    _check_labels("source", [] if about.source is None else [about.source])
+    _check_labels("tags", about.tags)
+    if len(about.tags) > _MAX_TAGS:
         raise InvalidInput(f"a memory has at most {_MAX_TAGS} tags", hint="leave some out")
-    if memory.summary is not None and len(memory.summary) > _MAX_SUMMARY_CHARS:
+    if about.summary is not None and len(about.summary) > _MAX_SUMMARY_CHARS:
         raise InvalidInput(f"a summary has at most {_MAX_SUMMARY_CHARS} characters", hint="shorten it")
-    for name, value in (("importance", memory.importance), ("confidence", memory.confidence)):
+    for name, value in (("importance", about.importance), ("confidence", about.confidence)):
         if value is not None and not 0 <= value <= 1:
             raise InvalidInput(f"{name} is a number from 0 to 1", hint=f"leave {name} out where it is not known")
 

@@ -9,23 +9,25 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Literal
 from uuid import UUID
 
 from memory_operator import traces
 from memory_operator.engine.embedding.connector import Connector
-from memory_operator.engine.memories.channels import Channel, ChannelQuery, Channels, Resolved, Semantic, resolve
-from memory_operator.engine.memories.prepare import in_a_thread_if_long, metadata_of, opened
+from memory_operator.engine.memories.channels import Channel, ChannelQuery, Channels, ChannelStatus, Semantic
+from memory_operator.engine.memories.prepare import in_a_thread_if_long, open_attributes, opened
+from memory_operator.engine.spaces.active import Resolved, SemanticStatus, resolve
 from memory_operator.errors import InvalidInput, StoreUnavailable
 from memory_operator.logs import get_logger
+from memory_operator.memory.attributes import PlainAttributes
 from memory_operator.memory.chunking import CHUNK_CHARS, chunk
-from memory_operator.memory.encryption import DataKey, Field, Place, Undecryptable
+from memory_operator.memory.encryption import DataKey, Place, Undecryptable
 from memory_operator.memory.preprocess import preprocess
 from memory_operator.memory.rank_fusion import Fused, fuse
 from memory_operator.store.db.pool import Store
 from memory_operator.store.memories import memories
 from memory_operator.store.memories.memories import FoundMemory
-from memory_operator.store.memories.nearest import Filters, Hit
+from memory_operator.store.memories.nearest import Filters, Hit, Matched
 from memory_operator.store.memories.tenants import KeyRing
 
 log = get_logger(__name__)
@@ -38,6 +40,53 @@ _FEWEST_CANDIDATES = 40
 """Each channel ranks at least so many memories: fusing needs to see what the other channel also found."""
 
 MatchKind = Literal["semantic", "fulltext", "both"]
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelMatch:
+    """How one channel ranked a memory."""
+
+    rank: int
+    score: float
+    contribution: float
+    """To the fused score."""
+    matched: Matched
+
+
+@dataclass(frozen=True, slots=True)
+class ResultDiagnostics:
+    """Why a memory stands where it does."""
+
+    channels: Mapping[str, ChannelMatch]
+    """Those that found it."""
+    fulltext_score: float | None
+    similarity: float | None
+    age_seconds: float
+    importance: float | None
+    confidence: float | None
+    matched_tags: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelDiagnostics:
+    """How one channel did."""
+
+    hits: int
+    ms: float
+    status: ChannelStatus
+
+
+@dataclass(frozen=True, slots=True)
+class QueryDiagnostics:
+    """How well a query could look."""
+
+    semantic_status: SemanticStatus
+    reason: str | None
+    embedding_version: str | None
+    coverage: float | None
+    """Given while the active space is being filled."""
+    channels: Mapping[str, ChannelDiagnostics]
+    timings_ms: Mapping[str, float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,17 +103,9 @@ class Result:
     score: float
     """Reciprocal rank fusion: only the order means something."""
     match_kind: MatchKind
-    summary: str | None
-    type: str | None
-    tags: tuple[str, ...]
-    source: str | None
-    importance: float | None
-    confidence: float | None
-    metadata: Mapping[str, Any] | None
+    attributes: PlainAttributes
     created_at: datetime
-    diagnostics: Mapping[str, Any]
-    """`channels` (rank, score, contribution by channel), `fulltext_score`, `similarity`, `age_seconds`,
-    `importance`, `confidence`, `matched_tags`."""
+    diagnostics: ResultDiagnostics
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +113,7 @@ class RecallAnswer:
     """What a query finds, and how well it could look."""
 
     results: tuple[Result, ...]
-    diagnostics: Mapping[str, Any]
-    """`semantic_status`, `reason`, `embedding_version`, `coverage` (while filling), `channels` (hits, ms and status
-    by channel), `timings_ms`."""
+    diagnostics: QueryDiagnostics
 
 
 class Recall:
@@ -108,8 +147,8 @@ class Recall:
         if owner is None or project_id is None:
             return RecallAnswer((), _diagnostics(Channel(), Semantic(resolved=resolved), watch))
         limit = max(_FEWEST_CANDIDATES, k * _CANDIDATES_PER_RESULT)
-        asking = ChannelQuery(owner.id, project_id, text, limit, filters or Filters())
-        words, meaning = await self._search(asking, resolved)
+        wanted = ChannelQuery(owner.id, project_id, text, limit, filters or Filters())
+        words, meaning = await self._search(wanted, resolved)
         watch.lap("search")
         fused = fuse(
             {
@@ -122,11 +161,11 @@ class Recall:
         watch.lap("read")
         return RecallAnswer(tuple(results), _diagnostics(words, meaning, watch))
 
-    async def _search(self, asking: ChannelQuery, resolved: Resolved) -> tuple[Channel, Semantic]:
+    async def _search(self, wanted: ChannelQuery, resolved: Resolved) -> tuple[Channel, Semantic]:
         tasks = (
-            asyncio.create_task(self._channels.fulltext(asking), name="full-text channel"),
+            asyncio.create_task(self._channels.fulltext(wanted), name="full-text channel"),
             asyncio.create_task(
-                self._channels.semantic(asking, _embeddable(asking.text), resolved), name="semantic channel"
+                self._channels.semantic(wanted, _embeddable(wanted.text), resolved), name="semantic channel"
             ),
         )
         try:
@@ -177,47 +216,32 @@ def _shown_chunk(item: Fused, hits: Mapping[str, Mapping[int, Hit]]) -> int:
 def _result(
     found: FoundMemory, item: Fused, hits: Mapping[str, Mapping[int, Hit]], key: DataKey, words: set[str]
 ) -> Result:
-    version = found.version
-
-    def place(field: Field, ordinal: int = 0) -> Place:
-        return Place(version.canonical_id, version.version_no, field, ordinal)
-
-    text = opened(version.input, key, place("input")) or key.open(found.chunk, place("chunk", found.ordinal))
+    version, about = found.version, found.version.attributes
+    memory, number = version.canonical_id, version.version_no
+    whole = opened(version.input, key, Place(memory, number, "input"))
     scores = {channel: hits[channel][item.key] for channel in item.ranks}
-    diagnostics = {
-        "channels": {
-            channel: {
-                "rank": item.ranks[channel],
-                "score": hit.score,
-                "contribution": item.contributions[channel],
-                "matched": hit.matched,
-            }
-            for channel, hit in scores.items()
-        },
-        "fulltext_score": scores["fulltext"].score if "fulltext" in scores else None,
-        "similarity": scores["semantic"].score if "semantic" in scores else None,
-        "age_seconds": max(0.0, (datetime.now(UTC) - version.created_at).total_seconds()),
-        "importance": version.importance,
-        "confidence": version.confidence,
-        "matched_tags": [tag for tag in version.tags if tag.casefold() in words],
-    }
     return Result(
-        id=version.canonical_id,
+        id=memory,
         project=version.project,
-        version_no=version.version_no,
-        text=text,
+        version_no=number,
+        text=whole or key.open(found.chunk, Place(memory, number, "chunk", found.ordinal)),
         chunk=found.ordinal,
         score=item.score,
         match_kind=_match_kind(item),
-        summary=opened(version.summary, key, place("summary")),
-        type=version.type,
-        tags=version.tags,
-        source=version.source,
-        importance=version.importance,
-        confidence=version.confidence,
-        metadata=metadata_of(opened(version.metadata, key, place("metadata"))),
+        attributes=open_attributes(version, key),
         created_at=version.created_at,
-        diagnostics=diagnostics,
+        diagnostics=ResultDiagnostics(
+            channels={
+                channel: ChannelMatch(item.ranks[channel], hit.score, item.contributions[channel], hit.matched)
+                for channel, hit in scores.items()
+            },
+            fulltext_score=scores["fulltext"].score if "fulltext" in scores else None,
+            similarity=scores["semantic"].score if "semantic" in scores else None,
+            age_seconds=max(0.0, (datetime.now(UTC) - version.created_at).total_seconds()),
+            importance=about.importance,
+            confidence=about.confidence,
+            matched_tags=[tag for tag in about.tags if tag.casefold() in words],
+        ),
     )
 
 
@@ -227,21 +251,19 @@ def _match_kind(item: Fused) -> MatchKind:
     return "semantic" if "semantic" in item.ranks else "fulltext"
 
 
-def _diagnostics(words: Channel, meaning: Semantic, watch: _StepTimer) -> dict[str, Any]:
+def _diagnostics(words: Channel, meaning: Semantic, watch: _StepTimer) -> QueryDiagnostics:
     resolved = meaning.resolved
-    diagnostics: dict[str, Any] = {
-        "semantic_status": resolved.status,
-        "reason": resolved.reason,
-        "embedding_version": resolved.space.embedding_version if resolved.space else None,
-        "channels": {
-            name: {"hits": len(channel.hits), "ms": _ms(channel.seconds), "status": channel.status}
+    return QueryDiagnostics(
+        semantic_status=resolved.status,
+        reason=resolved.reason,
+        embedding_version=resolved.space.embedding_version if resolved.space else None,
+        coverage=resolved.coverage,
+        channels={
+            name: ChannelDiagnostics(len(channel.hits), _ms(channel.seconds), channel.status)
             for name, channel in (("fulltext", words), ("semantic", meaning))
         },
-        "timings_ms": {**watch.laps_ms(), "embed": _ms(meaning.embed_seconds)},
-    }
-    if resolved.coverage is not None:
-        diagnostics["coverage"] = resolved.coverage
-    return diagnostics
+        timings_ms={**watch.laps_ms(), "embed": _ms(meaning.embed_seconds)},
+    )
 
 
 class _StepTimer:

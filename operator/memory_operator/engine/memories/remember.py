@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, TypedDict, TypeVar
+from typing import Any, TypeVar
 from uuid import UUID, uuid4
 
 import numpy as np
@@ -18,7 +17,7 @@ from memory_operator import traces
 from memory_operator.backoff import backoff
 from memory_operator.engine.embedding.connector import Connector
 from memory_operator.engine.memories.embed_on_write import embed_now
-from memory_operator.engine.memories.prepare import NewMemory, Prepared, metadata_of, opened, prepare, seal
+from memory_operator.engine.memories.prepare import NewMemory, Prepared, open_attributes, opened, prepare, seal
 from memory_operator.engine.memories.version_write import (
     EmbeddingStatus,
     StoredMemory,
@@ -26,7 +25,8 @@ from memory_operator.engine.memories.version_write import (
     VersionWrite,
 )
 from memory_operator.errors import Conflict, LockBusy, MemoryChanged, NotFound
-from memory_operator.memory.encryption import DataKey, Field, Place
+from memory_operator.memory.attributes import PlainAttributes
+from memory_operator.memory.encryption import DataKey, Place
 from memory_operator.store.db import activity
 from memory_operator.store.db.activity import Actor
 from memory_operator.store.db.pool import Conn, Store, TableGone
@@ -52,17 +52,14 @@ HISTORY_PAGE = 50
 T = TypeVar("T")
 
 
-class Changes(TypedDict, total=False):
-    """What an amendment changes; a field that is absent stays as it is."""
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What an amendment changes."""
 
-    text: str
-    summary: str | None
-    type: str | None
-    tags: tuple[str, ...]
-    source: str | None
-    importance: float | None
-    confidence: float | None
-    metadata: Mapping[str, Any] | None
+    text: str | None = None
+    """None: as it is."""
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    """By name in Attributes; those left out stay as they are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,13 +74,7 @@ class Memory:
     purged: bool
     text: str | None
     """None for a tombstone, and for what was purged."""
-    summary: str | None
-    type: str | None
-    tags: tuple[str, ...]
-    source: str | None
-    importance: float | None
-    confidence: float | None
-    metadata: Mapping[str, Any] | None
+    attributes: PlainAttributes
     embedding_version: str | None
     """The space that was active when this was written and had its vectors at once."""
     tokens: int | None
@@ -215,25 +206,25 @@ class Remember:
         return owner
 
     async def _embed(self, tenant_id: int, prepared: Prepared, old: Version | None, started: float) -> Vectors:
-        """Make the vectors that the old version cannot lend, outside of any transaction; a text is paid once."""
+        """Make the vectors that the old version does not have, outside of any transaction; a text is paid once."""
         async with self._store.connection() as conn:
-            feeding = await spaces.accepting_writes(conn)
+            writable = await spaces.accepting_writes(conn)
         wanted: dict[int, Sequence[int]] = {}
-        asked: dict[int, Sequence[int]] = {}
+        unpaid: dict[int, Sequence[int]] = {}
         known: dict[int, Mapping[bytes, NDArray[np.float32]]] = {}
-        for space in feeding:
-            lent = await self._reusable_hashes(space, old) if old else set()
-            wanted[space.id] = [place for place, found in enumerate(prepared.hashes) if found not in lent]
+        for space in writable:
+            reusable = await self._reusable_hashes(space, old) if old else set()
+            wanted[space.id] = [place for place, found in enumerate(prepared.hashes) if found not in reusable]
             known[space.id] = await self._known(space, {prepared.hashes[place] for place in wanted[space.id]})
             firsts = {prepared.hashes[place]: place for place in reversed(wanted[space.id])}
-            asked[space.id] = sorted(place for found, place in firsts.items() if found not in known[space.id])
+            unpaid[space.id] = sorted(place for found, place in firsts.items() if found not in known[space.id])
         left = ADD_DEADLINE_SECONDS - _STORING_SECONDS - (asyncio.get_running_loop().time() - started)
         texts = prepared.texts
-        with traces.span("add.embed", spaces=len(feeding)):
-            made = await embed_now(self._store, self._connector, tenant_id, asked, feeding, texts, max(0.0, left))
-        for space in feeding:
+        with traces.span("add.embed", spaces=len(writable)):
+            made = await embed_now(self._store, self._connector, tenant_id, unpaid, writable, texts, max(0.0, left))
+        for space in writable:
             made[space.id].share_duplicates(prepared.hashes, wanted[space.id], known[space.id])
-        return Vectors(feeding, wanted, made)
+        return Vectors(writable, wanted, made)
 
     async def _known(self, space: Space, hashes: set[bytes]) -> Mapping[bytes, NDArray[np.float32]]:
         """Vectors that the space has of these texts already, in whichever memory."""
@@ -301,9 +292,6 @@ def _living(version: Version | None, memory_id: UUID) -> Version:
 
 
 def _opened(version: Version, key: DataKey) -> Memory:
-    def place(field: Field) -> Place:
-        return Place(version.canonical_id, version.version_no, field)
-
     return Memory(
         id=version.canonical_id,
         project=version.project,
@@ -311,14 +299,8 @@ def _opened(version: Version, key: DataKey) -> Memory:
         current=version.current,
         tombstone=version.tombstone,
         purged=version.purged,
-        text=opened(version.input, key, place("input")),
-        summary=opened(version.summary, key, place("summary")),
-        type=version.type,
-        tags=version.tags,
-        source=version.source,
-        importance=version.importance,
-        confidence=version.confidence,
-        metadata=metadata_of(opened(version.metadata, key, place("metadata"))),
+        text=opened(version.input, key, Place(version.canonical_id, version.version_no, "input")),
+        attributes=open_attributes(version, key),
         embedding_version=version.embedding_version,
         tokens=version.tokens,
         cost=version.cost,
@@ -329,15 +311,5 @@ def _opened(version: Version, key: DataKey) -> Memory:
 
 def _changed(old: Version, changes: Changes, key: DataKey) -> NewMemory:
     memory = _opened(old, key)
-    same = NewMemory(
-        text=memory.text or "",
-        project=memory.project,
-        summary=memory.summary,
-        type=memory.type,
-        tags=memory.tags,
-        source=memory.source,
-        importance=memory.importance,
-        confidence=memory.confidence,
-        metadata=memory.metadata,
-    )
-    return dataclasses.replace(same, **changes)
+    text = memory.text or "" if changes.text is None else changes.text
+    return NewMemory(text, memory.project, replace(memory.attributes, **changes.attributes))

@@ -50,11 +50,11 @@ class Vectors:
 
     spaces: Sequence[Space]
     wanted: Mapping[int, Sequence[int]]
-    """By space, the chunks that the version before could not lend a vector to."""
+    """By space, the chunks of which the version before has no vector."""
     made: Mapping[int, Made]
 
     def complete(self, space_id: int) -> bool:
-        """Whether every chunk has, or is lent, a vector of a space."""
+        """Whether every chunk has a vector of a space, or gets that of the version before."""
         return space_id in self.made and set(self.made[space_id].places) == set(self.wanted[space_id])
 
     @property
@@ -96,15 +96,15 @@ class VersionWrite:
         await registry.lock_registry_shared(conn)
         await self._make_room(conn)
         # The spaces of now, not those that were embedded for: one may have come since, another gone.
-        feeding = await spaces.accepting_writes(conn)
+        writable = await spaces.accepting_writes(conn)
         active_id = (await registry.read(conn)).active_space_id
-        active = next((space for space in feeding if space.id == active_id), None)
+        active = next((space for space in writable if space.id == active_id), None)
         version = self._stamped(active)
         entry_id, created_at = await memories.insert_version(conn, version)
         ids = await memories.insert_chunks(conn, entry_id, version.project_id, self.chunks, VERSIONS)
         deltas: dict[int, int] = {registry.CHUNKS: len(ids)}
         pending = False
-        for space in feeding:
+        for space in writable:
             there = await self._add_vectors(conn, space, entry_id, ids)
             deltas[space.id] = len(there)
             missing = [chunk_id for chunk_id in ids if chunk_id not in there]

@@ -16,7 +16,7 @@ ACTIVE_STATES = ("filling", "ready")
 
 
 async def activate(conn: Conn, space: Space, actor: Actor) -> None:
-    """Make a space the active one. The registry is held for the switch."""
+    """Make a space the active one. The registry is locked exclusively."""
     before = await spaces.active(conn)
     if before and before.id == space.id:
         return
@@ -35,8 +35,8 @@ async def activate(conn: Conn, space: Space, actor: Actor) -> None:
 async def activate_if_first(conn: Conn, space: Space, actor: Actor) -> None:
     """Make the first space of a store active, or the one that was so when its Provider went away.
 
-    No active space is replaced, and after `deactivate` nothing is activated by itself. The registry is held for
-    the switch.
+    No active space is replaced, and after `deactivate` nothing is activated by itself. The registry is locked
+    exclusively.
     """
     now = await registry.read(conn)
     if now.active_space_id is not None or now.inactive_reason == "disabled":
@@ -47,7 +47,7 @@ async def activate_if_first(conn: Conn, space: Space, actor: Actor) -> None:
 
 
 async def catch_up(conn: Conn, space: Space) -> None:
-    """Fill what a space missed while nothing was embedded for it. The registry is held for the switch."""
+    """Fill what a space missed while nothing was embedded for it. The registry is locked exclusively."""
     if space.state in ACTIVE_STATES:
         await spaces.set_state(conn, space.id, "filling")
         await jobs.start(conn, space.id)
@@ -63,7 +63,7 @@ async def switch(conn: Conn, row: providers.ProviderRow, beside: Space, actor: A
     """Let a Provider have the space that was filled beside its applied one, which is kept until it is pruned.
 
     If the applied space was active, the other becomes so in the same transaction: an answer never mixes the two.
-    The registry is held for the switch.
+    The registry is locked exclusively.
     """
     old_id = row.applied_space_id
     await providers.repoint(conn, row.ref, applied=beside.id, beside=None)
@@ -79,7 +79,7 @@ async def switch(conn: Conn, row: providers.ProviderRow, beside: Space, actor: A
 async def begin_fill(
     conn: Conn, space: Space, project_id: int | None, requested_by: str, *, replace: bool = False
 ) -> int:
-    """Begin a re-embed, unless a job of the space is open; the job's id. The registry is held for the switch.
+    """Begin a re-embed, unless a job of the space is open; the job's id. The registry is locked exclusively.
 
     The space is `filling` meanwhile where the whole store is looked at and some of it lacks a vector: a job of one
     project could not tell when that is over.

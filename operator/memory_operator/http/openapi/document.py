@@ -7,10 +7,14 @@ from typing import Any
 from fastapi import FastAPI, Response
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
 
 from memory_operator.http.problems import MEDIA_TYPE
-from memory_operator.http.schemas.answers import AnswerModel, ProblemAnswer
-from memory_operator.http.schemas.bodies import Body, schemas
+from memory_operator.http.schemas.base import AnswerModel, Body, NoBody, ProblemAnswer
+from memory_operator.http.schemas.consent import ConsentBody
+from memory_operator.http.schemas.jobs import ReembedBody, ReindexBody
+from memory_operator.http.schemas.memories import ChangesBody, MemoryBody, QueryBody
+from memory_operator.http.schemas.spaces import ActivateBody, CreateEnabledBody, PruneBody
 
 _DESCRIPTION = "Memories of agents, found by meaning and by words, and the spaces of vectors that they are found in."
 _PROBLEM_SCHEMA = {"$ref": "#/components/schemas/Problem"}
@@ -25,6 +29,20 @@ _PROBLEMS = {
     503: "Not now; try again after Retry-After seconds",
 }
 _EVERYWHERE = (400, 401, 403, 413, 500, 503)
+
+
+_BODIES: tuple[type[Body], ...] = (
+    MemoryBody,
+    ChangesBody,
+    QueryBody,
+    ConsentBody,
+    ActivateBody,
+    CreateEnabledBody,
+    NoBody,
+    PruneBody,
+    ReindexBody,
+    ReembedBody,
+)
 
 
 def responses(model: type[AnswerModel] | None, status: int = 200, *problems: int) -> dict[int | str, dict[str, Any]]:
@@ -53,7 +71,7 @@ def openapi(app: FastAPI) -> dict[str, Any]:
     document = get_openapi(title=app.title, version=app.version, routes=app.routes, description=_DESCRIPTION)
     components = document.setdefault("components", {})
     problem = ProblemAnswer.model_json_schema(mode="serialization")
-    components["schemas"] = {**components.get("schemas", {}), **schemas(), "Problem": problem}
+    components["schemas"] = {**components.get("schemas", {}), **_body_schemas(), "Problem": problem}
     for name in ("HTTPValidationError", "ValidationError"):
         components["schemas"].pop(name, None)
     for path in document["paths"].values():
@@ -63,3 +81,12 @@ def openapi(app: FastAPI) -> dict[str, Any]:
     components["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
     document["security"] = [{"token": []}, {}]
     return document
+
+
+def _body_schemas() -> dict[str, Any]:
+    """Our routes read their bodies by themselves, so FastAPI does not know them."""
+    _, document = models_json_schema(
+        [(model, "validation") for model in _BODIES], ref_template="#/components/schemas/{model}"
+    )
+    found: dict[str, Any] = document["$defs"]
+    return found

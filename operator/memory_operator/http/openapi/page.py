@@ -22,6 +22,10 @@ td, th { text-align: left; vertical-align: top; padding: .15rem 1rem .15rem 0; }
 details { border-bottom: 1px solid #8884; }
 h2 { margin-top: 2rem; }
 """
+_INTRO = (
+    "<p>Bodies are JSON, read strictly, whatever the Content-Type. Every error is a problem document (RFC 9457)"
+    " with a <code>hint</code>. For programs, this page is <a href='/openapi.json'>/openapi.json</a>.</p>"
+)
 
 
 def docs_page(document: Mapping[str, Any]) -> str:
@@ -32,8 +36,7 @@ def docs_page(document: Mapping[str, Any]) -> str:
             "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>",
             f"<title>{escape(info['title'])} API</title><style>{_STYLE}</style>",
             f"<h1>{escape(info['title'])} {escape(info['version'])}</h1><p>{escape(info['description'])}</p>",
-            "<p>Bodies are JSON, read strictly, whatever the Content-Type. Every error is a problem document (RFC 9457)"
-            " with a <code>hint</code>. For programs, this page is <a href='/openapi.json'>/openapi.json</a>.</p>",
+            _INTRO,
             *_groups(document["paths"], schemas),
             "</html>",
         ]

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from memory_operator.http.auth.base import READ, READ_MEMORIES, Identity
 from memory_operator.http.auth.permissions import Known, permitted, require, services_of
 from memory_operator.http.openapi.document import reply, responses
-from memory_operator.http.schemas.answers import ActivitiesAnswer, ActivityAnswer, ProjectAnswer, StatsAnswer
+from memory_operator.http.schemas.activity import ActivitiesAnswer, ActivityAnswer, ProjectAnswer, StatsAnswer
 
 router = APIRouter(tags=["history"])
 

@@ -10,16 +10,16 @@ from fastapi import APIRouter, Depends, Path, Request, Response
 from memory_operator.http.auth.base import CONSENT
 from memory_operator.http.auth.permissions import Known, actor, readable, require, services_of
 from memory_operator.http.openapi.document import reply, request_body, responses
-from memory_operator.http.schemas.answers import (
+from memory_operator.http.schemas.consent import (
+    ConsentBody,
     ConsentsAnswer,
     EffectAnswer,
     HeldAnswer,
     MarkerAnswer,
     RecordedAnswer,
 )
-from memory_operator.http.schemas.bodies import ConsentBody, read
-from memory_operator.plan.consent import CONSENT_PATH, Marker
-from memory_operator.store.spaces.providers import PendingChange
+from memory_operator.http.schemas.reading import read
+from memory_operator.plan.consent import CONSENT_PATH
 
 router = APIRouter(prefix=CONSENT_PATH, tags=["consent"])
 
@@ -54,9 +54,9 @@ async def listed(request: Request, identity: Known) -> Response:
     now = datetime.now(UTC)
     return reply(
         ConsentsAnswer(
-            held=[held_answer(change) for change in await consents.held() if change.ref.namespace in visible],
+            held=[HeldAnswer.of(change) for change in await consents.held() if change.ref.namespace in visible],
             markers=[
-                marker_answer(marker, now)
+                MarkerAnswer.of(marker, now)
                 for marker in await consents.markers()
                 if marker.provider is None or marker.provider.partition("/")[0] in visible
             ],
@@ -80,31 +80,9 @@ async def withdraw(
 
 
 async def _namespaces(request: Request, target_dim: int, provider: str | None) -> list[str | None]:
-    """Where the caller needs the right: the Provider's namespace; that of each held one; everywhere when none is."""
+    """Where the permission is needed: the Provider's namespace; that of each held one; everywhere when none is."""
     if provider is not None:
         return [provider.partition("/")[0]]
     held = await services_of(request).consents.held()
     found = {change.ref.namespace for change in held if change.effect.to_dim == target_dim}
     return [*sorted(found)] if found else [None]
-
-
-def held_answer(change: PendingChange) -> HeldAnswer:
-    """One held change."""
-    effect = EffectAnswer.model_validate(change.effect)
-    return HeldAnswer(**dict(effect), provider=str(change.ref), since=change.since, message=change.message)
-
-
-def marker_answer(marker: Marker, now: datetime) -> MarkerAnswer:
-    """One marker, with what became of it."""
-    return MarkerAnswer(
-        id=marker.id,
-        target_dim=marker.target_dim,
-        state=marker.state(now),
-        provider=marker.provider,
-        created_at=marker.created_at,
-        created_by=marker.created_by,
-        expires_at=marker.expires_at,
-        consumed_at=marker.consumed_at,
-        consumed_by=marker.consumed_by,
-        withdrawn_at=marker.withdrawn_at,
-    )

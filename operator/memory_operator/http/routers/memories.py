@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
@@ -12,19 +12,21 @@ from memory_operator.engine.memories.remember import Changes
 from memory_operator.http.auth.base import DELETE_MEMORIES, READ_MEMORIES, WRITE_MEMORIES, Identity
 from memory_operator.http.auth.permissions import actor, permitted, services_of
 from memory_operator.http.openapi.document import reply, request_body, responses
-from memory_operator.http.schemas.answers import (
-    DiagnosticsAnswer,
+from memory_operator.http.schemas.memories import (
+    ChangesBody,
     ErasedAnswer,
+    FiltersBody,
     HistoryAnswer,
     MemoryAnswer,
+    MemoryBody,
     PurgedAnswer,
     QueryAnswer,
-    ResultAnswer,
+    QueryBody,
     StoredAnswer,
     VersionAnswer,
 )
-from memory_operator.http.schemas.bodies import ChangesBody, MemoryBody, QueryBody, read
-from memory_operator.store.memories.nearest import Filters
+from memory_operator.http.schemas.reading import read
+from memory_operator.memory.attributes import PlainAttributes
 
 router = APIRouter(prefix="/memory", tags=["memories"])
 
@@ -37,7 +39,7 @@ MemoryId = Annotated[UUID, Path(description="Id of the memory.")]
 @router.post("/add", status_code=201, responses=responses(StoredAnswer, 201), openapi_extra=request_body(MemoryBody))
 async def add(request: Request, identity: Writer, body: Annotated[MemoryBody, Depends(read(MemoryBody))]) -> Response:
     """Store a memory; it is embedded before the answer where the embedder answers in time, else `pending`."""
-    memory = NewMemory(**{**body.model_dump(), "tags": tuple(body.tags)})
+    memory = NewMemory(body.text, body.project, PlainAttributes(**body.given()))
     stored = await services_of(request).remember.add(identity.tenant, memory, actor(request, identity))
     return reply(StoredAnswer.model_validate(stored), 201)
 
@@ -45,28 +47,16 @@ async def add(request: Request, identity: Writer, body: Annotated[MemoryBody, De
 @router.post("/query", responses=responses(QueryAnswer), openapi_extra=request_body(QueryBody))
 async def query(request: Request, identity: Reader, body: Annotated[QueryBody, Depends(read(QueryBody))]) -> Response:
     """Find memories by words and by meaning; an unknown project has none."""
-    given = body.filters
-    filters = (
-        Filters(given.type, tuple(given.tags), given.source, given.created_after, given.created_before)
-        if given
-        else Filters()
-    )
+    filters = (body.filters or FiltersBody()).filters()
     found = await services_of(request).recall.query(identity.tenant, body.project, body.query, body.k, filters)
-    return reply(
-        QueryAnswer(
-            results=[ResultAnswer.model_validate(result) for result in found.results],
-            diagnostics=DiagnosticsAnswer.model_validate(found.diagnostics),
-        )
-    )
+    return reply(QueryAnswer.of(found))
 
 
 @router.get("/{memory_id}", responses=responses(MemoryAnswer, 200, 404))
 async def show(request: Request, identity: Reader, memory_id: MemoryId) -> Response:
     """The current version of a memory."""
     shown = await services_of(request).remember.show(identity.tenant, memory_id)
-    version = VersionAnswer.model_validate(shown.memory)
-    status = {"embedding_version": shown.embedding_version, "embedding_status": shown.embedding_status}
-    return reply(MemoryAnswer.model_validate({**dict(version), **status, "chunks": shown.chunks}))
+    return reply(MemoryAnswer.of_shown(shown))
 
 
 @router.patch("/{memory_id}", responses=responses(StoredAnswer, 200, 404, 409), openapi_extra=request_body(ChangesBody))
@@ -77,10 +67,7 @@ async def amend(
     body: Annotated[ChangesBody, Depends(read(ChangesBody))],
 ) -> Response:
     """Store a new version of a memory; the old one stays in its history."""
-    given: dict[str, Any] = {name: getattr(body, name) for name in body.model_fields_set}
-    if "tags" in given:
-        given["tags"] = tuple(given["tags"])
-    changes = Changes(**given)  # type: ignore[typeddict-item] # the body's fields are those of Changes
+    changes = Changes(body.text or None, body.given())
     stored = await services_of(request).remember.amend(identity.tenant, memory_id, changes, actor(request, identity))
     return reply(StoredAnswer.model_validate(stored))
 
@@ -90,6 +77,7 @@ async def forget(
     request: Request,
     identity: Deleter,
     memory_id: MemoryId,
+    *,
     purge: Annotated[bool, Query(description="Erase text, chunks and vectors of every version.")] = False,
 ) -> Response:
     """Forget a memory: it is found no more, and its history stays unless it is purged."""
@@ -112,8 +100,5 @@ async def history(
     """All versions of a memory, tombstones too, newest first."""
     versions = await services_of(request).remember.history(identity.tenant, memory_id, before_version, limit)
     following = versions[-1].version_no if len(versions) == limit else None
-    return reply(
-        HistoryAnswer(
-            versions=[VersionAnswer.model_validate(version) for version in versions], next_before_version=following
-        )
-    )
+    shown = [VersionAnswer.of(version) for version in versions]
+    return reply(HistoryAnswer(versions=shown, next_before_version=following))

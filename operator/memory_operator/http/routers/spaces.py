@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request, Response
 
-from memory_operator.engine.admin.spaces import Overview, SpaceView
 from memory_operator.http.auth.base import ACTIVATE, JOBS
 from memory_operator.http.auth.permissions import Known, actor, namespaces_with, readable, require, services_of
 from memory_operator.http.openapi.document import reply, request_body, responses
-from memory_operator.http.routers.consent import held_answer
-from memory_operator.http.routers.jobs import job_answer
-from memory_operator.http.schemas.answers import (
+from memory_operator.http.schemas.base import NoBody
+from memory_operator.http.schemas.reading import read
+from memory_operator.http.schemas.spaces import (
+    ActivateBody,
     ActivatedAnswer,
     CreateEnabledAnswer,
+    CreateEnabledBody,
     DeactivatedAnswer,
+    PruneBody,
     PrunedAnswer,
     PrunedSpaceAnswer,
     SpaceAnswer,
@@ -24,7 +25,6 @@ from memory_operator.http.schemas.answers import (
     StatusAnswer,
     WaitingAnswer,
 )
-from memory_operator.http.schemas.bodies import ActivateBody, CreateEnabledBody, NoBody, PruneBody, read
 
 router = APIRouter(prefix="/v1", tags=["embeddings"])
 
@@ -36,11 +36,9 @@ async def spaces(request: Request, identity: Known) -> Response:
     catalog = services_of(request).catalog
     return reply(
         SpacesAnswer(
-            spaces=[space_answer(view) for view in await catalog.spaces() if view.space.ref.namespace in visible],
+            spaces=[SpaceAnswer.of(view) for view in await catalog.spaces() if view.space.ref.namespace in visible],
             without_space=[
-                WaitingAnswer(provider=str(each.ref), phase=each.phase, reason=each.reason, message=each.message)
-                for each in await catalog.without_space()
-                if each.ref.namespace in visible
+                WaitingAnswer.of(each) for each in await catalog.without_space() if each.ref.namespace in visible
             ],
         )
     )
@@ -50,7 +48,7 @@ async def spaces(request: Request, identity: Known) -> Response:
 async def status(request: Request, identity: Known) -> Response:
     """Totals, the active space, fills with rate and ETA, held changes."""
     visible = await readable(request, identity)
-    return reply(_status(await services_of(request).catalog.overview(), visible))
+    return reply(StatusAnswer.of(await services_of(request).catalog.overview(), visible))
 
 
 @router.post(
@@ -68,16 +66,17 @@ async def activate(
     else:
         namespace = await catalog.namespace_of(body.embedding_version or "")
     await require(request, identity, ACTIVATE, namespace)
-    view = await catalog.activate(body.embedding_version, body.provider, body.force, actor(request, identity))
-    return reply(ActivatedAnswer(embedding_version=view.space.embedding_version, space=space_answer(view)))
+    view = await catalog.activate(body.embedding_version, body.provider, actor(request, identity), force=body.force)
+    return reply(ActivatedAnswer(embedding_version=view.space.embedding_version, space=SpaceAnswer.of(view)))
 
 
 @router.post(
-    "/embeddings/deactivate", responses=responses(DeactivatedAnswer), openapi_extra=request_body(NoBody, required=False)
+    "/embeddings/deactivate",
+    responses=responses(DeactivatedAnswer),
+    openapi_extra=request_body(NoBody, required=False),
+    dependencies=[Depends(read(NoBody, may_be_empty=True))],
 )
-async def deactivate(
-    request: Request, identity: Known, body: Annotated[NoBody, Depends(read(NoBody, may_be_empty=True))]
-) -> Response:
+async def deactivate(request: Request, identity: Known) -> Response:
     """Let queries answer from full-text alone; every vector stays."""
     catalog = services_of(request).catalog
     await require(request, identity, ACTIVATE, await catalog.namespace_of_active())
@@ -96,12 +95,12 @@ async def create_enabled(
     """Let new memories be embedded for a space, or not, until its Provider says otherwise."""
     catalog = services_of(request).catalog
     await require(request, identity, ACTIVATE, await catalog.namespace_of(body.embedding_version))
-    view = await catalog.set_create_enabled(body.embedding_version, body.enabled, actor(request, identity))
+    view = await catalog.set_create_enabled(body.embedding_version, actor(request, identity), enabled=body.enabled)
     return reply(
         CreateEnabledAnswer(
             status="enabled" if view.space.create_enabled else "disabled",
             embedding_version=view.space.embedding_version,
-            space=space_answer(view),
+            space=SpaceAnswer.of(view),
         )
     )
 
@@ -115,46 +114,7 @@ async def prune(
     """Remove orphaned and retired spaces of the namespaces where the caller may; with `dry_run`, say which ones."""
     catalog = services_of(request).catalog
     allowed = await namespaces_with(request, identity, JOBS, await catalog.namespaces())
-    pruned = await catalog.prune(allowed, body.dry_run, actor(request, identity))
+    pruned = await catalog.prune(allowed, actor(request, identity), dry_run=body.dry_run)
     return reply(
         PrunedAnswer(dry_run=body.dry_run, spaces=[PrunedSpaceAnswer.model_validate(space) for space in pruned])
-    )
-
-
-def space_answer(view: SpaceView) -> SpaceAnswer:
-    """One space as the API shows it."""
-    space = view.space
-    return SpaceAnswer.model_validate(
-        {
-            "embedding_version": space.embedding_version,
-            "provider": str(space.ref),
-            "type": space.config.type,
-            "model": space.config.model or None,
-            "dimensions": space.dimensions,
-            "column_type": space.column_type,
-            "distance": space.distance,
-            "state": space.state,
-            **asdict(view.figures),
-            "coverage": view.coverage,
-            "create_enabled": space.create_enabled,
-            "created_at": space.created_at,
-        }
-    )
-
-
-def _status(overview: Overview, visible: frozenset[str]) -> StatusAnswer:
-    views = [view for view in overview.views if view.space.ref.namespace in visible]
-    shown = {view.space.embedding_version for view in views}
-    active = next((view for view in views if view.figures.active), None)
-    return StatusAnswer(
-        semantic_status=overview.semantic_status,
-        chunks=overview.chunks,
-        active=space_answer(active) if active else None,
-        spaces=[space_answer(view) for view in views],
-        jobs=[
-            job_answer(view)
-            for view in overview.jobs
-            if view.named.embedding_version in shown or view.named.ref is None
-        ],
-        held=[held_answer(change) for change in overview.held if change.ref.namespace in visible],
     )

@@ -5,27 +5,23 @@ from __future__ import annotations
 import re
 from dataclasses import asdict
 from datetime import date
-from typing import Annotated, Literal
+from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BeforeValidator
 
-from memory_operator.engine.admin.usage import Quota, Used
 from memory_operator.http.auth.base import JOBS, READ_MEMORIES
 from memory_operator.http.auth.permissions import Known, may, readable, require, services_of
 from memory_operator.http.openapi.document import reply, responses
 from memory_operator.http.problems import Problem
 from memory_operator.http.schemas.usage import (
-    BudgetAnswer,
-    JobQuotaAnswer,
-    LimitsAnswer,
     QuotaAnswer,
     QuotasAnswer,
     UsageAnswer,
     UsageGroupAnswer,
-    UsedAnswer,
     UsedTotalAnswer,
 )
+from memory_operator.store.usage.totals import GroupBy
 
 router = APIRouter(prefix="/v1", tags=["usage"])
 
@@ -46,9 +42,7 @@ async def usage(
     identity: Known,
     since: Annotated[Day | None, Query(alias="from", description="First day, in UTC; 30 days if left out.")] = None,
     until: Annotated[Day | None, Query(alias="to", description="Last day, in UTC; today if left out.")] = None,
-    group_by: Annotated[
-        Literal["day", "purpose", "model", "provider", "tenant"], Query(description="What is added up.")
-    ] = "day",
+    group_by: Annotated[GroupBy, Query(description="What is added up.")] = "day",
 ) -> Response:
     """Calls to embedding vendors, their tokens and what they cost.
 
@@ -78,24 +72,4 @@ async def quotas(request: Request, identity: Known) -> Response:
     """Budget and limits of each Provider, what fills have used of them today, and what is left."""
     visible = await readable(request, identity)
     found = await services_of(request).accounts.quotas()
-    return reply(QuotasAnswer(quotas=[_quota(quota) for quota in found if quota.ref.namespace in visible]))
-
-
-def _quota(quota: Quota) -> QuotaAnswer:
-    job = None
-    if quota.job is not None and quota.by_job is not None:
-        state = "paused" if quota.job.job.state == "paused" else "running"
-        job = JobQuotaAnswer(id=quota.job.job.id, state=state, used=_used(quota.by_job))
-    return QuotaAnswer(
-        provider=str(quota.ref),
-        embedding_version=quota.embedding_version,
-        budget=BudgetAnswer.model_validate(quota.budget),
-        limits=LimitsAnswer.model_validate(quota.limits),
-        today=_used(quota.today),
-        resets_at=quota.resets_at,
-        job=job,
-    )
-
-
-def _used(used: Used) -> UsedAnswer:
-    return UsedAnswer.model_validate(used)
+    return reply(QuotasAnswer(quotas=[QuotaAnswer.of(quota) for quota in found if quota.ref.namespace in visible]))

@@ -1,12 +1,88 @@
-"""What the routes of jobs answer with."""
+"""Jobs: what to begin, what it would take, and how it goes."""
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from memory_operator.http.schemas.answers import AnswerModel, JobAnswer, Money
+from memory_operator.engine.admin.jobs import Begun
+from memory_operator.engine.admin.start_job import JobEstimate, Planned
+from memory_operator.engine.spaces.progress import JobView
+from memory_operator.http.schemas.base import AnswerModel, Body, Money, Name, ProviderName
+
+
+class ReindexBody(Body):
+    """Which memories to cut anew, or which space to fill."""
+
+    project: Name | None = Field(default=None, description="Only this project of the tenant; all of them if left out.")
+    embedding_version: Name | None = Field(
+        default=None, description="A space: no memory is cut anew, and what is missing there is filled."
+    )
+    provider: ProviderName | None = Field(default=None, description="namespace/name of a Provider: the same.")
+    dry_run: bool = Field(default=False, description="Say what it would take; nothing is begun or written.")
+
+    @model_validator(mode="after")
+    def _at_most_one(self) -> ReindexBody:
+        if self.embedding_version is not None and self.provider is not None:
+            raise ValueError("give embedding_version or provider, or neither")
+        return self
+
+
+class ReembedBody(ReindexBody):
+    """Which spaces to fill: those of a Provider, one by its name, or all that the caller may fill."""
+
+    embedding_version: Name | None = Field(default=None, description="Only this space.")
+    provider: ProviderName | None = Field(default=None, description="namespace/name; only this Provider's spaces.")
+    replace: bool = Field(
+        default=False, description="Also chunks that have a vector; each is there until the new one is."
+    )
+
+
+class JobAnswer(AnswerModel):
+    """One job: a walk over chunks that makes vectors of one space, or over memories that makes their chunks anew."""
+
+    id: int
+    kind: Literal["fill", "reembed", "reindex"]
+    embedding_version: str | None = Field(description="Null for a reindex, which is about all spaces.")
+    provider: str | None
+    project: str | None = Field(description="Null: the whole store.")
+    replace: bool = Field(description="Whether chunks that have a vector get a new one.")
+    state: Literal["running", "paused", "done", "cancelled"]
+    paused_for: Literal["user", "budget"] | None = Field(
+        description="A job that waits for its budget goes on by itself when that is raised, or on the next day."
+    )
+    message: str | None
+    done: int = Field(description="Chunks; memories in a reindex.")
+    total: int
+    rate: float | None = Field(description="How many a second since the first call.")
+    eta_seconds: int | None
+    tokens: int | None = Field(description="Input tokens that the vendor counted; null as long as it has not said.")
+    cost: Money | None
+    currency: Literal["USD"] = "USD"
+    calls: int
+    copied: int = Field(description="Of those done: vectors copied from an equal text instead of paid.")
+    quarantined: int
+    requested_by: str
+    created_at: datetime
+    first_call_at: datetime | None
+    finished_at: datetime | None
+
+    @classmethod
+    def of(cls, view: JobView) -> JobAnswer:
+        """One job as the API shows it."""
+        named = view.named
+        shown = {
+            "embedding_version": named.embedding_version,
+            "provider": None if named.ref is None else str(named.ref),
+            "project": named.project,
+            "rate": None if view.rate is None else round(view.rate, 1),
+            "eta_seconds": view.eta_seconds,
+            "currency": "USD",
+        }
+        stored = {name: getattr(named.job, name) for name in cls.model_fields if name not in shown}
+        return cls.model_validate(shown | stored)
 
 
 class JobsAnswer(AnswerModel):
@@ -29,6 +105,21 @@ class EstimateAnswer(AnswerModel):
     estimated_seconds: int | None = Field(description="At the rate of the last job; null where there was none.")
     too_large: int = Field(description="Chunks above 65,536 bytes: they go to quarantine.")
 
+    @classmethod
+    def of(cls, estimate: JobEstimate) -> EstimateAnswer:
+        """What a job of one space would take."""
+        counted = estimate.counted
+        return cls(
+            chunks=counted.chunks,
+            already_there=counted.already_there,
+            copied=counted.copied,
+            to_embed=counted.to_embed,
+            estimated_tokens=counted.tokens,
+            estimated_cost=estimate.cost,
+            estimated_seconds=estimate.seconds,
+            too_large=counted.too_large,
+        )
+
 
 class PlannedAnswer(AnswerModel):
     """One space that is, or would be, filled."""
@@ -38,6 +129,17 @@ class PlannedAnswer(AnswerModel):
     estimate: EstimateAnswer | None = Field(description="In a dry run only.")
     job: JobAnswer | None = Field(description="Null where nothing is to be done, and in a dry run.")
     retried: int = Field(description="Chunks in quarantine that are, or would be, tried again.")
+
+    @classmethod
+    def of(cls, planned: Planned) -> PlannedAnswer:
+        """One space of a request."""
+        return cls(
+            embedding_version=planned.space.embedding_version,
+            provider=str(planned.space.ref),
+            estimate=None if planned.estimate is None else EstimateAnswer.of(planned.estimate),
+            job=None if planned.job is None else JobAnswer.of(planned.job),
+            retried=planned.retried,
+        )
 
 
 class BegunAnswer(AnswerModel):
@@ -49,3 +151,15 @@ class BegunAnswer(AnswerModel):
     reindex: JobAnswer | None = Field(description="The job that cuts memories anew; what is new is filled behind it.")
     memories: int | None = Field(description="Memories that a reindex looks at.")
     outdated: int | None = Field(description="Those of them that were cut by another version of the rules.")
+
+    @classmethod
+    def of(cls, begun: Begun, body: ReindexBody) -> BegunAnswer:
+        """What a request has begun, or would begin."""
+        return cls(
+            dry_run=body.dry_run,
+            project=body.project,
+            spaces=[PlannedAnswer.of(each) for each in begun.spaces],
+            reindex=None if begun.reindex is None else JobAnswer.of(begun.reindex),
+            memories=None if begun.scope is None else begun.scope.memories,
+            outdated=None if begun.scope is None else begun.scope.outdated,
+        )

@@ -1,4 +1,4 @@
-"""What the routes of usage and quotas answer with."""
+"""Usage and quotas."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from typing import Literal
 
 from pydantic import Field
 
-from memory_operator.http.schemas.answers import AnswerModel, Money
+from memory_operator.engine.admin.usage import Quota
+from memory_operator.http.schemas.base import AnswerModel, Money
+from memory_operator.store.usage.totals import GroupBy
 
 
 class UsedTotalAnswer(AnswerModel):
@@ -35,7 +37,7 @@ class UsageAnswer(AnswerModel):
 
     since: date = Field(serialization_alias="from")
     until: date = Field(serialization_alias="to")
-    group_by: Literal["day", "purpose", "model", "provider", "tenant"]
+    group_by: GroupBy
     tenant: str | None = Field(description="Whose usage this is; null: everybody's.")
     groups: list[UsageGroupAnswer]
     total: UsedTotalAnswer
@@ -86,6 +88,23 @@ class QuotaAnswer(AnswerModel):
     resets_at: datetime = Field(description="When the day of the budget ends.")
     job: JobQuotaAnswer | None
     currency: Literal["USD"] = "USD"
+
+    @classmethod
+    def of(cls, quota: Quota) -> QuotaAnswer:
+        """What one Provider may use."""
+        job = None
+        if quota.job is not None and quota.by_job is not None:
+            state: Literal["paused", "running"] = "paused" if quota.job.job.state == "paused" else "running"
+            job = JobQuotaAnswer(id=quota.job.job.id, state=state, used=UsedAnswer.model_validate(quota.by_job))
+        return cls(
+            provider=str(quota.ref),
+            embedding_version=quota.embedding_version,
+            budget=BudgetAnswer.model_validate(quota.budget),
+            limits=LimitsAnswer.model_validate(quota.limits),
+            today=UsedAnswer.model_validate(quota.today),
+            resets_at=quota.resets_at,
+            job=job,
+        )
 
 
 class QuotasAnswer(AnswerModel):

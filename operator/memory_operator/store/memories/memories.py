@@ -6,12 +6,13 @@ The order inside a transaction is always the same: the registry, the memory, its
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
+from memory_operator.memory.attributes import Attributes, SealedAttributes
 from memory_operator.store.db.pool import Conn, Row, fetch_one
 from memory_operator.store.memories import fulltext
 from memory_operator.store.memories.nearest import told_when_gone
@@ -29,13 +30,7 @@ class NewVersion:
     created_by: str
     tombstone: bool = False
     input: bytes | None = None
-    summary: bytes | None = None
-    metadata: bytes | None = None
-    type: str | None = None
-    tags: tuple[str, ...] = ()
-    source: str | None = None
-    importance: float | None = None
-    confidence: float | None = None
+    attributes: SealedAttributes = field(default_factory=SealedAttributes)
     embedding_version: str | None = None
     tokens: int | None = None
     cost: Decimal | None = None
@@ -54,13 +49,7 @@ class Version:
     tombstone: bool
     input: bytes | None
     """None for a tombstone, and for what was purged."""
-    summary: bytes | None
-    metadata: bytes | None
-    type: str | None
-    tags: tuple[str, ...]
-    source: str | None
-    importance: float | None
-    confidence: float | None
+    attributes: SealedAttributes
     embedding_version: str | None
     """The space that was active when this was written and got its vectors at once; None where it did not."""
     tokens: int | None
@@ -104,8 +93,9 @@ _FROM = "from memory_entries e join memory_projects p on p.id = e.project_id"
 
 
 def _version(row: Row | Mapping[str, Any]) -> Version:
-    fields = dict(row)
-    return Version(**{**fields, "tags": tuple(fields["tags"])})
+    stored = dict(row)
+    attributes = {each.name: stored.pop(each.name) for each in fields(Attributes)}
+    return Version(**stored, attributes=SealedAttributes(**{**attributes, "tags": tuple(attributes["tags"])}))
 
 
 async def current(conn: Conn, tenant_id: int, canonical_id: UUID) -> Version | None:
@@ -145,6 +135,7 @@ async def history(
 
 async def insert_version(conn: Conn, new: NewVersion) -> tuple[int, datetime]:
     """Store a version as the current one; its id and time. The one before is retired already."""
+    about = new.attributes
     row = await fetch_one(
         conn,
         "insert into memory_entries (canonical_id, version_no, project_id, created_by, tombstone, input, summary,"
@@ -156,13 +147,13 @@ async def insert_version(conn: Conn, new: NewVersion) -> tuple[int, datetime]:
         new.created_by,
         new.tombstone,
         new.input,
-        new.summary,
-        new.metadata,
-        new.type,
-        list(new.tags),
-        new.source,
-        new.importance,
-        new.confidence,
+        about.summary,
+        about.metadata,
+        about.type,
+        list(about.tags),
+        about.source,
+        about.importance,
+        about.confidence,
         new.embedding_version,
         new.tokens,
         new.cost,
@@ -332,9 +323,9 @@ async def found(conn: Conn, chunk_ids: Sequence[int]) -> dict[int, FoundMemory]:
     )
     shown: dict[int, FoundMemory] = {}
     for row in rows:
-        fields = dict(row)
-        chunk_id, ordinal, chunk = fields.pop("chunk_id"), fields.pop("ordinal"), fields.pop("text")
-        shown[chunk_id] = FoundMemory(_version(fields), ordinal, chunk)
+        stored = dict(row)
+        chunk_id, ordinal, chunk = stored.pop("chunk_id"), stored.pop("ordinal"), stored.pop("text")
+        shown[chunk_id] = FoundMemory(_version(stored), ordinal, chunk)
     return shown
 
 

@@ -37,6 +37,10 @@ _MOST_CHUNKS = 5_000
 _OPERATORS = {"cosine": "<=>", "l2": "<->", "dot": "<#>"}
 
 
+Matched = Literal["all", "any", "vector"]
+"""All words of a query, some of them, or its vector."""
+
+
 class SpaceVanished(Retryable):
     """The space was discarded after it had been chosen."""
 
@@ -66,7 +70,7 @@ class Hit:
     chunk_id: int
     score: float
     """What it means is said by the channel: `words.fulltext`, `nearest`."""
-    matched: Literal["all", "any", "vector"]
+    matched: Matched
 
 
 @asynccontextmanager

@@ -1,0 +1,177 @@
+"""Spaces: which one to activate or prune, and how they stand."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import asdict
+from datetime import datetime
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from memory_operator.engine.admin.spaces import Overview, SpaceView, Waiting
+from memory_operator.engine.spaces.active import SemanticStatus
+from memory_operator.http.schemas.base import AnswerModel, Body, Name, ProviderName
+from memory_operator.http.schemas.consent import HeldAnswer
+from memory_operator.http.schemas.jobs import JobAnswer
+from memory_operator.store.spaces.spaces import State
+
+
+class ActivateBody(Body):
+    """The space that queries are to read; named by its version or by its Provider."""
+
+    embedding_version: Name | None = Field(default=None, description="Name of a space.")
+    provider: ProviderName | None = Field(default=None, description="namespace/name of a Provider.")
+    force: bool = Field(default=False, description="Activate although the coverage is below 0.99.")
+
+    @model_validator(mode="after")
+    def _one(self) -> ActivateBody:
+        if (self.embedding_version is None) == (self.provider is None):
+            raise ValueError("give embedding_version or provider")
+        return self
+
+
+class CreateEnabledBody(Body):
+    """Whether new memories are embedded for a space."""
+
+    embedding_version: Name = Field(description="Name of the space.")
+    enabled: bool = Field(description="false stops embedding new memories for it.")
+
+
+class PruneBody(Body):
+    """Which spaces to remove: those that no Provider asks for."""
+
+    dry_run: bool = Field(default=False, description="Say what would be removed, and remove nothing.")
+
+
+class SpaceAnswer(AnswerModel):
+    """One space; no credential, no header, no prefix, no address."""
+
+    embedding_version: str
+    provider: str
+    type: str
+    model: str | None
+    dimensions: int
+    column_type: Literal["vector", "halfvec"]
+    distance: Literal["cosine", "l2", "dot"]
+    state: State
+    active: bool
+    vectors: int
+    chunks: int = Field(description="Live chunks in the store.")
+    coverage: float = Field(description="Vectors ÷ (chunks − quarantined).")
+    quarantined: int
+    pending: int
+    create_enabled: bool
+    trouble: str | None = Field(description="Why its embedder gives no vectors at the moment.")
+    created_at: datetime
+
+    @classmethod
+    def of(cls, view: SpaceView) -> SpaceAnswer:
+        """One space as the API shows it."""
+        space = view.space
+        return cls.model_validate(
+            {
+                "embedding_version": space.embedding_version,
+                "provider": str(space.ref),
+                "type": space.config.type,
+                "model": space.config.model or None,
+                "dimensions": space.dimensions,
+                "column_type": space.column_type,
+                "distance": space.distance,
+                "state": space.state,
+                **asdict(view.figures),
+                "coverage": view.coverage,
+                "create_enabled": space.create_enabled,
+                "created_at": space.created_at,
+            }
+        )
+
+
+class WaitingAnswer(AnswerModel):
+    """A Provider that no space could be made for yet."""
+
+    provider: str
+    phase: str
+    reason: str
+    message: str
+
+    @classmethod
+    def of(cls, waiting: Waiting) -> WaitingAnswer:
+        """One such Provider."""
+        return cls(provider=str(waiting.ref), phase=waiting.phase, reason=waiting.reason, message=waiting.message)
+
+
+class SpacesAnswer(AnswerModel):
+    """The spaces, oldest first."""
+
+    spaces: list[SpaceAnswer]
+    without_space: list[WaitingAnswer] = Field(description="Providers that no space could be made for yet.")
+
+
+class StatusAnswer(AnswerModel):
+    """The store at one moment."""
+
+    semantic_status: SemanticStatus
+    chunks: int
+    active: SpaceAnswer | None
+    spaces: list[SpaceAnswer]
+    jobs: list[JobAnswer]
+    held: list[HeldAnswer]
+
+    @classmethod
+    def of(cls, overview: Overview, namespaces: Collection[str]) -> StatusAnswer:
+        """The store as somebody sees it who may look at Providers of some namespaces."""
+        views = [view for view in overview.views if view.space.ref.namespace in namespaces]
+        shown = {view.space.embedding_version for view in views}
+        active = next((view for view in views if view.figures.active), None)
+        return cls(
+            semantic_status=overview.semantic_status,
+            chunks=overview.chunks,
+            active=SpaceAnswer.of(active) if active else None,
+            spaces=[SpaceAnswer.of(view) for view in views],
+            jobs=[
+                JobAnswer.of(view)
+                for view in overview.jobs
+                if view.named.embedding_version in shown or view.named.ref is None
+            ],
+            held=[HeldAnswer.of(change) for change in overview.held if change.ref.namespace in namespaces],
+        )
+
+
+class ActivatedAnswer(AnswerModel):
+    """The space that queries read from now on."""
+
+    status: Literal["activated"] = "activated"
+    embedding_version: str
+    space: SpaceAnswer
+
+
+class DeactivatedAnswer(AnswerModel):
+    """Queries answer from full-text alone."""
+
+    status: Literal["deactivated"] = "deactivated"
+
+
+class CreateEnabledAnswer(AnswerModel):
+    """Whether new memories are embedded for a space from now on."""
+
+    status: Literal["enabled", "disabled"]
+    embedding_version: str
+    space: SpaceAnswer
+
+
+class PrunedSpaceAnswer(AnswerModel):
+    """A space that was removed, or would be."""
+
+    embedding_version: str
+    provider: str
+    state: Literal["retired", "orphaned"]
+    vectors: int
+    bytes: int
+
+
+class PrunedAnswer(AnswerModel):
+    """What a prune removed, or would remove."""
+
+    dry_run: bool
+    spaces: list[PrunedSpaceAnswer]
