@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from fixtures.engine import Cluster, World, open_world, until
+from fixtures.engine import Cluster, World, open_world
+from fixtures.waiting import until
 from memory_operator.contract.resource import ProviderRef
 from memory_operator.engine.gate import reshape
 from memory_operator.memory.preprocess import PREPROCESSING_VERSION

@@ -9,17 +9,15 @@ import socket
 import ssl
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from cluster.harness import ControlPlane, ControlPlaneError, Programs, ProgramsMissingError, find_programs, version
 from cluster.harness.process import GuardedProcess
+from fixtures.waiting import WAIT_SECONDS, eventually
 
 HERE = Path(__file__).parent
-WAIT_SECONDS = 20.0
 
 CRD = """
 apiVersion: apiextensions.k8s.io/v1
@@ -54,13 +52,6 @@ def provider(namespace: str, **spec: object) -> str:
     metadata = {"name": "memory-embeddings", "namespace": namespace}
     manifest = {"apiVersion": "omnia.altairalabs.ai/v1alpha1", "kind": "Provider", "metadata": metadata, "spec": spec}
     return json.dumps(manifest)
-
-
-def until(holds: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + WAIT_SECONDS
-    while not holds():
-        assert time.monotonic() < deadline, f"not within {WAIT_SECONDS:g} s: {what}"
-        time.sleep(0.02)
 
 
 # What it is ---------------------------------------------------------------------------------------------------
@@ -242,7 +233,7 @@ def test_a_guarded_program_ends_with_the_process_that_started_it(tmp_path: Path)
     killed = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     pid = int(killed.stdout)
-    until(lambda: not _alive(pid), "the program has ended")
+    eventually(lambda: not _alive(pid), "the program has ended")
 
 
 def test_a_frozen_program_is_stopped_too(tmp_path: Path) -> None:

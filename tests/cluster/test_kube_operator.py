@@ -8,7 +8,8 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from fixtures.engine import World
-from fixtures.kube import Namespace, until
+from fixtures.kube import Namespace
+from fixtures.waiting import until
 from memory_operator.embedders import EmbedderPool
 from memory_operator.engine.embedding.connector import Connector
 from memory_operator.engine.gate.controller import Operator

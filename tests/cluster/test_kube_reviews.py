@@ -6,7 +6,8 @@ import pytest
 from kubernetes.aio.client import ApiClient
 
 from cluster.harness import ControlPlane
-from fixtures.kube import Namespace, until
+from fixtures.kube import Namespace
+from fixtures.waiting import until
 from memory_operator.engine.ports.access import Access
 from memory_operator.errors import SourceUnavailable
 from memory_operator.kube.client import open_api

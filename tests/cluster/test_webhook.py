@@ -12,7 +12,8 @@ import pytest
 
 from cluster.harness import ControlPlane
 from fixtures.certificates import self_signed
-from fixtures.webhook import WebhookProcess, registration, wait_until, write_pair
+from fixtures.waiting import eventually
+from fixtures.webhook import WebhookProcess, registration, write_pair
 
 CONFIGURATIONS = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations"
 AT_ONCE_SECONDS = 2.0
@@ -41,7 +42,10 @@ def apply(control_plane: ControlPlane, provider_crd: None, namespace: str, webho
     assert created.ok, created.body
     try:
         # It takes a moment from the configuration to its effect.
-        wait_until(lambda: "3072 is above 2000" in run(3072, "--dry-run=server")[0])
+        eventually(
+            lambda: "3072 is above 2000" in run(3072, "--dry-run=server")[0],
+            "the webhook's warning comes with an apply",
+        )
         yield run
     finally:
         control_plane.request("DELETE", f"{CONFIGURATIONS}/{namespace}")

@@ -197,9 +197,10 @@ class Release:
         pods = [pod["metadata"] for pod in self.node.get("pods", "-n", NAMESPACE, "-l", selector)["items"]]
         return [pod["name"] for pod in pods if going or "deletionTimestamp" not in pod]
 
-    def delete_pod(self, component: str) -> None:
+    def delete_pod(self, component: str, grace_seconds: int | None = None) -> None:
         """`kubectl delete pod` of one pod of a component, until it is gone."""
-        self.node.kubectl("-n", NAMESPACE, "delete", "pod", self.pods(component)[0], "--timeout=120s")
+        grace = [] if grace_seconds is None else [f"--grace-period={grace_seconds}"]
+        self.node.kubectl("-n", NAMESPACE, "delete", "pod", self.pods(component)[0], "--timeout=120s", *grace)
 
     def all_ready(self, seconds: float = READY_SECONDS) -> None:
         """Wait until every workload of the release has its pods. Raises ControlPlaneError."""

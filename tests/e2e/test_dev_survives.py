@@ -9,7 +9,8 @@ from typing import Any
 import httpx
 import pytest
 
-from fixtures.dev import Dev, eventually
+from fixtures.dev import Dev
+from fixtures.waiting import eventually
 from memory_operator.dev.postgres.server import EmbeddedPostgres
 from vendor.stub import StubVendor
 

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from fixtures.dev import Dev, eventually
+from fixtures.dev import Dev
+from fixtures.waiting import eventually
 
 PROGRAM = Path(sys.executable).with_name("memory")
 TEXTS = {

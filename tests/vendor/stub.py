@@ -9,7 +9,6 @@ import ssl
 import subprocess
 import sys
 import threading
-import time
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -19,6 +18,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from fixtures.waiting import eventually
 from vendor.authority import Authority
 from vendor.script import Call, Fault, Script
 from vendor.server import CONTROL, VendorServer
@@ -188,9 +188,9 @@ class StubVendor:
         self._script.calls.clear()
         self._script.count = self._script.texts = self._script.peak_in_flight = 0
 
-    def wait_for_calls(self, count: int, timeout: float = 10.0) -> None:
+    def wait_for_calls(self, count: int) -> None:
         """Block until so many calls have arrived in all. Not to be called on an event loop under test."""
-        _wait_until(lambda: self.count >= count, timeout, f"{count} calls")
+        eventually(lambda: self.count >= count, f"{count} calls of the stub vendor")
 
     def vector(self, text: str, model: str, dimensions: int | None = None) -> NDArray[np.float32]:
         """The vector that the vendor gives to `text` (with its prefix), for comparison."""
@@ -310,10 +310,3 @@ class VendorProcess:
 
 def _option(name: str) -> str:
     return f"--{name.replace('_', '-')}"
-
-
-def _wait_until(condition: Callable[[], bool], timeout: float, what: str) -> None:
-    deadline = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < deadline, f"the stub vendor did not see {what} within {timeout:g} s"
-        time.sleep(0.005)

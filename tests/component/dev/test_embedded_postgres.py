@@ -11,7 +11,7 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ import asyncpg
 import pytest
 
 from fixtures.postgres import FAST, open_folder
+from fixtures.waiting import eventually
 from memory_operator.dev.postgres.binaries import binaries
 from memory_operator.dev.postgres.server import EmbeddedPostgres, RunningPostgres
 from memory_operator.errors import ConfigurationError
@@ -49,7 +50,7 @@ def folder() -> Iterator[Path]:
     for pid_file in made.glob("**/postmaster.pid"):
         with contextlib.suppress(OSError, ValueError, IndexError):
             os.kill(int(pid_file.read_text().splitlines()[0]), signal.SIGQUIT)
-            until(lambda pid_file=pid_file: not pid_file.exists())
+            eventually(lambda pid_file=pid_file: not pid_file.exists(), "the old server has ended")
     shutil.rmtree(made)
 
 
@@ -78,13 +79,6 @@ def another_process(
             yield process, json.loads(process.stdout.readline())
         finally:
             process.kill()
-
-
-def until(condition: Callable[[], object], seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.02)
 
 
 async def ask(dsn: str, *statements: str) -> Any:
@@ -232,7 +226,10 @@ async def test_the_server_of_a_copied_folder_is_not_taken_for_the_copy_s_own(fol
 
 def test_an_interrupted_initdb_is_done_again(folder, postgres):
     with subprocess.Popen([sys.executable, "-c", STARTER, folder / "data"], stdin=subprocess.DEVNULL) as process:
-        until(lambda: list(folder.glob("data/postgres.initdb-*/data/base")) or process.poll() is not None)
+        eventually(
+            lambda: list(folder.glob("data/postgres.initdb-*/data/base")) or process.poll() is not None,
+            "the files of the cluster are being made",
+        )
         process.kill()
     assert not (folder / "data" / "postgres").exists()
 

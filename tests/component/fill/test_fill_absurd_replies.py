@@ -7,8 +7,9 @@ from collections.abc import Iterator
 import pytest
 
 from fixtures.api import Api
-from fixtures.engine import World, until
+from fixtures.engine import World
 from fixtures.fills import begun, complete, provider, sound
+from fixtures.waiting import until
 from vendor.script import Fault
 from vendor.stub import StubVendor
 
@@ -51,7 +52,7 @@ async def test_a_fill_and_an_add_keep_their_vectors_whatever_the_vendor_counts(
     await world.stored(20)
     async with world.operator(), world.worker():
         world.cluster.apply("memory", provider(vendor))
-        await until(lambda: complete(world))
+        await until(lambda: complete(world), "the fill is complete")
         added = await api.post("/memory/add", {"text": "one more"})
         assert (added.status_code, added.json()["embedding_status"]) == (201, "embedded")
     await sound(world)
@@ -68,7 +69,7 @@ async def test_a_fill_goes_on_after_a_retry_after_that_is_no_time(world: World, 
         await begun(world, vendor)
         vendor.fault = Fault(status=429, retry_after=value, times=2)
         async with world.worker():
-            await until(lambda: complete(world))
+            await until(lambda: complete(world), "the fill is complete")
     await sound(world)
 
 
@@ -78,7 +79,7 @@ async def test_estimates_do_not_follow_a_vendor_that_counts_ever_more(world: Wor
     await world.stored(400)
     async with world.operator(), world.worker():
         world.cluster.apply("memory", provider(vendor, batchSize=1))
-        await until(lambda: complete(world))
+        await until(lambda: complete(world), "the fill is complete")
     await bounded(world)
     assert await world.value("select max(estimated_tokens) from memory_usage_ledger") < 100
 
@@ -89,7 +90,7 @@ async def test_what_release_0_1_stored_of_such_counts_stops_no_fill_and_no_answe
     async with world.operator():
         await world.stored(20)
         world.cluster.apply("memory", provider(vendor))
-        await until(lambda: world.value("select count(*) > 0 from memory_reembed_jobs"))
+        await until(lambda: world.value("select count(*) > 0 from memory_reembed_jobs"), "a job is there")
         await world.fetch("update memory_reembed_jobs set tokens = $1, spent_tokens = $1", 2**63 - 1)
         await world.fetch(
             "insert into memory_usage_daily (namespace, name, day, spent_tokens)"
@@ -103,7 +104,7 @@ async def test_what_release_0_1_stored_of_such_counts_stops_no_fill_and_no_answe
             2**63 - 1,
         )
         async with world.worker():
-            await until(lambda: complete(world))
+            await until(lambda: complete(world), "the fill is complete")
     await sound(world)
     answer = await api.get("/v1/usage")
     assert answer.status_code == 200

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Iterator
 from uuid import uuid4
 
 import pytest
 
-from fixtures.engine import World, until
+from fixtures.engine import World
 from fixtures.fills import begun, complete, provider, sent, sound
+from fixtures.waiting import until
 from memory_operator.engine.fill.inflight import InFlight
 from memory_operator.engine.fill.reader import Reader
 from memory_operator.engine.fill.writer import CallResult, commit
@@ -55,7 +55,7 @@ async def test_a_worker_that_has_nothing_to_claim_waits_in_peace(world: World, v
             assert await world.value(sessions) - before < 20
         await world.fetch("update memory_reembed_leases set state = 'open', token = null, expires_at = null")
         async with world.worker():
-            await until(lambda: complete(world))
+            await until(lambda: complete(world), "the fill is complete")
     await sound(world)
 
 
@@ -69,7 +69,7 @@ async def test_a_refused_text_is_found_where_few_calls_are_allowed(
     vendor.fault = fault
     async with world.operator(), world.worker():
         world.cluster.apply("memory", provider(vendor, limits=limits))
-        await until(lambda: complete(world))
+        await until(lambda: complete(world), "the fill is complete")
     await sound(world)
     assert sent(vendor).count("a poison text") <= 3
 
@@ -81,7 +81,9 @@ async def test_a_pending_chunk_that_has_its_vector_already_is_not_paid_again(wor
         vendor.forget()
         await world.fetch("insert into memory_embedding_pending (space_id, chunk_id) select 1, id from memory_chunks")
         async with world.worker():
-            await until(lambda: world.value("select count(*) = 0 from memory_embedding_pending"))
+            await until(
+                lambda: world.value("select count(*) = 0 from memory_embedding_pending"), "nothing is pending any more"
+            )
     await sound(world)
     assert sent(vendor) == []
 
@@ -93,7 +95,7 @@ async def test_a_chunk_that_cannot_be_decrypted_does_not_take_others_with_the_sa
     await world.fetch("update memory_chunks set text = text || '\\x00'::bytea where id = 1 or id = 4")
     async with world.operator(), world.worker():
         world.cluster.apply("memory", provider(vendor))
-        await until(lambda: complete(world))
+        await until(lambda: complete(world), "the fill is complete")
     await sound(world)
     assert sorted(sent(vendor)) == ["once", "twice"]
     rows = await world.fetch("select chunk_id from memory_embedding_quarantine")
@@ -112,7 +114,10 @@ async def test_a_refusal_does_not_put_those_in_quarantine_that_have_a_vector(wor
             await registry.lock_registry_exclusive(conn)
             await jobs.start(conn, 1, kind="reembed", replace=True)
         async with world.worker():
-            await until(lambda: world.value("select count(*) = 2 from memory_reembed_jobs where state = 'done'"))
+            await until(
+                lambda: world.value("select count(*) = 2 from memory_reembed_jobs where state = 'done'"),
+                "the second job is done",
+            )
     both = "select count(*) from memory_embedding_quarantine join memory_vectors_1 using (chunk_id)"
     assert await world.value(both) == 0
     await sound(world)
@@ -132,7 +137,10 @@ async def test_a_job_of_one_project_gives_a_copied_vector_to_all_that_have_the_t
             await registry.lock_registry_exclusive(conn)
             await jobs.start(conn, 1, kind="reembed", project_id=1)
         async with world.worker():
-            await until(lambda: world.value("select count(*) = 2 from memory_reembed_jobs where state = 'done'"))
+            await until(
+                lambda: world.value("select count(*) = 2 from memory_reembed_jobs where state = 'done'"),
+                "the second job is done",
+            )
     assert await world.value("select count(*) from memory_vectors_1") == 4
     assert sent(vendor) == []
     row = (await world.fetch("select total, done, copied from memory_reembed_jobs where id = 2"))[0]
@@ -155,7 +163,10 @@ async def test_a_job_of_one_project_comes_back_for_what_lost_the_one_that_stood_
             await conn.execute("update memory_chunks set live = false where id = 2")
             await registry.count(conn, {registry.CHUNKS: -1})
         async with world.worker():
-            await until(lambda: world.value("select count(*) = 2 from memory_reembed_jobs where state = 'done'"))
+            await until(
+                lambda: world.value("select count(*) = 2 from memory_reembed_jobs where state = 'done'"),
+                "the second job is done",
+            )
     await sound(world)
 
 
@@ -166,7 +177,7 @@ async def test_a_text_whose_vector_no_half_number_can_hold_costs_that_text_only(
     vendor.fault = Fault(value="huge", containing="enormous")
     async with world.operator(), world.worker():
         world.cluster.apply("memory", provider(vendor, columnType="halfvec"))
-        await until(lambda: complete(world))
+        await until(lambda: complete(world), "the fill is complete")
     await sound(world)
     assert await world.value("select count(*) from memory_embedding_quarantine") == 1
     assert len(sent(vendor)) < 20
@@ -182,10 +193,10 @@ async def test_a_server_that_takes_no_vectors_is_paid_for_once(world: World, ven
         )
         await world.fetch("create trigger odd before insert on memory_vectors_1 execute function odd()")
         async with world.worker():
-            await until(lambda: len(sent(vendor)) >= 8)
+            await until(lambda: len(sent(vendor)) >= 8, "the first batch is sent")
             await asyncio.sleep(3)
             await world.fetch("drop trigger odd on memory_vectors_1")
-            await until(lambda: complete(world))
+            await until(lambda: complete(world), "the fill is complete")
     await sound(world)
     assert len(sent(vendor)) == 40
 
@@ -195,9 +206,12 @@ async def test_a_space_whose_end_waits_for_a_lock_holds_no_other_up(world: World
     async with world.operator():
         await begun(world, vendor, batchSize=500)
         async with locks.index_lock(world.store, 1), world.worker():
-            await until(lambda: world.value("select count(*) = 0 from memory_reembed_leases"))
+            await until(lambda: world.value("select count(*) = 0 from memory_reembed_leases"), "no range is left")
             world.cluster.apply("second", provider(vendor, "b", batchSize=500))
-            await until(lambda: world.value("select state = 'ready' from memory_embedding_spaces where id = 2"))
+            await until(
+                lambda: world.value("select state = 'ready' from memory_embedding_spaces where id = 2"),
+                "space 2 is ready",
+            )
 
 
 async def test_a_call_that_nobody_can_end_any_more_does_not_take_a_place_for_long(
@@ -209,10 +223,10 @@ async def test_a_call_that_nobody_can_end_any_more_does_not_take_a_place_for_lon
         world.cluster.apply(
             "memory", {**provider(vendor, limits={"concurrency": 1}), "defaults": {"requestTimeout": "1s"}}
         )
-        await until(lambda: world.value("select count(*) > 0 from memory_reembed_jobs"))
+        await until(lambda: world.value("select count(*) > 0 from memory_reembed_jobs"), "a job is there")
         async with world.worker() as worker, locks.presence(world.store, 4711):
             del worker
-            await until(lambda: complete(world))
+            await until(lambda: complete(world), "the fill is complete")
             await world.stored(10)
             await world.fetch(
                 "insert into memory_usage_ledger (call_id, at, purpose, provider_namespace, provider_name, model,"
@@ -221,8 +235,10 @@ async def test_a_call_that_nobody_can_end_any_more_does_not_take_a_place_for_lon
                 uuid4(),
             )
             await world.store_pending(1)
-            await until(lambda: complete(world), 10)
-            await until(lambda: world.value("select count(*) = 20 from memory_vectors_1"), 10)
+            await until(lambda: complete(world), "the fill is complete", 10)
+            await until(
+                lambda: world.value("select count(*) = 20 from memory_vectors_1"), "both halves have their vectors", 10
+            )
 
 
 async def test_a_trouble_is_over_when_what_waited_for_it_is_gone(world: World, vendor: StubVendor) -> None:
@@ -232,15 +248,15 @@ async def test_a_trouble_is_over_when_what_waited_for_it_is_gone(world: World, v
         vendor.stop()
         await world.stored(1)
         await world.store_pending(1)
-        await until(lambda: world.cluster.condition(ref, "Reachable").status == "False", 30)
+        await until(
+            lambda: world.cluster.condition(ref, "Reachable").status == "False", "the vendor is told as unreachable", 30
+        )
         async with world.store.transaction() as conn:
             await conn.execute("delete from memory_embedding_pending")
             await conn.execute("update memory_chunks set live = false")
             await registry.count(conn, {registry.CHUNKS: -1})
         vendor.start()
-        at = time.monotonic()
-        await world.until_phase(ref, "Ready", 30)
-        assert time.monotonic() - at < 30
+        await world.until_phase(ref, "Ready")
 
 
 async def test_a_commit_whose_acknowledgement_was_lost_is_counted_once(world: World, vendor: StubVendor) -> None:
@@ -282,7 +298,10 @@ async def test_a_range_that_is_lost_while_it_is_read_ends_no_call_that_is_under_
             async with blocker.transaction():
                 await blocker.execute("select 1 from memory_chunks where id = 3 for update")
                 reading = asyncio.create_task(reader.read_range(space, job, backend))
-                await until(lambda: world.value("select count(*) > 0 from pg_locks where not granted"))
+                await until(
+                    lambda: world.value("select count(*) > 0 from pg_locks where not granted"),
+                    "somebody waits for a lock",
+                )
                 await world.fetch("update memory_reembed_leases set token = gen_random_uuid()")
             assert await reading
         assert not in_flight.leases

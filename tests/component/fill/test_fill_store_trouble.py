@@ -8,8 +8,9 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from fixtures.engine import World, open_world, until
+from fixtures.engine import World, open_world
 from fixtures.fills import complete, ledger, provider, sent, some_are_stored, sound
+from fixtures.waiting import until
 from memory_operator.dev.postgres.server import EmbeddedPostgres
 from memory_operator.engine.memories.prepare import NewMemory
 from memory_operator.engine.memories.remember import Changes, Remember
@@ -43,7 +44,7 @@ async def test_a_database_that_is_restarted_in_the_middle_of_a_fill_ends_with_al
             await some_are_stored(world)
             await asyncio.to_thread(own_postgres.stop, how)
             await asyncio.to_thread(own_postgres.start)
-            await until(lambda: quietly_complete(world), 60)
+            await until(lambda: quietly_complete(world), "the fill is complete, while the database comes and goes", 60)
         await sound(world, await space_of(world))
         told = await ledger(world)
     if waits:
@@ -82,7 +83,7 @@ async def test_a_disk_that_is_full_for_a_while_holds_the_fill_up_and_nothing_is_
             await asyncio.sleep(1.5)
             assert await world.value("select count(*) < $1 from memory_vectors_1", CHUNKS)
             await conn.execute("drop trigger full_disk on memory_vectors_1")
-        await until(lambda: complete(world))
+        await until(lambda: complete(world), "the fill is complete")
     await sound(world)
     texts = sent(vendor)
     assert len(texts) == len(set(texts)) == CHUNKS
@@ -99,7 +100,7 @@ async def test_a_pool_that_is_exhausted_for_a_while_holds_the_fill_up_and_no_mor
             for _ in range(8):
                 await stack.enter_async_context(world.store.connection())
             await asyncio.sleep(2)
-        await until(lambda: complete(world))
+        await until(lambda: complete(world), "the fill is complete")
     await sound(world)
 
 
@@ -119,7 +120,7 @@ async def test_memories_added_changed_and_deleted_during_a_fill_end_as_they_shou
                 elif number % 3 == 1:
                     await remember.forget("default", memory.id, AGENT)
                 await remember.add("default", NewMemory(f"added {number}"), AGENT)
-            await until(lambda: complete(world))
+            await until(lambda: complete(world), "the fill is complete")
     await sound(world)
 
 
@@ -136,5 +137,7 @@ async def test_what_is_written_during_a_fill_is_embedded_at_once(world: World, v
         late = await remember.add("default", NewMemory("a thought while the vendor is away"), AGENT)
         assert late.embedding_status == "pending"
         vendor.start()
-        await until(lambda: world.value("select count(*) = 0 from memory_embedding_pending"), 10)
+        await until(
+            lambda: world.value("select count(*) = 0 from memory_embedding_pending"), "nothing is pending any more", 10
+        )
         assert await world.value("select count(*) from memory_vectors_1") < 2_000

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from fixtures.engine import World, until
+from fixtures.engine import World
 from fixtures.fills import complete, provider, sent, sound
+from fixtures.waiting import until
 from memory_operator.store.jobs import missing
 from vendor.script import Fault
 from vendor.stub import StubVendor
@@ -25,7 +26,7 @@ async def test_a_text_that_many_memories_have_is_paid_once_for_each_tenant(world
     await world.stored_texts(texts, "two")
     async with world.operator(), world.worker():
         world.cluster.apply("memory", provider(vendor))
-        await until(lambda: complete(world))
+        await until(lambda: complete(world), "the fill is complete")
     await sound(world)
     assert sorted(sent(vendor)) == sorted([f"text {number}" for number in range(7)] * 2)
     assert await world.value("select done = 140 and copied = 126 from memory_reembed_jobs")
@@ -37,7 +38,7 @@ async def test_a_text_far_away_in_another_range_is_not_paid_again(
     await world.stored_texts([f"text {number % 2_500}" for number in range(5_000)])
     async with world.operator(), world.worker():
         world.cluster.apply("memory", provider(vendor, batchSize=500))
-        await until(lambda: complete(world))
+        await until(lambda: complete(world), "the fill is complete")
     await sound(world)
     assert len(sent(vendor)) == len(set(sent(vendor))) == 2_500
 
@@ -50,7 +51,7 @@ async def test_a_vector_that_the_space_has_of_the_same_text_is_copied(world: Wor
         vendor.forget()
         await world.stored_texts(["known", "new", "also known"])
         await world.store_pending(1)
-        await until(lambda: world.value("select count(*) = 5 from memory_vectors_1"))
+        await until(lambda: world.value("select count(*) = 5 from memory_vectors_1"), "five vectors are stored")
     await sound(world)
     assert sent(vendor) == ["new"]
 
@@ -60,7 +61,7 @@ async def test_texts_like_one_in_quarantine_go_there_without_being_sent(world: W
     vendor.fault = Fault(status=400, containing="poison")
     async with world.operator(), world.worker():
         world.cluster.apply("memory", provider(vendor))
-        await until(lambda: complete(world))
+        await until(lambda: complete(world), "the fill is complete")
     await sound(world)
     assert await world.value("select count(*) from memory_embedding_quarantine") == 3
 
@@ -73,7 +74,7 @@ async def test_a_batch_stays_within_the_tokens_that_the_vendor_takes_in_a_reques
     world.cluster.secrets[("default", "key")] = {"api-key": "k"}
     async with world.operator(), world.worker():
         world.cluster.apply("memory", spec)
-        await until(lambda: complete(world))
+        await until(lambda: complete(world), "the fill is complete")
     await sound(world)
     assert max(sum(len(text) for text in call.inputs) / 3 for call in vendor.calls) <= 300_000
     assert max(len(call.inputs) for call in vendor.calls) > 5

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from fixtures.api import Api, refused
-from fixtures.engine import World, until
+from fixtures.engine import World
 from fixtures.memories import Memories, config
+from fixtures.waiting import until
 from memory_operator.engine.fill.rechunk import MOST_WAITING, rechunk_one_range
 from memory_operator.store.db import locks
 from memory_operator.store.jobs import leases
@@ -47,7 +48,7 @@ async def ended(api: Api, number: int, state: str = "done") -> dict[str, Any]:
         job: dict[str, Any] = (await api.get(f"/v1/jobs/{number}")).json()
         return job if job["state"] == state else None
 
-    job: dict[str, Any] = await until(found)
+    job: dict[str, Any] = await until(found, "the wanted words are found")
     return job
 
 
@@ -77,7 +78,7 @@ async def test_texts_that_stay_keep_their_vectors_and_others_get_one(
         assert (job["done"], job["total"], job["copied"]) == (3, 3, chunks - 2)
         assert await memories.counted() == {0: chunks, space.id: chunks - 2}
         async with world.worker():
-            await until(lambda: _full(memories, space.id, chunks))
+            await until(lambda: _full(memories, space.id, chunks), "the space is full")
     assert await world.value("select count(*) from memory_chunks where chunker_version = 0") == 0
     assert found[0] not in [row["id"] for row in await world.fetch("select id from memory_chunks")]
     hit = (await memories.query("Paragraph 3", k=1)).results[0]
@@ -128,7 +129,7 @@ async def test_what_was_missing_for_another_reason_is_filled_in_every_space(
         await memories.add(f"memory {number}")
     async with world.worker():
         await ended(api, (await api.post(REINDEX)).json()["reindex"]["id"])
-        await until(lambda: _full(memories, 2, 3))
+        await until(lambda: _full(memories, 2, 3), "space 2 is full")
     jobs = (await api.get("/v1/jobs")).json()["jobs"]
     assert [(job["kind"], job["embedding_version"]) for job in jobs] == [("reembed", "beside-64-2"), ("reindex", None)]
 
@@ -163,7 +164,7 @@ async def test_memories_are_amended_and_forgotten_while_others_are_cut_anew(
         job = await ended(api, number)
         assert job["done"] <= job["total"] == 30
         chunks = await world.value("select count(*) from memory_chunks where live")
-        await until(lambda: _full(memories, 1, chunks))
+        await until(lambda: _full(memories, 1, chunks), "space 1 is full")
     assert await world.value("select count(*) from memory_chunks where live and chunker_version = 0") == 0
 
 

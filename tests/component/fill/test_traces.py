@@ -6,17 +6,17 @@ import hashlib
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from fixtures.collector import Collector, Received
-from fixtures.dev import Dev, eventually, free_port
-from fixtures.engine import World, until
+from fixtures.dev import Dev, free_port
+from fixtures.engine import World
 from fixtures.fills import complete, provider
 from fixtures.processes import Processes
+from fixtures.waiting import eventually, until
 from memory_operator import traces
 from memory_operator.errors import ConfigurationError
 from vendor.stub import StubVendor
@@ -132,7 +132,7 @@ async def test_a_fill_shows_its_stages(
     async with world.operator():
         ref = world.cluster.apply("memory", provider(vendor))
         worker = processes.start("worker")
-        await until(lambda: complete(world), 60)
+        await until(lambda: complete(world), "the fill is complete", 60)
         assert worker.stop() == 0
     job = await world.value("select id from memory_reembed_jobs")
     version = await world.value("select embedding_version from memory_embedding_spaces")
@@ -196,18 +196,13 @@ def test_a_collector_that_takes_nothing_costs_requests_nothing(
             if there:
                 dev.post("/memory/add", {"text": "the first"})
                 eventually(collector.asked.is_set, "a request that is not answered")
-            slowest = 0.0
+            tried = len(collector.bodies)
             for number in range(100):
-                begun = time.monotonic()
                 dev.post("/memory/query", {"query": f"number {number}"})
-                slowest = max(slowest, time.monotonic() - begun)
-            begun = time.monotonic()
+            assert len(collector.bodies) - tried < 10  # no request waits for an attempt to send
             assert dev.stop() == 0
-            ending = time.monotonic() - begun
         finally:
             dev.close()
-    assert slowest < 2  # an attempt to send takes ten seconds
-    assert ending < traces.FLUSH_SECONDS + 10
 
 
 @pytest.mark.parametrize("module", ["opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.http"])

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from fixtures.engine import World, until
+from fixtures.engine import World
+from fixtures.waiting import until
 
 MOCK = {"type": "mock", "embedding": {"dimensions": 64}}
 
@@ -27,5 +28,5 @@ async def test_a_dimension_edit_of_an_empty_store_needs_no_consent(world: World)
         ref = world.cluster.apply("memory", MOCK)
         await world.until_phase(ref, "Ready")
         world.cluster.apply("memory", {"type": "mock", "embedding": {"dimensions": 32}})
-        await until(lambda: world.cluster.statuses[ref].embedding.applied_dimensions == 32)
+        await until(lambda: world.cluster.statuses[ref].embedding.applied_dimensions == 32, "dimension 32 is applied")
         assert await world.value("select count(*) from memory_embedding_spaces") == 1

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from fixtures.engine import World, until
+from fixtures.engine import World
+from fixtures.waiting import ends, until
+from memory_operator.engine.gate.controller import Operator
 from memory_operator.errors import NeedsConsent
 
 INSERT = "insert into memory_embedding_dim_change_consent (target_dim) values ($1)"
@@ -57,7 +60,11 @@ async def test_one_marker_opens_the_gate_once_and_the_way_back_is_held_again(wor
         await world.until_phase(ref, "Held")
         await world.fetch(INSERT, 128)
         await world.fetch(INSERT, 128)
-        await until(lambda: world.cluster.statuses[ref].embedding.applied_dimensions == 128, seconds=1)
+        await until(
+            lambda: world.cluster.statuses[ref].embedding.applied_dimensions == 128,
+            "dimension 128 is applied",
+            seconds=1,
+        )
         await world.until_phase(ref, "Ready")
         states = await world.fetch(
             "select consumed_at is not null as used, withdrawn_at is not null as withdrawn"
@@ -105,12 +112,21 @@ async def test_a_bare_marker_is_ambiguous_while_two_providers_are_held_at_its_di
         await world.until_phase(first, "Held")
         await world.until_phase(second, "Held")
         await world.fetch(INSERT, 128)
-        await until(lambda: "marker=ambiguous" in world.cluster.condition(first, "DimensionSettled").message)
-        await until(lambda: "marker=ambiguous" in world.cluster.condition(second, "DimensionSettled").message)
+        await until(
+            lambda: "marker=ambiguous" in world.cluster.condition(first, "DimensionSettled").message,
+            "the first Provider is told that the marker is ambiguous",
+        )
+        await until(
+            lambda: "marker=ambiguous" in world.cluster.condition(second, "DimensionSettled").message,
+            "the second Provider is told that the marker is ambiguous",
+        )
         await world.fetch(
             "insert into memory_embedding_dim_change_consent (target_dim, provider) values (128, 'default/other')"
         )
-        await until(lambda: world.cluster.statuses[second].embedding.applied_dimensions == 128)
+        await until(
+            lambda: world.cluster.statuses[second].embedding.applied_dimensions == 128,
+            "dimension 128 is applied to the second Provider",
+        )
         assert world.cluster.statuses[first].embedding.applied_dimensions == 64
 
 
@@ -120,7 +136,7 @@ async def test_a_marker_recorded_before_a_restart_is_applied_by_it(world: World)
     world.cluster.apply("memory", mock(128))
     await world.fetch(INSERT, 128)
     async with world.operator(), world.worker():
-        await until(lambda: world.cluster.statuses[ref].embedding.applied_dimensions == 128)
+        await until(lambda: world.cluster.statuses[ref].embedding.applied_dimensions == 128, "dimension 128 is applied")
         await world.until_phase(ref, "Ready")
 
 
@@ -131,7 +147,10 @@ async def test_an_embedder_that_fails_after_consent_destroys_nothing_and_keeps_t
         world.cluster.apply("memory", {**openai, **mock(128), "type": "openai"})
         await world.until_phase(ref, "Held")
         await world.fetch(INSERT, 128)
-        await until(lambda: world.cluster.condition(ref, "DimensionSettled").reason == "EmbedderUnreachable")
+        await until(
+            lambda: world.cluster.condition(ref, "DimensionSettled").reason == "EmbedderUnreachable",
+            "the change waits for its embedder",
+        )
         assert world.cluster.condition(ref, "CredentialResolved").reason == "SecretMissing"
         assert await world.value("select count(*) from memory_vectors_1") == 20
         assert await world.value("select consumed_at from memory_embedding_dim_change_consent") is None
@@ -141,7 +160,10 @@ async def test_the_same_dimension_fills_beside_and_switches_when_full(world: Wor
     async with world.operator(), world.worker():
         ref = await filled(world)
         world.cluster.apply("memory", {"type": "mock", "model": "b", "embedding": {"dimensions": 64}})
-        await until(lambda: world.cluster.statuses[ref].embedding.embedding_version == "b-64-2")
+        await until(
+            lambda: world.cluster.statuses[ref].embedding.embedding_version == "b-64-2",
+            "the space of model b is the applied one",
+        )
         await world.until_phase(ref, "Ready")
         states = await world.fetch("select state from memory_embedding_spaces order by id")
         assert [row["state"] for row in states] == ["retired", "ready"]
@@ -152,7 +174,7 @@ async def test_shadow_changes_the_dimension_without_consent(world: World) -> Non
     async with world.operator(), world.worker():
         ref = await filled(world)
         world.cluster.apply("memory", mock(128, dimensionChange="Shadow"))
-        await until(lambda: world.cluster.statuses[ref].embedding.applied_dimensions == 128)
+        await until(lambda: world.cluster.statuses[ref].embedding.applied_dimensions == 128, "dimension 128 is applied")
         assert await world.value("select count(*) from memory_vectors_1") == 20
 
 
@@ -160,7 +182,10 @@ async def test_deletion_orphans_and_the_same_provider_attaches_again_without_emb
     async with world.operator(), world.worker():
         ref = await filled(world)
         world.cluster.delete(ref)
-        await until(lambda: world.value("select inactive_reason = 'provider_deleted' from memory_registry"))
+        await until(
+            lambda: world.value("select inactive_reason = 'provider_deleted' from memory_registry"),
+            "the queries are told that the Provider was deleted",
+        )
         assert await world.value("select state from memory_embedding_spaces") == "orphaned"
         world.cluster.statuses.clear()
         world.cluster.apply("memory", mock(64))
@@ -175,7 +200,7 @@ async def test_two_operators_at_once_make_one_change(world: World) -> None:
     world.cluster.apply("memory", mock(128))
     await world.fetch(INSERT, 128)
     async with world.operator(), world.operator(), world.worker():
-        await until(lambda: world.cluster.statuses[ref].embedding.applied_dimensions == 128)
+        await until(lambda: world.cluster.statuses[ref].embedding.applied_dimensions == 128, "dimension 128 is applied")
         await world.until_phase(ref, "Ready")
     assert await world.value("select count(*) from memory_activity where kind = 'reshape'") == 1
     assert await world.value("select count(*) from memory_embedding_spaces") == 1
@@ -185,7 +210,7 @@ async def test_a_younger_provider_with_the_same_space_is_a_duplicate(world: Worl
     async with world.operator(), world.worker():
         await filled(world)
         ref = world.cluster.apply("twin", mock(64))
-        await until(lambda: world.cluster.condition(ref, "Ready"))
+        await until(lambda: world.cluster.condition(ref, "Ready"), "the Provider has a Ready condition")
         assert world.cluster.condition(ref, "Ready").reason == "DuplicateSpace"
 
 
@@ -197,9 +222,12 @@ async def test_a_long_reader_delays_the_change_and_is_named(world: World) -> Non
             world.cluster.apply("memory", mock(128))
             await world.until_phase(ref, "Held")
             await world.fetch(INSERT, 128)
-            await until(lambda: world.cluster.condition(ref, "DimensionSettled").reason == "WaitingForLock")
+            await until(
+                lambda: world.cluster.condition(ref, "DimensionSettled").reason == "WaitingForLock",
+                "the change waits for the lock",
+            )
             assert "a-long-report" in world.cluster.condition(ref, "DimensionSettled").message
-        await until(lambda: world.cluster.statuses[ref].embedding.applied_dimensions == 128)
+        await until(lambda: world.cluster.statuses[ref].embedding.applied_dimensions == 128, "dimension 128 is applied")
 
 
 async def test_an_unconsented_change_ends_the_operator_where_exit_is_asked_for(world: World) -> None:
@@ -212,7 +240,6 @@ async def test_an_unconsented_change_ends_the_operator_where_exit_is_asked_for(w
 
 
 async def end_of_operator(world: World) -> None:
-    """Run an operator for as long as it runs by itself, at most two seconds after it saw the held change."""
-    async with world.operator() as operator:
-        await until(operator.held_message)
-        await until(lambda: False, seconds=2)
+    """Run an operator for as long as it runs by itself."""
+    operator = Operator(world.store, world.cluster, world.connector, world.settings)
+    await ends(operator.run(asyncio.Event()), "the operator ends")

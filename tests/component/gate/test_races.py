@@ -7,8 +7,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from fixtures.engine import World, until
+from fixtures.engine import World
 from fixtures.fills import provider, some_are_stored
+from fixtures.waiting import until
 from memory_operator.engine.memories.prepare import NewMemory
 from memory_operator.engine.memories.remember import Remember
 from memory_operator.store.db.activity import Actor
@@ -47,11 +48,14 @@ async def test_a_reshape_in_the_middle_of_a_fill_ends_the_fill_without_a_trace(
     vendor.latency_ms = 60
     async with world.operator(), world.worker():
         ref = world.cluster.apply("memory", provider(vendor))
-        await until(lambda: world.value("select sum(n) > 40 from memory_embedding_counters where scope = 1"))
+        await until(
+            lambda: world.value("select sum(n) > 40 from memory_embedding_counters where scope = 1"),
+            "more than 40 vectors are counted",
+        )
         world.cluster.apply("memory", provider(vendor, dimensions=32))
         await world.until_phase(ref, "Held")
         await world.fetch("insert into memory_embedding_dim_change_consent (target_dim) values (32)")
-        await until(lambda: world.cluster.statuses[ref].embedding.applied_dimensions == 32)
+        await until(lambda: world.cluster.statuses[ref].embedding.applied_dimensions == 32, "dimension 32 is applied")
         vendor.latency_ms = 0
         await world.until_phase(ref, "Ready")
     assert await world.value("select count(*) from memory_embedding_spaces") == 1
@@ -69,7 +73,10 @@ async def test_edits_in_quick_succession_end_with_the_last_one(
         for model in ("b", "c", "a", "b", "c", "d"):
             world.cluster.apply("memory", provider(vendor, model))
             await asyncio.sleep(0.05)
-        await until(lambda: (world.cluster.statuses[ref].embedding.embedding_version or "").startswith("d-64"))
+        await until(
+            lambda: (world.cluster.statuses[ref].embedding.embedding_version or "").startswith("d-64"),
+            "the space of model d is the applied one",
+        )
         await world.until_phase(ref, "Ready")
         left = await world.fetch("select state, config->>'model' as model from memory_embedding_spaces")
         assert [row["model"] for row in left if row["state"] in ("ready", "filling")] == ["d"]
@@ -86,13 +93,13 @@ async def test_a_dimension_edit_in_the_middle_of_a_fill_beside_is_held_and_the_o
         await world.until_phase(ref, "Ready")
         vendor.latency_ms = 100
         world.cluster.apply("memory", provider(vendor, "b"))
-        await until(lambda: world.value("select count(*) = 2 from memory_embedding_spaces"))
+        await until(lambda: world.value("select count(*) = 2 from memory_embedding_spaces"), "a second space is made")
         world.cluster.apply("memory", provider(vendor, "b", 32))
         await world.until_phase(ref, "Held")
         assert await world.value("select active_space_id from memory_registry") == 1
         await world.fetch("insert into memory_embedding_dim_change_consent (target_dim) values (32)")
         vendor.latency_ms = 0
-        await until(lambda: world.cluster.statuses[ref].embedding.applied_dimensions == 32)
+        await until(lambda: world.cluster.statuses[ref].embedding.applied_dimensions == 32, "dimension 32 is applied")
         await world.until_phase(ref, "Ready")
     await consistent(world)
 
@@ -106,7 +113,9 @@ async def test_deleted_and_made_again_in_the_middle_of_a_fill_goes_on_where_it_w
         ref = world.cluster.apply("memory", provider(vendor))
         await some_are_stored(world)
         world.cluster.delete(ref)
-        await until(lambda: world.value("select state = 'orphaned' from memory_embedding_spaces"))
+        await until(
+            lambda: world.value("select state = 'orphaned' from memory_embedding_spaces"), "the space is orphaned"
+        )
         under_way = vendor.peak_in_flight
         world.cluster.statuses.clear()
         world.cluster.apply("memory", provider(vendor))
@@ -140,8 +149,10 @@ async def test_a_vendor_that_comes_back_gets_the_pending_memories_within_ten_sec
         remember = Remember(world.store, world.connector, world.keys)
         stored = await remember.add("default", NewMemory("written while the vendor is away"), Actor("t", "t"))
         assert stored.embedding_status == "pending"
-        await until(lambda: world.phase(ref) == "Unavailable")
+        await until(lambda: world.phase(ref) == "Unavailable", "the Provider is unavailable")
         await asyncio.sleep(3)  # the pauses between tries grow
         vendor.start()
-        await until(lambda: world.value("select count(*) = 1 from memory_vectors_1"), seconds=10)
+        await until(
+            lambda: world.value("select count(*) = 1 from memory_vectors_1"), "the vector is stored", seconds=10
+        )
         await world.until_phase(ref, "Ready")

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fixtures.engine import World, open_world, until
+from fixtures.engine import World, open_world
+from fixtures.waiting import until
 from memory_operator.contract.resource import ProviderRef
 from memory_operator.embedders import EmbedderPool
 from memory_operator.engine.embedding.connector import Connector
@@ -77,7 +78,10 @@ async def test_a_dimension_above_the_index_limit_is_refused_and_the_applied_spac
     async with world.operator(), world.worker():
         ref = await serving(world, vendor)
         world.cluster.apply("memory", openai(vendor, 3072))
-        await until(lambda: reason(world, ref, "DimensionSettled") == "DimensionAboveLimit")
+        await until(
+            lambda: reason(world, ref, "DimensionSettled") == "DimensionAboveLimit",
+            "the dimension is told as above the limit",
+        )
         message = world.cluster.condition(ref, "DimensionSettled").message
         assert "3072 is above 2000" in message
         assert "halfvec" in message
@@ -90,7 +94,9 @@ async def test_a_dimension_above_the_index_limit_is_refused_and_the_applied_spac
 async def test_a_missing_secret_is_named_and_its_arrival_is_enough(world: World, vendor: StubVendor) -> None:
     async with world.operator(), world.worker():
         ref = world.cluster.apply("memory", openai(vendor))
-        await until(lambda: reason(world, ref, "CredentialResolved") == "SecretMissing")
+        await until(
+            lambda: reason(world, ref, "CredentialResolved") == "SecretMissing", "the Secret is told as missing"
+        )
         assert "default/key" in world.cluster.condition(ref, "CredentialResolved").message
         assert await spaces(world) == []
         assert vendor.count == 0
@@ -105,7 +111,7 @@ async def test_a_wrong_key_is_told_without_being_shown_and_never_replaces_one_th
         ref = await serving(world, vendor)
         world.cluster.secrets[("default", "other")] = {"api-key": "sk-wrong"}
         world.cluster.apply("memory", openai(vendor, credential={"secretRef": {"name": "other"}}))
-        await until(lambda: reason(world, ref, "Reachable") == "CredentialRefused")
+        await until(lambda: reason(world, ref, "Reachable") == "CredentialRefused", "the credential is told as refused")
         assert "sk-wrong" not in world.cluster.statuses[ref].model_dump_json()
         await still_serves(world)
         world.cluster.secrets[("default", "other")] = {"api-key": KEY}
@@ -120,7 +126,9 @@ async def test_a_vendor_that_is_down_holds_a_first_provider_back_until_it_is_up(
     vendor.stop()
     async with world.operator(), world.worker():
         ref = world.cluster.apply("memory", spec)
-        await until(lambda: reason(world, ref, "Reachable") == "EmbedderUnreachable")
+        await until(
+            lambda: reason(world, ref, "Reachable") == "EmbedderUnreachable", "the embedder is told as unreachable"
+        )
         assert world.phase(ref) == "Unavailable"
         assert await spaces(world) == []
         vendor.start()
@@ -132,10 +140,15 @@ async def test_a_vendor_that_hangs_is_given_up_on_and_nothing_is_written(world: 
         ref = await serving(world, vendor)
         vendor.fault = Fault(hold=True)
         world.cluster.apply("memory", openai(vendor, model="model-b"))
-        await until(lambda: reason(world, ref, "Reachable") == "EmbedderUnreachable")
+        await until(
+            lambda: reason(world, ref, "Reachable") == "EmbedderUnreachable", "the embedder is told as unreachable"
+        )
         assert await spaces(world) == ["model-a-64-1"]
         vendor.fault = None
-        await until(lambda: world.cluster.statuses[ref].embedding.embedding_version == "model-b-64-2")
+        await until(
+            lambda: world.cluster.statuses[ref].embedding.embedding_version == "model-b-64-2",
+            "the space of the second model is the applied one",
+        )
         await world.until_phase(ref, "Ready")
 
 
@@ -146,7 +159,10 @@ async def test_a_declared_dimension_that_the_model_does_not_return_writes_nothin
     vendor.fault = Fault(ignore_dimensions=True)
     async with world.operator(), world.worker():
         ref = world.cluster.apply("memory", openai(vendor, 96))
-        await until(lambda: reason(world, ref, "DimensionSettled") == "DimensionMismatch")
+        await until(
+            lambda: reason(world, ref, "DimensionSettled") == "DimensionMismatch",
+            "the dimension is told as another than the model's",
+        )
         message = world.cluster.condition(ref, "DimensionSettled").message
         assert "64 dimensions, not 96" in message
         assert "set spec.embedding.dimensions to 64" in message
@@ -162,12 +178,15 @@ async def test_a_dimension_that_is_not_returned_after_consent_destroys_nothing(
         world.cluster.apply("memory", openai(vendor, 96))
         await world.until_phase(ref, "Held")
         await world.fetch("insert into memory_embedding_dim_change_consent (target_dim) values (96)")
-        await until(lambda: reason(world, ref, "DimensionSettled") == "DimensionMismatch")
+        await until(
+            lambda: reason(world, ref, "DimensionSettled") == "DimensionMismatch",
+            "the dimension is told as another than the model's",
+        )
         assert await world.value("select count(*) from memory_vectors_1") == 12
         assert await world.value("select consumed_at from memory_embedding_dim_change_consent") is None
         await still_serves(world)
         vendor.fault = None
-        await until(lambda: world.cluster.statuses[ref].embedding.applied_dimensions == 96)
+        await until(lambda: world.cluster.statuses[ref].embedding.applied_dimensions == 96, "dimension 96 is applied")
         assert await world.value("select consumed_at from memory_embedding_dim_change_consent") is not None
 
 
@@ -176,7 +195,10 @@ async def test_a_reply_of_the_wrong_length_in_a_fill_is_not_stored(world: World,
         ref = await serving(world, vendor)
         vendor.fault = Fault(containing="memory number", length=1)
         world.cluster.apply("memory", openai(vendor, model="model-b"))
-        await until(lambda: world.value("select count(*) = 12 from memory_embedding_quarantine"))
+        await until(
+            lambda: world.value("select count(*) = 12 from memory_embedding_quarantine"),
+            "all twelve chunks are in quarantine",
+        )
         assert await world.value("select count(*) from memory_vectors_2") == 0
         assert ref is not None
 
@@ -196,7 +218,7 @@ async def test_a_lookup_that_fails_leaves_everything_as_it_is(world: World, vend
         for operator in world.cluster.operators:
             operator.listed_again()
             operator.enqueue(ref)
-        await until(lambda: vendor.wait_for_calls(1) or True)
+        await until(lambda: vendor.count, "the vendor is called")
         await still_serves(world)
         assert await world.value("select absent_since from memory_providers") is None
         world.cluster.down = False
@@ -207,7 +229,7 @@ async def test_a_type_that_is_not_built_says_which_ones_are(world: World) -> Non
         ref = world.cluster.apply(
             "memory", {"type": "claude", "model": "haiku", "credential": {"secretRef": {"name": "key"}}}
         )
-        await until(lambda: reason(world, ref, "Ready"))
+        await until(lambda: reason(world, ref, "Ready"), "the Provider has a Ready condition")
         condition = world.cluster.condition(ref, "Ready")
         assert condition.reason in ("UnsupportedType", "SecretMissing")
         assert condition.message
@@ -216,7 +238,7 @@ async def test_a_type_that_is_not_built_says_which_ones_are(world: World) -> Non
 async def test_a_provider_elsewhere_is_told_so_and_never_called(world: World, vendor: StubVendor) -> None:
     async with world.operator():
         ref = world.cluster.apply("memory", openai(vendor), namespace="elsewhere")
-        await until(lambda: reason(world, ref, "Ready") == "NamespaceNotServed")
+        await until(lambda: reason(world, ref, "Ready") == "NamespaceNotServed", "the namespace is told as not served")
         assert vendor.count == 0
 
 
@@ -241,5 +263,7 @@ async def test_a_secret_of_ours_is_not_sent_to_anybody_whoever_names_it(database
             spec = openai(vendor, credential={"secretRef": {"name": "release-master-key", "key": "api-key"}})
             async with world.operator():
                 ref = world.cluster.apply("memory", spec)
-                await until(lambda: reason(world, ref, "CredentialResolved") == "SecretMissing")
+                await until(
+                    lambda: reason(world, ref, "CredentialResolved") == "SecretMissing", "the Secret is told as missing"
+                )
     assert vendor.count == 0

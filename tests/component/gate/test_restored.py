@@ -8,9 +8,10 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from fixtures.engine import Cluster, World, open_world, until
+from fixtures.engine import Cluster, World, open_world
 from fixtures.fills import provider, sent
 from fixtures.postgres import Server, dump_and_restore
+from fixtures.waiting import until
 from vendor.stub import StubVendor
 
 CHUNKS = 12
@@ -116,5 +117,8 @@ async def test_in_a_cluster_without_providers_spaces_are_orphaned_and_keep_their
     before = await vectors(world)
     dump_and_restore(postgres_server, database, restored)
     async with open_world(restored, Cluster()) as again, again.operator(), again.worker():
-        await until(lambda: again.value("select state = 'orphaned' from memory_embedding_spaces"))
+        await until(
+            lambda: again.value("select state = 'orphaned' from memory_embedding_spaces"),
+            "the restored space is orphaned",
+        )
         assert await vectors(again) == before

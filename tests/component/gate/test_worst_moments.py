@@ -9,7 +9,8 @@ from typing import Any
 import asyncpg
 import pytest
 
-from fixtures.engine import Cluster, World, open_world, until
+from fixtures.engine import Cluster, World, open_world
+from fixtures.waiting import until
 from memory_operator.contract.resource import ProviderObject
 from memory_operator.engine.admin.spaces import Catalog
 from memory_operator.engine.spaces import activation
@@ -65,17 +66,19 @@ async def test_an_edit_taken_back_while_the_fill_beside_is_switched_ends_with_th
             ref = world.cluster.apply("memory", provider(vendor))
             await world.until_phase(ref, "Ready")
         world.cluster.apply("memory", provider(vendor, "b"))
-        await until(lambda: world.value("select beside_space_id = 2 from memory_providers"))
+        await until(
+            lambda: world.value("select beside_space_id = 2 from memory_providers"), "space 2 fills beside the first"
+        )
         async with world.store.transaction() as conn:
             await registry.lock_registry_exclusive(conn)
             world.cluster.apply("memory", provider(vendor))
-            await until(lambda: waits_for_a_lock(world))
+            await until(lambda: waits_for_a_lock(world), "somebody waits for a lock")
             row, beside = await providers.by_space(conn, 2), await spaces.get(conn, 2)
             assert row is not None
             assert beside is not None
             await activation.switch(conn, row, beside, BY)
         async with world.worker():
-            await until(lambda: world.value("select active_space_id = 1 from memory_registry"))
+            await until(lambda: world.value("select active_space_id = 1 from memory_registry"), "space 1 is active")
             await world.until_phase(ref, "Ready")
     assert await states(world) == {"a": "ready", "b": "retired"}
 
@@ -89,14 +92,18 @@ async def test_a_provider_deleted_while_its_edit_is_probed_gets_no_space_any_mor
         await world.until_phase(ref, "Ready")
         vendor.fault = Fault(hold=True)
         world.cluster.apply("memory", provider(vendor, "b"))
-        await until(lambda: vendor.in_flight)
+        await until(lambda: vendor.in_flight, "a call is under way")
         world.cluster.delete(ref)
-        await until(lambda: world.value("select absent_since is not null from memory_providers"))
+        await until(
+            lambda: world.value("select absent_since is not null from memory_providers"),
+            "the Provider is seen to be gone",
+        )
         vendor.fault = None
         await until(
             lambda: world.value(
                 "select count(*) = 0 from pg_locks where locktype = 'advisory' and classid = $1", locks.PROVIDERS
-            )
+            ),
+            "no reconcile is under way any more",
         )
     assert await states(world) == {"a": "orphaned"}
 
@@ -110,9 +117,12 @@ async def test_a_change_is_not_held_for_a_provider_that_has_just_gone(world: Wor
             await registry.lock_registry_exclusive(conn)
             await conn.execute("select 1 from memory_providers for share")
             world.cluster.apply("memory", provider(vendor, dimensions=32))
-            await until(lambda: waits_for_a_lock(world))
+            await until(lambda: waits_for_a_lock(world), "somebody waits for a lock")
             world.cluster.delete(ref)
-        await until(lambda: world.value("select absent_since is not null from memory_providers"))
+        await until(
+            lambda: world.value("select absent_since is not null from memory_providers"),
+            "the Provider is seen to be gone",
+        )
         assert await world.value("select count(*) from memory_pending_changes") == 0
 
 
@@ -133,10 +143,13 @@ async def test_a_look_that_waited_for_the_lock_does_not_bring_a_deleted_provider
         await world.until_phase(ref, "Ready")
         async with locks.provider_lock(world.store, ref, 5):
             operator.enqueue(ref)
-            await until(lambda: is_(locking, 2))
+            await until(lambda: is_(locking, 2), "two change the registry")
             world.cluster.delete(ref)
-            await until(lambda: world.value("select absent_since is not null from memory_providers"))
-        await until(lambda: is_(locking, 0))
+            await until(
+                lambda: world.value("select absent_since is not null from memory_providers"),
+                "the Provider is seen to be gone",
+            )
+        await until(lambda: is_(locking, 0), "nobody changes the registry")
         assert await world.value("select absent_since is not null from memory_providers")
         assert await states(world) == {"a": "orphaned"}
 
@@ -174,15 +187,17 @@ async def test_a_provider_made_after_a_listing_began_is_not_absent_from_it(slow:
     cluster = slow.cluster
     assert isinstance(cluster, SlowList)
     async with slow.operator() as operator, slow.worker():
-        await until(lambda: operator.not_ready() is None)
+        await until(lambda: operator.not_ready() is None, "the operator is ready")
         cluster.arrives.clear()
         operator.listed_again()
-        await until(lambda: cluster.under_way)
+        await until(lambda: cluster.under_way, "a listing is under way")
         ref = cluster.apply("memory", provider(vendor))
         await slow.until_phase(ref, "Ready")
         before = await slow.value("select clock_timestamp()")
         cluster.arrives.set()
-        await until(lambda: slow.value("select observed_at > $1 from memory_providers", before))  # by the next listing
+        await until(
+            lambda: slow.value("select observed_at > $1 from memory_providers", before), "the next listing has come"
+        )  # by the next listing
         assert await slow.value("select absent_since is null from memory_providers")
         assert await slow.value("select count(*) = 0 from memory_activity where kind = 'orphan'")
 
@@ -195,11 +210,17 @@ async def test_a_full_space_taken_over_from_a_younger_provider_is_switched_to(wo
         younger = world.cluster.apply("younger", provider(vendor, "b"))
         await world.until_phase(younger, "Ready")
         world.cluster.apply("older", provider(vendor, "b"))
-        await until(lambda: world.cluster.statuses[older].embedding.embedding_version == "b-64-2")
-        await until(lambda: world.value("select active_space_id = 2 from memory_registry"))
+        await until(
+            lambda: world.cluster.statuses[older].embedding.embedding_version == "b-64-2",
+            "the older Provider has the space of model b",
+        )
+        await until(lambda: world.value("select active_space_id = 2 from memory_registry"), "space 2 is active")
         await world.until_phase(older, "Ready")
         operator.enqueue(younger)
-        await until(lambda: world.cluster.condition(younger, "Ready").reason == "DuplicateSpace")
+        await until(
+            lambda: world.cluster.condition(younger, "Ready").reason == "DuplicateSpace",
+            "the younger Provider is told that its space is another's",
+        )
     assert await states(world) == {"a": "retired", "b": "ready"}
 
 
@@ -211,10 +232,12 @@ async def test_a_full_space_beside_is_switched_to_once_activation_is_automatic(
         ref = world.cluster.apply("memory", provider(vendor, activation="Manual"))
         await world.until_phase(ref, "Ready")
         world.cluster.apply("memory", provider(vendor, "b", activation="Manual"))
-        await until(lambda: world.value("select state = 'ready' from memory_embedding_spaces where id = 2"))
+        await until(
+            lambda: world.value("select state = 'ready' from memory_embedding_spaces where id = 2"), "space 2 is ready"
+        )
         assert await world.value("select active_space_id from memory_registry") == 1
         world.cluster.apply("memory", provider(vendor, "b"))
-        await until(lambda: world.value("select active_space_id = 2 from memory_registry"))
+        await until(lambda: world.value("select active_space_id = 2 from memory_registry"), "space 2 is active")
     assert await states(world) == {"a": "retired", "b": "ready"}
 
 
@@ -228,11 +251,16 @@ async def test_a_spec_that_cannot_be_read_does_not_make_a_manual_provider_switch
             await world.until_phase(ref, "Ready")
         edited = provider(vendor, "b", activation="Manual")
         world.cluster.apply("memory", edited)
-        await until(lambda: world.value("select beside_space_id = 2 from memory_providers"))
+        await until(
+            lambda: world.value("select beside_space_id = 2 from memory_providers"), "space 2 fills beside the first"
+        )
         world.cluster.apply("memory", {**edited, "modle": "c"})
         await world.until_phase(ref, "Error")
         async with world.worker():
-            await until(lambda: world.value("select state = 'ready' from memory_embedding_spaces where id = 2"))
+            await until(
+                lambda: world.value("select state = 'ready' from memory_embedding_spaces where id = 2"),
+                "space 2 is ready",
+            )
     assert await world.value("select active_space_id from memory_registry") == 1
 
 
@@ -244,13 +272,15 @@ async def test_while_a_change_is_held_nothing_that_was_asked_for_before_takes_th
         ref = world.cluster.apply("memory", provider(vendor))
         await world.until_phase(ref, "Ready")
         world.cluster.apply("memory", provider(vendor, "b", activation="Manual"))
-        await until(lambda: world.value("select beside_space_id = 2 from memory_providers"))
+        await until(
+            lambda: world.value("select beside_space_id = 2 from memory_providers"), "space 2 fills beside the first"
+        )
         world.cluster.apply("memory", provider(vendor, "b", 32))
         await world.until_phase(ref, "Held")
         assert (await states(world))["b"] == "retired"
         assert await world.value("select active_space_id from memory_registry") == 1
         world.cluster.apply("memory", provider(vendor, "b"))
-        await until(lambda: world.value("select active_space_id = 2 from memory_registry"))
+        await until(lambda: world.value("select active_space_id = 2 from memory_registry"), "space 2 is active")
     assert await states(world) == {"a": "retired", "b": "ready"}
 
 
@@ -262,7 +292,10 @@ async def test_an_edit_that_is_refused_leaves_nothing_held(world: World, vendor:
         world.cluster.apply("memory", provider(vendor, dimensions=32))
         await world.until_phase(ref, "Held")
         world.cluster.apply("memory", provider(vendor, dimensions=3072))
-        await until(lambda: world.cluster.condition(ref, "DimensionSettled").reason == "DimensionAboveLimit")
+        await until(
+            lambda: world.cluster.condition(ref, "DimensionSettled").reason == "DimensionAboveLimit",
+            "the dimension is told as above the limit",
+        )
         assert await world.value("select count(*) from memory_pending_changes") == 0
         assert await world.value("select active_space_id from memory_registry") == 1
 
@@ -273,7 +306,7 @@ async def test_a_fill_is_cancelled_in_the_middle_of_a_batch_without_a_deadlock(
     await world.stored(20)
     async with world.operator():
         world.cluster.apply("memory", provider(vendor))
-        await until(lambda: world.value("select count(*) = 1 from memory_reembed_leases"))
+        await until(lambda: world.value("select count(*) = 1 from memory_reembed_leases"), "one range is left")
     async with world.store.connection() as conn:
         lease = await leases.claim(conn, 1, "test", 1, await leases.backend_of(conn))
     assert lease is not None
@@ -286,7 +319,7 @@ async def test_a_fill_is_cancelled_in_the_middle_of_a_batch_without_a_deadlock(
     async with world.store.transaction() as conn:
         await jobs.advance(conn, lease.job_id, 5, 0, 0)
         cancelling = asyncio.create_task(cancel(), name="cancel")
-        await until(lambda: waits_for_a_lock(world))
+        await until(lambda: waits_for_a_lock(world), "somebody waits for a lock")
         await leases.fence(conn, [lease])
     await cancelling
     assert await world.value("select state from memory_reembed_jobs") == "cancelled"
@@ -308,7 +341,10 @@ async def test_activating_is_not_undone_by_a_space_that_is_completed_later(world
         await world.until_phase(second, "Ready")
         world.cluster.apply("first", provider(vendor, "c"))
         await Catalog(world.store).activate(None, "default/second", False, BY)
-        await until(lambda: world.cluster.statuses[first].embedding.embedding_version == "c-64-3")
+        await until(
+            lambda: world.cluster.statuses[first].embedding.embedding_version == "c-64-3",
+            "the first Provider has the space of model c",
+        )
         await world.until_phase(first, "Ready")
         assert await world.value("select active_space_id from memory_registry") == 2
 
@@ -324,8 +360,11 @@ async def test_writers_who_come_later_do_not_overtake_a_switch_that_waits(world:
     async with world.store.transaction() as conn:
         await registry.lock_registry_shared(conn)
         switching = asyncio.create_task(take("switch", registry.lock_registry_exclusive), name="switch")
-        await until(lambda: waits_for_a_lock(world))
+        await until(lambda: waits_for_a_lock(world), "somebody waits for a lock")
         writing = asyncio.create_task(take("writer", registry.lock_registry_shared), name="writer")
-        await until(lambda: world.value("select count(*) = 2 from pg_stat_activity where wait_event_type = 'Lock'"))
+        await until(
+            lambda: world.value("select count(*) = 2 from pg_stat_activity where wait_event_type = 'Lock'"),
+            "two wait for a lock",
+        )
     await asyncio.gather(switching, writing)
     assert order == ["switch", "writer"]

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from fixtures.api import Api, refused
-from fixtures.engine import World, until
+from fixtures.engine import World
+from fixtures.waiting import until
 
 PATH = "/admin/embedding-dimension-change"
 
@@ -49,12 +50,13 @@ async def test_consent_sent_as_curl_sends_it_applies_the_change_and_tells_its_ef
             "chunks_to_embed": 30,
             "currency": "USD",
         }
-        await until(lambda: world.cluster.statuses[ref].embedding.applied_dimensions == 128)
+        await until(lambda: world.cluster.statuses[ref].embedding.applied_dimensions == 128, "dimension 128 is applied")
         await world.until_phase(ref, "Ready")
         assert (await api.get(PATH)).json()["held"] == []
 
 
 async def test_what_is_held_is_listed_with_its_effect_and_the_message_of_the_gate(world: World, api: Api) -> None:
+    before = datetime.now(UTC)
     await world.stored(5)
     async with world.operator(), world.worker():
         ref = await held(world)
@@ -63,7 +65,7 @@ async def test_what_is_held_is_listed_with_its_effect_and_the_message_of_the_gat
         assert (change["from"], change["to"], change["vectors_discarded"]) == (64, 128, 5)
         assert change["estimated_cost"] is None
         assert change["message"] == world.cluster.condition(ref, "DimensionSettled").message
-        assert datetime.now(UTC) - datetime.fromisoformat(change["since"]) < timedelta(minutes=1)
+        assert before <= datetime.fromisoformat(change["since"]) <= datetime.now(UTC)
 
 
 async def test_consent_to_what_is_not_held_is_recorded_and_says_that_it_matches_nothing(world: World, api: Api) -> None:
@@ -78,7 +80,10 @@ async def test_consent_to_what_is_not_held_is_recorded_and_says_that_it_matches_
             (128, "default/other", "valid"),
             (256, None, "valid"),
         ]
-        await until(lambda: "marker=256" in world.cluster.condition(ref, "DimensionSettled").message)
+        await until(
+            lambda: "marker=256" in world.cluster.condition(ref, "DimensionSettled").message,
+            "the message names the marker for 256",
+        )
         assert await world.value("select count(*) from memory_vectors_1") == 5
 
 
@@ -94,7 +99,10 @@ async def test_consent_that_could_mean_several_providers_is_refused_and_names_th
         assert (await api.get(PATH)).json()["markers"] == []
         document = (await api.post(PATH, {"target_dim": 128, "provider": str(second)})).json()
         assert document["matches_held_change"] is True
-        await until(lambda: world.cluster.statuses[second].embedding.applied_dimensions == 128)
+        await until(
+            lambda: world.cluster.statuses[second].embedding.applied_dimensions == 128,
+            "dimension 128 is applied to the second Provider",
+        )
         assert world.cluster.statuses[first].embedding.applied_dimensions == 64
 
 
@@ -156,9 +164,10 @@ async def test_what_is_not_exactly_a_consent_is_refused_by_the_name_of_the_field
 
 async def test_consent_lasts_a_day_unless_said_otherwise(api: Api) -> None:
     for body, seconds in (({"target_dim": 5}, 86_400), ({"target_dim": 5, "ttl_seconds": 60}, 60)):
+        before = datetime.now(UTC)
         document = (await api.post(PATH, body)).json()
-        left = datetime.fromisoformat(document["expires_at"]) - datetime.now(UTC)
-        assert timedelta(seconds=seconds - 30) < left <= timedelta(seconds=seconds)
+        recorded = datetime.fromisoformat(document["expires_at"]) - timedelta(seconds=seconds)
+        assert before <= recorded <= datetime.now(UTC)
 
 
 async def test_a_marker_is_withdrawn_once_and_more_and_a_consumed_one_never(world: World, api: Api) -> None:
@@ -169,7 +178,7 @@ async def test_a_marker_is_withdrawn_once_and_more_and_a_consumed_one_never(worl
         for _ in range(2):
             assert (await api.delete(f"{PATH}/{early}")).status_code == 204
         used = (await api.post(PATH, {"target_dim": 128})).json()["id"]
-        await until(lambda: world.cluster.statuses[ref].embedding.applied_dimensions == 128)
+        await until(lambda: world.cluster.statuses[ref].embedding.applied_dimensions == 128, "dimension 128 is applied")
         problem = refused(await api.delete(f"{PATH}/{used}"), 409, "marker_consumed")
         assert "consumed at" in problem["detail"]
         states = {marker["id"]: marker["state"] for marker in (await api.get(PATH)).json()["markers"]}

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from fixtures.api import Api, refused, serve
-from fixtures.engine import World, until
+from fixtures.engine import World
+from fixtures.waiting import until
 from memory_operator.http.auth.tokens import token_auth
 from vendor.stub import StubVendor
 
@@ -42,7 +43,7 @@ def mock(model: str = "a", **embedding: Any) -> dict[str, Any]:
 async def opened(world: World, api: Api, **spec: Any) -> int:
     """The job of a first Provider, which nobody works on as no worker runs."""
     world.cluster.apply("memory", {**mock(), **spec})
-    [job] = await until(lambda: _jobs(api))
+    [job] = await until(lambda: _jobs(api), "a job is there")
     return int(job["id"])
 
 
@@ -119,7 +120,7 @@ async def test_a_paused_job_stands_still_until_it_is_resumed(world: World, api: 
             for _ in range(2):
                 resumed = await api.post(f"{JOBS}/{number}/resume")
                 assert resumed.json()["paused_for"] is None, resumed.text
-            await until(lambda: _state(api, number, "done"))
+            await until(lambda: _state(api, number, "done"), "the job is done")
         kinds = [kind for kind, subject, actor in await told(world) if (subject, actor) == ("a-64-1", "local")]
         assert kinds == ["job_paused", "job_resumed"]
 
@@ -156,7 +157,7 @@ async def test_a_job_that_waits_for_its_budget_is_resumed_only_once_that_allows_
     await world.stored(30)
     async with world.operator(), world.worker():
         ref = world.cluster.apply("memory", paid(vendor, budget={"tokensPerJob": 100}, batchSize=4))
-        [job] = await until(lambda: _paused(api))
+        [job] = await until(lambda: _paused(api), "the job is paused")
         assert job["paused_for"] == "budget"
         assert job["message"]
 
@@ -165,12 +166,12 @@ async def test_a_job_that_waits_for_its_budget_is_resumed_only_once_that_allows_
             answer = await api.post(f"{JOBS}/{job['id']}/resume")
             return answer if answer.status_code == 409 else None
 
-        problem = refused(await until(refusal), 409, "budget_reached")
+        problem = refused(await until(refusal, "the refusal is there"), 409, "budget_reached")
         assert problem["budget"] == {"tokens_per_job": 100}
         assert problem["tokens_left"] < 100
         assert "default/memory" in problem["hint"]
         world.cluster.apply("memory", paid(vendor, budget={"tokensPerJob": 100_000}, batchSize=4))
-        await until(lambda: _state(api, job["id"], "done"))
+        await until(lambda: _state(api, job["id"], "done"), "the job is done")
         await world.until_phase(ref, "Ready")
 
 

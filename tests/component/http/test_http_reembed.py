@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from fixtures.api import Api, refused
-from fixtures.engine import World, until
+from fixtures.engine import World
+from fixtures.waiting import until
 from vendor.script import Fault
 from vendor.stub import StubVendor
 
@@ -39,7 +40,7 @@ async def ended(api: Api, number: int) -> dict[str, Any]:
         found: dict[str, Any] = (await api.get(f"/v1/jobs/{number}")).json()
         return found if found["state"] == "done" else None
 
-    found: dict[str, Any] = await until(done)
+    found: dict[str, Any] = await until(done, "the job is done")
     return found
 
 
@@ -80,7 +81,7 @@ async def test_replacing_makes_every_vector_anew_and_none_is_gone_before(
         vendor.forget()
         vendor.fault = Fault(hold=True)
         [space] = (await api.post(REEMBED, {"embedding_version": "a-64-1", "replace": True})).json()["spaces"]
-        await until(lambda: vendor.in_flight)
+        await until(lambda: vendor.in_flight, "a call is under way")
         status = (await api.get("/v1/embeddings/status")).json()
         assert (status["semantic_status"], status["active"]["vectors"]) == ("ok", 9)
         again = (await api.post(REEMBED, {"replace": True})).json()["spaces"]
@@ -125,7 +126,7 @@ async def test_another_job_of_the_space_stands_in_the_way_and_is_named(world: Wo
     await world.stored(3)
     async with world.operator():
         world.cluster.apply("memory", {"type": "mock", "model": "a", "embedding": {"dimensions": 64}})
-        [fill] = await until(lambda: _jobs(api))
+        [fill] = await until(lambda: _jobs(api), "a job is there")
         # The fill that runs makes what is missing: asking for that is no conflict.
         [space] = (await api.post(REEMBED)).json()["spaces"]
         assert space["job"]["id"] == fill["id"]

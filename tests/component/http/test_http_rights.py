@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from fixtures.api import Api, refused, serve
-from fixtures.engine import World, until
+from fixtures.engine import World
 from fixtures.reviews import ApiServer
+from fixtures.waiting import until
 from memory_operator.http.auth.base import (
     ACTIVATE,
     CONSENT,
@@ -170,7 +171,7 @@ async def test_consent_needs_the_right_in_the_namespace_of_the_held_provider(wor
         refused(await send(api, "POST", CONSENT_PATH, body, "root"), 409, "ambiguous_provider")
         recorded = await send(api, "POST", CONSENT_PATH, {**body, "provider": "blue/memory"}, "blue")
         assert recorded.json()["matches_held_change"] is True
-        await until(lambda: world.cluster.statuses[ref].embedding.applied_dimensions == 128)
+        await until(lambda: world.cluster.statuses[ref].embedding.applied_dimensions == 128, "dimension 128 is applied")
 
 
 async def test_a_marker_is_withdrawn_by_whoever_could_have_recorded_it(world: World) -> None:
@@ -217,7 +218,7 @@ async def test_looking_shows_the_spaces_of_the_namespaces_where_one_may_get_prov
             spaces = (await send(api, "GET", "/v1/embeddings/spaces", None, "root")).json()["spaces"]
             return "orphaned" in [space["state"] for space in spaces]
 
-        await until(orphaned)
+        await until(orphaned, "the space is orphaned")
         assert (await send(api, "POST", "/v1/prune-embeddings", {}, "blue")).json()["spaces"] == []
         refused(await send(api, "POST", "/v1/prune-embeddings", {}, "nobody"), 403)
         server.allow("blue-user", JOBS, "green")

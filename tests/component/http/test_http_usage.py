@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from fixtures.api import Api, refused, serve
-from fixtures.engine import World, until
+from fixtures.engine import World
+from fixtures.waiting import until
 from memory_operator.http.auth.tokens import token_auth
 from vendor.stub import StubVendor
 
@@ -156,7 +157,7 @@ async def test_a_fill_is_on_the_bill_and_counts_against_the_budget(world: World,
     assert (fill["calls"], fill["inputs"], fill["unanswered_calls"]) == (1, 9, 0)
     assert float(fill["cost"]) == pytest.approx(fill["tokens"] * 0.02 / 1000)
     midnight = datetime.fromisoformat(quota.pop("resets_at"))
-    assert timedelta() < midnight - datetime.now(UTC) <= timedelta(days=1)
+    assert datetime.now(UTC) < midnight <= datetime.now(UTC) + timedelta(days=1)
     assert quota == {
         "provider": "default/memory",
         "embedding_version": "a-64-1",
@@ -185,7 +186,7 @@ async def test_the_quota_tells_which_job_waits_for_its_budget(world: World, api:
         }
         async with world.operator(), world.worker():
             world.cluster.apply("memory", spec)
-            job = await until(lambda: _paused(api))
+            job = await until(lambda: _paused(api), "the job is paused")
     assert job["used"]["tokens"] > 0
     assert job["used"]["tokens_left"] == max(0, 100 - job["used"]["tokens"])
 

@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from fixtures.engine import until
 from fixtures.memories import AGENT, Memories
+from fixtures.waiting import until
 from memory_operator.engine.memories.remember import Changes
 from memory_operator.engine.memories.version_write import StoredMemory
 from memory_operator.store.spaces import vectors
@@ -69,13 +69,13 @@ async def test_an_edit_of_the_model_loses_nothing_that_is_written_meanwhile(memo
         await world.until_phase(ref, "Ready")
         first = await active_version(memories)
         async with traffic(memories) as kept:
-            await until(lambda: len(kept) > 20)
+            await until(lambda: len(kept) > 20, "more than 20 memories are stored")
             world.cluster.apply("memory", mock(64, "two"))
-            await until(lambda: _differs(memories, first))
+            await until(lambda: _differs(memories, first), "the space is another one")
             assert await is_complete(memories)
             count = len(kept)
-            await until(lambda: len(kept) > count + 20)
-        await until(lambda: is_complete(memories))
+            await until(lambda: len(kept) > count + 20, "20 memories more are stored")
+        await until(lambda: is_complete(memories), "every chunk has its vector")
         for stored in kept:
             assert (await memories.remember.show("default", stored.id)).embedding_status == "embedded"
         await memories.counted()
@@ -87,13 +87,13 @@ async def test_a_reshape_loses_nothing_that_is_written_meanwhile(memories: Memor
         ref = world.cluster.apply("memory", mock(64))
         await world.until_phase(ref, "Ready")
         async with traffic(memories) as kept:
-            await until(lambda: len(kept) > 20)
+            await until(lambda: len(kept) > 20, "more than 20 memories are stored")
             await world.fetch("insert into memory_embedding_dim_change_consent (target_dim) values (32)")
             world.cluster.apply("memory", mock(32))
-            await until(lambda: _is_dimension(memories, 32))
+            await until(lambda: _is_dimension(memories, 32), "dimension 32 is applied")
             count = len(kept)
-            await until(lambda: len(kept) > count + 20)
-        await until(lambda: is_complete(memories))
+            await until(lambda: len(kept) > count + 20, "20 memories more are stored")
+        await until(lambda: is_complete(memories), "every chunk has its vector")
         for stored in kept:
             assert (await memories.remember.show("default", stored.id)).embedding_status == "embedded"
         await memories.counted()

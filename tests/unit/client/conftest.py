@@ -7,7 +7,6 @@ import pty
 import select
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,13 +15,13 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from fixtures.memory_api import StubMemoryApi, memory_api
+from fixtures.waiting import WAIT_SECONDS, eventually
 from memory_operator.client.main import app
 
 __all__ = ["memory_api"]
 
 Run = Callable[..., Result]
 
-DEADLINE_SECONDS = 20.0
 SOURCE_ROOT = Path(__file__).parents[3] / "operator"
 
 
@@ -57,24 +56,19 @@ class Terminal:
 
     def expect(self, text: str) -> None:
         """Wait until this has been printed."""
-        deadline = time.monotonic() + DEADLINE_SECONDS
-        while text not in self.shown:
-            assert time.monotonic() < deadline, f"{text!r} never came; shown: {self.shown!r}"
-            if not self._read():
-                assert text in self.shown, f"ended without {text!r}; shown: {self.shown!r}"
+        eventually(lambda: text in self.shown or not self._read(), f"{text!r} on the screen")
+        assert text in self.shown, f"ended without {text!r}; shown: {self.shown!r}"
 
     def type(self, text: str) -> None:
         os.write(self.screen, text.encode())
 
     def ends(self) -> int:
         """Wait for the end; the exit code."""
-        deadline = time.monotonic() + DEADLINE_SECONDS
-        while self._read():
-            assert time.monotonic() < deadline, f"still running; shown: {self.shown!r}"
-        return self.process.wait(DEADLINE_SECONDS)
+        eventually(lambda: not self._read(), "the end of the command")
+        return self.process.wait(WAIT_SECONDS)
 
     def _read(self) -> bool:
-        ready, _, _ = select.select([self.screen], [], [], 0.5)
+        ready, _, _ = select.select([self.screen], [], [], 0.1)
         if not ready:
             return True
         try:

@@ -10,6 +10,7 @@ from typing import Any
 
 from fixtures.memory_api import Asked, Reply, StubMemoryApi, problem
 from fixtures.store_state import EFFECT, filling, held, job, space, state
+from fixtures.waiting import WAIT_SECONDS
 
 Start = Callable[..., Any]
 
@@ -95,14 +96,14 @@ def test_an_interrupt_lets_what_is_in_flight_finish_and_says_how_to_go_on(
     def answer(asked: Asked) -> Reply:
         if asked.body["text"] == "two":
             asked_for_two.set()
-            assert interrupted.wait(20)
+            assert interrupted.wait(WAIT_SECONDS)
         return Reply({"id": "x", "project": "default", "embedding_status": "embedded"}, 201)
 
     memory_api.on("POST", "/memory/add", answer)
     file = tmp_path / "texts.txt"
     file.write_text("one\ntwo\nthree\nfour\n")
     memory = terminal("add", "--file", str(file), "--concurrency", "1")
-    assert asked_for_two.wait(20)
+    assert asked_for_two.wait(WAIT_SECONDS)
     memory.process.send_signal(signal.SIGINT)
     interrupted.set()
     assert memory.ends() == 5

@@ -5,7 +5,7 @@ import json
 import os
 import stat
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from fixtures.waiting import until
 from memory_operator.contract.resource import ProviderRef
 from memory_operator.contract.status import Phase, ProviderStatus
 from memory_operator.dev.manifests.scan import ABSENCE_SECONDS, Clock
@@ -116,12 +117,6 @@ async def watching(source: FolderSource) -> AsyncIterator[Watching]:
         stop.set()
 
 
-async def until(condition: Callable[[], object], seconds: float = 10) -> None:
-    async with asyncio.timeout(seconds):
-        while not condition():  # noqa: ASYNC110 - what is waited for happens in the file system
-            await asyncio.sleep(0.02)
-
-
 async def pass_absence(source: FolderSource, steered: SteeredTime) -> None:
     """Look, let the time go by that an absence may last, and look again."""
     for seconds in (0.0, ABSENCE_SECONDS):
@@ -145,6 +140,7 @@ async def test_it_is_a_provider_source_with_a_secret_reader(source, folder):
 
 
 async def test_a_manifest_gets_what_an_api_server_adds(source, folder):
+    before = datetime.now(UTC)
     (folder / "a.yaml").write_text(provider())
 
     found = await source.get(A)
@@ -152,7 +148,7 @@ async def test_a_manifest_gets_what_an_api_server_adds(source, folder):
     assert found is not None
     assert (found.generation, found.problems) == (1, ())
     assert len(found.uid) == 36
-    assert abs((datetime.now(UTC) - found.created_at).total_seconds()) < 5
+    assert before <= found.created_at <= datetime.now(UTC)
     assert found.spec is not None
     assert found.spec.embedding is not None
     assert found.spec.embedding.dimensions == 256
@@ -237,9 +233,9 @@ async def test_without_a_state_nothing_is_written(folder):
 
 async def test_a_saved_file_is_told_of_and_so_is_its_edit(watching, folder):
     (folder / "a.yaml").write_text(provider())
-    await until(lambda: watching.changes == [A])
+    await until(lambda: watching.changes == [A], "the Provider is told")
     (folder / "a.yaml").write_text(provider(dimensions=64))
-    await until(lambda: watching.changes == [A, A])
+    await until(lambda: watching.changes == [A, A], "the edit is told")
 
     assert watching.deletions == 0
 
@@ -249,7 +245,7 @@ async def test_a_file_absent_for_a_second_is_a_deletion_and_its_return_is_a_new_
     before = await watching.source.get(A)
     (folder / "a.yaml").unlink()
     await pass_absence(watching.source, steered)
-    await until(lambda: watching.deletions == 1)
+    await until(lambda: watching.deletions == 1, "the deletion is told")
     assert await watching.source.get(A) is None
 
     (folder / "a.yaml").write_text(provider())
@@ -263,7 +259,7 @@ async def test_a_file_that_an_editor_replaces_is_never_gone(watching, folder, st
     path = folder / "a.yaml"
     path.write_text(provider())
     before = await watching.source.get(A)
-    await until(lambda: watching.changes == [A])
+    await until(lambda: watching.changes == [A], "the Provider is told")
 
     for _ in range(3):
         steered.stop()
@@ -301,17 +297,17 @@ async def test_a_provider_that_moves_to_another_file_stays_the_same(source, fold
 
 async def test_a_provider_taken_out_of_a_file_of_several_is_deleted(watching, folder, steered):
     (folder / "all.yaml").write_text(provider("a") + "---\n" + provider("b"))
-    await until(lambda: watching.changes == [A, B])
+    await until(lambda: watching.changes == [A, B], "both Providers are told")
     (folder / "all.yaml").write_text(provider("b"))
     await pass_absence(watching.source, steered)
-    await until(lambda: watching.deletions)
+    await until(lambda: watching.deletions, "the deletion is told")
 
     assert await ref_names(watching.source) == ["default/b"]
 
 
 async def test_a_file_that_is_being_written_is_not_read_half(watching, folder, steered):
     (folder / "all.yaml").write_text(provider("a") + "---\n" + provider("b"))
-    await until(lambda: watching.changes == [A, B])
+    await until(lambda: watching.changes == [A, B], "both Providers are told")
     before = await watching.source.list()
 
     text = provider("a") + "---\n" + provider("b") + "---\n" + provider("c")
@@ -321,9 +317,9 @@ async def test_a_file_that_is_being_written_is_not_read_half(watching, folder, s
             file.write(text[start : start + 200])
             file.flush()
             looks = steered.looks
-            await until(lambda looks=looks: steered.looks > looks + 1)
+            await until(lambda looks=looks: steered.looks > looks + 1, "the folder has been looked at")
     steered.go_on()
-    await until(lambda: len(watching.changes) == 3)
+    await until(lambda: len(watching.changes) == 3, "the third Provider is told")
 
     assert (await watching.source.list())[:2] == before
     assert watching.deletions == 0
@@ -333,7 +329,7 @@ async def test_a_broken_file_changes_nothing_and_is_reported_with_its_line(watch
     (folder / "a.yaml").write_text(provider())
     before = await watching.source.get(A)
     (folder / "a.yaml").write_text(provider() + "  tokens: [1\n")
-    await until(lambda: watching.source.reports)
+    await until(lambda: watching.source.reports, "the broken file is reported")
     await pass_absence(watching.source, steered)
 
     assert watching.source.reports[0].startswith("a.yaml:13: ")
@@ -414,7 +410,7 @@ async def test_a_folder_that_is_gone_is_unavailable_and_deletes_nothing(watching
     (folder / "a.yaml").write_text(provider())
     before = await watching.source.get(A)
     folder.rename(folder.with_name("away"))
-    await until(lambda: "cannot be read" in caplog.text)
+    await until(lambda: "cannot be read" in caplog.text, "the log says that the folder cannot be read")
     with pytest.raises(SourceUnavailable, match="No such file or directory"):
         await watching.source.list()
     await pass_absence(watching.source, steered)
@@ -436,11 +432,11 @@ async def test_a_changed_secret_is_a_change_of_the_providers_beside_it(watching,
     (folder / "s.yaml").write_text(secret("one"))
     (folder / "a.yaml").write_text(provider())
     (folder / "b.yaml").write_text(provider("b", namespace="elsewhere"))
-    await until(lambda: len(watching.changes) == 2)
+    await until(lambda: len(watching.changes) == 2, "the second change is told")
     watching.changes.clear()
 
     (folder / "s.yaml").write_text(secret("two"))
-    await until(lambda: watching.changes)
+    await until(lambda: watching.changes, "a change is told")
 
     assert watching.changes == [A]
 

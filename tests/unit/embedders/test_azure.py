@@ -8,6 +8,7 @@ import traceback
 
 import pytest
 
+from fixtures.waiting import until
 from memory_operator.embedders import EmbedderPool
 from memory_operator.embedders.vendors.azure import TOKEN_HOSTS
 from memory_operator.errors import (
@@ -61,10 +62,11 @@ async def ask(embedder, timeout=10.0):
 
 
 async def until_exchanged_twice(embedder, vendor):
-    async with asyncio.timeout(10):
-        while len(vendor.authority.exchanges) < 2:
-            await ask(embedder)
-            await asyncio.sleep(0.02)
+    async def exchanged() -> bool:
+        await ask(embedder)
+        return len(vendor.authority.exchanges) >= 2
+
+    await until(exchanged, "a second exchange")
 
 
 async def test_a_token_is_exchanged_once_and_sent_with_each_call(identified, vendor):

@@ -2,11 +2,10 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import time
 
 import pytest
 
-from fixtures.engine import until
+from fixtures.waiting import ends, until
 from memory_operator.embedders import EmbedderPool
 from memory_operator.embedders.http.transport import MAX_PRIVATE_CAS
 from memory_operator.errors import ConfigurationError, EmbedderUnreachable
@@ -21,10 +20,8 @@ async def ask(embedder, timeout=10.0):
 @pytest.mark.parametrize("fault", [Fault(hold=True), Fault(trickle_ms=50)])
 async def test_a_call_ends_at_its_deadline_whether_the_vendor_is_silent_or_slow(make, vendor, fault):
     vendor.fault = fault
-    began = time.monotonic()
     with pytest.raises(EmbedderUnreachable, match=r"did not answer within 0.3 s"):
-        await ask(make(), timeout=0.3)
-    assert time.monotonic() - began < 2
+        await ends(ask(make(), timeout=0.3), "the end of the call")
 
 
 async def test_a_vendor_that_is_down_is_unreachable_and_is_found_again_when_it_is_back(make, vendor):
@@ -137,4 +134,4 @@ async def test_a_closed_pool_leaves_no_connection(vendor):
     async with EmbedderPool() as pool:
         await ask(pool.embedder(configured(vendor.base_url), None, None))
         assert vendor.connections == 1
-    await until(lambda: vendor.connections == 0)  # the vendor hears of it a moment later
+    await until(lambda: vendor.connections == 0, "no connection is open")  # the vendor hears of it a moment later

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from fixtures.waiting import until
 from memory_operator.errors import ConfigurationError, SourceUnavailable
 from memory_operator.kube.boundary import read_path
 from memory_operator.kube.client import Pod, configure, namespace_of, open_api
@@ -68,9 +68,12 @@ async def test_a_token_that_was_refused_is_read_again_before_its_time(api_server
         with pytest.raises(SourceUnavailable):
             await read_path(api, "/version")
         token.write_text("second")
-        async with asyncio.timeout(10):
-            while api_server.requests[-1][2]["Authorization"] != "Bearer second":
-                await read_path(api, "/version")
+
+        async def second_is_used() -> bool:
+            await read_path(api, "/version")
+            return bool(api_server.requests[-1][2]["Authorization"] == "Bearer second")
+
+        await until(second_is_used, "the new token is used")
 
 
 async def test_a_token_file_that_vanished_leaves_the_token_at_hand(api_server: Any, tmp_path: Path) -> None:

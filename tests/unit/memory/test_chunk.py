@@ -42,9 +42,9 @@ def test_no_word_is_lost() -> None:
     ids=["no boundary", "emoji", "marks", "lines", "sentences", "han"],
 )
 def test_a_mebibyte_without_good_boundaries_is_cut_in_reasonable_time(text: str) -> None:
-    started = time.perf_counter()
+    started = time.thread_time()
     pieces = chunk(text)
-    assert time.perf_counter() - started < 3
+    assert time.thread_time() - started < 3
     assert all(1 <= len(piece) <= CHUNK_CHARS[1] and len(piece.encode()) <= MAX_CHUNK_BYTES for piece in pieces)
 
 

@@ -15,7 +15,7 @@ from fixtures.certificates import self_signed
 from memory_webhook.expiry import not_after
 
 
-def until(end: datetime, names: int = 1) -> bytes:
+def valid_until(end: datetime, names: int = 1) -> bytes:
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, "n" * 60) for _ in range(names)])
     builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
@@ -26,17 +26,17 @@ def until(end: datetime, names: int = 1) -> bytes:
 @pytest.mark.parametrize("year", [1999, 2026, 2049, 2050, 2075])
 def test_the_end_is_read_in_both_forms_of_a_date(year: int) -> None:
     end = datetime(year, 11, 21, 10, 3, 59, tzinfo=UTC)
-    assert not_after(until(end)) == end.timestamp()
+    assert not_after(valid_until(end)) == end.timestamp()
 
 
 def test_long_names_before_the_dates_are_passed_over() -> None:
     end = datetime(2030, 1, 1, tzinfo=UTC)
-    assert not_after(until(end, names=20)) == end.timestamp()
+    assert not_after(valid_until(end, names=20)) == end.timestamp()
 
 
 def test_of_a_chain_the_first_certificate_counts() -> None:
     pem = self_signed().certificate
-    assert not_after(pem + until(datetime(2040, 1, 1, tzinfo=UTC))) == not_after(pem)
+    assert not_after(pem + valid_until(datetime(2040, 1, 1, tzinfo=UTC))) == not_after(pem)
 
 
 @pytest.mark.parametrize("size", [0, 1, 2, 5, 40, 100])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -9,14 +10,16 @@ import socket
 import ssl
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 
 from fixtures.certificates import PemPair, self_signed
-from fixtures.webhook import REVIEW_PATH, WebhookProcess, provider, review, wait_until, write_pair
+from fixtures.waiting import WAIT_SECONDS, ends, eventually
+from fixtures.webhook import REVIEW_PATH, WebhookProcess, provider, review, write_pair
+from memory_webhook.main import listening
 
 EDIT = review(provider(embedding={"dimensions": 1536}), provider(embedding={"dimensions": 768}))
 STALE = "memory_webhook_tls_stale"
@@ -138,13 +141,14 @@ def test_probes_need_no_tls(shared: WebhookProcess) -> None:
 
 
 def test_the_end_of_the_certificate_is_told(shared: WebhookProcess) -> None:
-    left = shared.metric("memory_webhook_certificate_expiry_timestamp_seconds") - time.time()
-    assert 86_400 - 300 < left <= 86_400
+    served = x509.load_pem_x509_certificate(shared.certificate.read_bytes())
+    told = shared.metric("memory_webhook_certificate_expiry_timestamp_seconds")
+    assert told == served.not_valid_after_utc.timestamp()
 
 
 def test_a_new_pair_is_served_without_a_restart(webhook: WebhookProcess, second: PemPair) -> None:
     write_pair(webhook.folder, second)
-    wait_until(lambda: common_name(webhook) == "second")
+    eventually(lambda: common_name(webhook) == "second", "the second pair is served")
     assert webhook.post(EDIT)[0] == 200
     assert webhook.metric(STALE) == 0
 
@@ -156,7 +160,7 @@ def test_a_connection_from_before_the_new_pair_goes_on(webhook: WebhookProcess, 
             connection.request("POST", REVIEW_PATH, EDIT)
             assert connection.getresponse().read()
             write_pair(webhook.folder, second)
-            wait_until(lambda: common_name(webhook) == "second")
+            eventually(lambda: common_name(webhook) == "second", "the second pair is served")
     finally:
         connection.close()
 
@@ -172,49 +176,47 @@ def test_a_swapped_link_as_kubernetes_makes_it_is_noticed(tmp_path: Path, first:
         assert common_name(webhook) == "first"
         (tmp_path / "..new").symlink_to("..2")
         os.rename(tmp_path / "..new", tmp_path / "..data")
-        wait_until(lambda: common_name(webhook) == "second")
+        eventually(lambda: common_name(webhook) == "second", "the second pair is served")
 
 
 def test_a_mismatched_pair_keeps_the_old_one_and_says_so(
     webhook: WebhookProcess, first: PemPair, second: PemPair
 ) -> None:
     write_pair(webhook.folder, PemPair(second.certificate, first.key))
-    wait_until(lambda: webhook.metric(STALE) == 1)
+    eventually(lambda: webhook.metric(STALE) == 1, "the pair is told as stale")
     webhook.wait_for_log("ERROR .*the key is not that of the certificate")
     assert common_name(webhook) == "first"
     assert webhook.post(EDIT, trusted=first.certificate)[0] == 200
     write_pair(webhook.folder, second)
-    wait_until(lambda: webhook.metric(STALE) == 0)
+    eventually(lambda: webhook.metric(STALE) == 0, "the pair is told as good again")
     assert common_name(webhook) == "second"
 
 
 @pytest.mark.parametrize("waste", [b"", b"no pem", b"-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n"])
 def test_files_that_are_no_pair_keep_the_old_one(webhook: WebhookProcess, first: PemPair, waste: bytes) -> None:
     webhook.certificate.write_bytes(waste)
-    wait_until(lambda: webhook.metric(STALE) == 1)
+    eventually(lambda: webhook.metric(STALE) == 1, "the pair is told as stale")
     assert webhook.post(EDIT, trusted=first.certificate)[0] == 200
 
 
 def test_files_that_vanish_keep_the_old_pair(webhook: WebhookProcess, first: PemPair) -> None:
     webhook.key.unlink()
-    wait_until(lambda: webhook.metric(STALE) == 1)
+    eventually(lambda: webhook.metric(STALE) == 1, "the pair is told as stale")
     assert webhook.post(EDIT, trusted=first.certificate)[0] == 200
     write_pair(webhook.folder, first)
-    wait_until(lambda: webhook.metric(STALE) == 0)
+    eventually(lambda: webhook.metric(STALE) == 0, "the pair is told as good again")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_it_with_exit_0_at_once_although_a_client_stays_connected(
+def test_a_signal_ends_it_with_exit_0_although_a_client_stays_connected(
     webhook: WebhookProcess, number: signal.Signals
 ) -> None:
     idle = webhook.connect()
     try:
         idle.request("POST", REVIEW_PATH, EDIT)
         assert idle.getresponse().read()
-        started = time.monotonic()
         webhook.process.send_signal(number)
-        assert webhook.process.wait(10) == 0
-        assert time.monotonic() - started < 4
+        assert webhook.process.wait(WAIT_SECONDS) == 0
     finally:
         idle.close()
     assert "Traceback" not in webhook.log.read_text()
@@ -224,10 +226,10 @@ def test_while_it_drains_it_is_not_ready_and_still_answers(tmp_path: Path, first
     write_pair(tmp_path, first)
     with WebhookProcess(tmp_path, "--drain-seconds", "3") as webhook:
         webhook.process.terminate()
-        wait_until(lambda: webhook.probe("/readyz") == (503, "stopping\n"))
+        eventually(lambda: webhook.probe("/readyz") == (503, "stopping\n"), "the process says that it is stopping")
         assert webhook.probe("/livez")[0] == 200
         assert webhook.post(EDIT)[0] == 200
-        assert webhook.process.wait(10) == 0
+        assert webhook.process.wait(WAIT_SECONDS) == 0
 
 
 def run(*arguments: str, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
@@ -235,7 +237,7 @@ def run(*arguments: str, environment: dict[str, str] | None = None) -> subproces
         [sys.executable, "-m", "memory_webhook", *arguments],
         capture_output=True,
         text=True,
-        timeout=20,
+        timeout=WAIT_SECONDS,
         env={**os.environ, **(environment or {})},
         check=False,
     )
@@ -281,20 +283,21 @@ def test_logs_are_json_where_asked_for(tmp_path: Path, first: PemPair) -> None:
     write_pair(tmp_path, first)
     with WebhookProcess(tmp_path, "--log-format", "json") as webhook:
         webhook.process.terminate()
-        webhook.process.wait(10)
+        webhook.process.wait(WAIT_SECONDS)
     for line in webhook.log.read_text().splitlines():
         assert {"time", "level", "logger", "message"} <= set(json.loads(line))
 
 
-def test_an_answer_on_a_connection_used_again_does_not_wait_for_an_acknowledgement(shared: WebhookProcess) -> None:
-    connection = shared.connect()
-    took = []
-    try:
-        for _ in range(21):
-            started = time.monotonic()
-            connection.request("POST", REVIEW_PATH, EDIT)
-            assert connection.getresponse().read()
-            took.append(time.monotonic() - started)
-    finally:
-        connection.close()
-    assert sorted(took)[10] < 0.03
+async def test_an_answer_on_a_connection_used_again_does_not_wait_for_an_acknowledgement() -> None:
+    delays: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+
+    async def accepted(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connection = writer.get_extra_info("socket")
+        delays.set_result(not connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+        writer.close()
+
+    with listening("127.0.0.1", 0) as listener:
+        async with await asyncio.start_server(accepted, sock=listener):
+            _, writer = await asyncio.open_connection(*listener.getsockname())
+            assert await ends(delays, "the server has the connection") is False
+            writer.close()
