@@ -1,4 +1,8 @@
-"""Fixtures for all tests."""
+"""Fixtures for all tests, and which tests must share a process when several run side by side."""
+
+from __future__ import annotations
+
+import pytest
 
 pytest_plugins = [
     "fixtures.postgres",
@@ -12,3 +16,27 @@ pytest_plugins = [
     "fixtures.chart",
     "fixtures.node",
 ]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put into one group, for `--dist loadgroup`, what shares something that is costly to make.
+
+    All else is handed out test by test. Each process has a database server of its own, from the first test on that
+    needs one; an API server is too costly for that: there are two, since half of the tests break theirs.
+    """
+    for item in items:
+        if group := _group(item):
+            item.add_marker(pytest.mark.xdist_group(group))
+
+
+def _group(item: pytest.Item) -> str | None:
+    if not isinstance(item, pytest.Function):
+        return None
+    if "node" in item.fixturenames:
+        return "node"
+    if "control_plane" in item.fixturenames:
+        return "control plane of operators" if "served" in item.fixturenames else "control plane"
+    definitions = item._fixtureinfo.name2fixturedefs.values()
+    if any(each.scope == "module" for found in definitions for each in found):
+        return str(item.path)
+    return None
