@@ -13,6 +13,7 @@ import pytest
 from fixtures.engine import World
 from fixtures.fills import provider, sent
 from fixtures.memories import AGENT, Memories, config
+from memory_operator.engine.memories.remember import Changes
 from memory_operator.memory.encryption import Undecryptable
 from vendor.stub import StubVendor
 
@@ -110,7 +111,7 @@ async def test_t6_a_whole_memory_given_to_another_tenant_is_refused(
 
 
 async def test_t7_the_text_of_an_older_version_is_refused(world: World, memories: Memories, stored: list[Any]) -> None:
-    await memories.remember.amend("default", stored[0], {"text": "The gate is shut."}, AGENT)
+    await memories.remember.amend("default", stored[0], Changes(text="The gate is shut."), AGENT)
     await world.fetch(
         "update memory_entries set input = (select o.input from memory_entries o where o.canonical_id = $1"
         " and o.version_no = 1) where canonical_id = $1 and current",
