@@ -10,6 +10,7 @@ from fixtures.engine import World
 from fixtures.fills import complete, provider, sent, sound
 from fixtures.waiting import until
 from memory_operator.store.jobs import missing
+from memory_operator.store.spaces import vectors
 from vendor.script import Fault
 from vendor.stub import StubVendor
 
@@ -95,7 +96,7 @@ async def test_what_is_missing_is_found_without_looking_at_the_whole_of_any_tabl
                 await conn.execute("analyze memory_vectors_9, memory_chunks, memory_entries")
             lines = await conn.fetch(
                 "explain "
-                + missing.range_statement(9)
+                + vectors.for_space(missing.LACKING_IN_RANGE, 9)
                 .replace("$1", "8000")
                 .replace("$2", "10000")
                 .replace("$3", "9")

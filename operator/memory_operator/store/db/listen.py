@@ -16,6 +16,9 @@ _CHECK_SECONDS = 10.0
 _BACK_SECONDS = 0.5
 
 
+_PING = """select 1"""
+
+
 async def listen(store: Store, application: str, channels: Sequence[str]) -> AsyncGenerator[str, None]:
     """Yield the channel of each notification, and each channel once whenever the connection is made (anew).
 
@@ -33,7 +36,7 @@ async def listen(store: Store, application: str, channels: Sequence[str]) -> Asy
                         async with asyncio.timeout(_CHECK_SECONDS):
                             channel = await heard.get()
                     except TimeoutError:
-                        await conn.execute("select 1", timeout=5)  # notices a connection that died in silence
+                        await conn.execute(_PING, timeout=5)  # notices a connection that died in silence
                         continue
                     yield channel
         except StoreUnavailable as error:

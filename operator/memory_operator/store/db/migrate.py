@@ -88,25 +88,36 @@ async def check_schema(conn: Conn) -> None:
     _refuse_older_code(done)
 
 
+_TRY_LOCK = """select pg_try_advisory_lock($1)"""
+
+
 async def _poll_lock(conn: Conn) -> None:
     """Polled, because a session that waits inside PostgreSQL holds a snapshot and stalls concurrent index builds."""
     deadline = asyncio.get_running_loop().time() + _LOCK_WAIT_SECONDS
-    while not await conn.fetchval("select pg_try_advisory_lock($1)", _LOCK_KEY):
+    while not await conn.fetchval(_TRY_LOCK, _LOCK_KEY):
         if asyncio.get_running_loop().time() > deadline:
             raise LockBusy("another process is migrating this database", hint="wait for it to end")
         await asyncio.sleep(0.1)
 
 
+_SERVER_VERSION = """show server_version_num"""
+
+
 async def _check_server(conn: Conn) -> None:
-    major = int(await conn.fetchval("show server_version_num")) // 10_000
+    major = int(await conn.fetchval(_SERVER_VERSION)) // 10_000
     if major < _OLDEST_POSTGRES:
         raise ConfigurationError(f"PostgreSQL {major} is too old: {_OLDEST_POSTGRES} or later is needed")
+
+
+_CREATE_EXTENSION = """create extension if not exists vector"""
+
+_EXTENSION_VERSION = """select extversion from pg_extension where extname = 'vector'"""
 
 
 async def _ensure_extension(conn: Conn) -> None:
     if await vector_schema(conn) is None:
         try:
-            await conn.execute("create extension if not exists vector")
+            await conn.execute(_CREATE_EXTENSION)
         except asyncpg.InsufficientPrivilegeError as error:
             raise ConfigurationError(
                 "this database user may not create the vector extension",
@@ -116,7 +127,7 @@ async def _ensure_extension(conn: Conn) -> None:
             raise ConfigurationError(
                 "this PostgreSQL server has no pgvector", hint="install the pgvector package on the server"
             ) from error
-    text = str(await conn.fetchval("select extversion from pg_extension where extname = 'vector'"))
+    text = str(await conn.fetchval(_EXTENSION_VERSION))
     version = tuple(int(part) for part in re.findall(r"\d+", text))
     if version < _OLDEST_PGVECTOR:
         raise ConfigurationError(
@@ -127,10 +138,15 @@ async def _ensure_extension(conn: Conn) -> None:
         log.warning("pgvector %s has known HNSW bugs; 0.8.4 or later is better", text)
 
 
+_IS_MIGRATED = """select to_regclass('memory_schema_migrations') is not null"""
+
+_RECORDED = """select version, checksum, requires_code from memory_schema_migrations"""
+
+
 async def _recorded(conn: Conn) -> dict[int, tuple[str, str]]:
-    if not await conn.fetchval("select to_regclass('memory_schema_migrations') is not null"):
+    if not await conn.fetchval(_IS_MIGRATED):
         return {}
-    rows = await conn.fetch("select version, checksum, requires_code from memory_schema_migrations")
+    rows = await conn.fetch(_RECORDED)
     return {row["version"]: (row["checksum"], row["requires_code"]) for row in rows}
 
 
@@ -148,12 +164,19 @@ def _as_tuple(version: str) -> tuple[int, ...]:
     return tuple(int(part) for part in re.findall(r"\d+", version)[:3])
 
 
+_CREATE_RECORD = """
+create table if not exists memory_schema_migrations (
+version int primary key, name text not null, checksum text not null,
+requires_code text not null, applied_at timestamptz not null default now())
+"""
+
+_RECORD = """
+insert into memory_schema_migrations (version, name, checksum, requires_code) values ($1, $2, $3, $4)
+"""
+
+
 async def _run(conn: Conn) -> list[str]:
-    await conn.execute(
-        "create table if not exists memory_schema_migrations ("
-        " version int primary key, name text not null, checksum text not null,"
-        " requires_code text not null, applied_at timestamptz not null default now())"
-    )
+    await conn.execute(_CREATE_RECORD)
     done = await _recorded(conn)
     _refuse_older_code(done)
     ran = []
@@ -167,12 +190,6 @@ async def _run(conn: Conn) -> list[str]:
             continue
         async with conn.transaction():
             await conn.execute(migration.sql)
-            await conn.execute(
-                "insert into memory_schema_migrations (version, name, checksum, requires_code) values ($1, $2, $3, $4)",
-                migration.version,
-                migration.name,
-                migration.checksum,
-                migration.requires_code,
-            )
+            await conn.execute(_RECORD, migration.version, migration.name, migration.checksum, migration.requires_code)
         ran.append(f"{migration.version:04d}_{migration.name}")
     return ran

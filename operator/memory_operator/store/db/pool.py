@@ -82,6 +82,9 @@ async def fetch_one(conn: Conn, statement: str, *values: object) -> Row:
     return row
 
 
+_SET_LOCK_TIMEOUT = """select set_config('lock_timeout', $1, true)"""
+
+
 class Store:
     """The database of one process's event loop. Open it with `open_store`, close it with `async with`."""
 
@@ -110,7 +113,7 @@ class Store:
     async def transaction(self, *, lock_timeout_ms: int = LOCK_TIMEOUT_MS) -> AsyncIterator[Conn]:
         """A transaction. Never hold one over a network call. Raises StoreUnavailable, LockBusy."""
         async with self.connection() as conn, conn.transaction():
-            await conn.execute("select set_config('lock_timeout', $1, true)", f"{lock_timeout_ms}ms")
+            await conn.execute(_SET_LOCK_TIMEOUT, f"{lock_timeout_ms}ms")
             yield conn
 
     @asynccontextmanager
@@ -188,15 +191,22 @@ async def _single(address: DatabaseAddress, application: str) -> AsyncIterator[C
         await conn.close(timeout=5)
 
 
+_MARK_SESSION = """set statement_timeout = '59999ms'"""
+
+_PING = """select 1"""
+
+_READ_MARK = """show statement_timeout"""
+
+
 async def refuse_transaction_pooling(conn: Conn, other: Conn) -> None:
     """LISTEN and session locks need a session of their own: what one sets must still be set when another is busy.
 
     A pooler in transaction mode lends the server's process to whoever has a transaction, and forgets whose it was.
     """
-    await conn.execute("set statement_timeout = '59999ms'")
+    await conn.execute(_MARK_SESSION)
     async with other.transaction():
-        await other.execute("select 1")
-        kept = await conn.fetchval("show statement_timeout")
+        await other.execute(_PING)
+        kept = await conn.fetchval(_READ_MARK)
     if kept != "59999ms":
         raise ConfigurationError(
             "the database URL leads to a pooler in transaction mode",
@@ -204,9 +214,12 @@ async def refuse_transaction_pooling(conn: Conn, other: Conn) -> None:
         )
 
 
+_VECTOR_SCHEMA = """
+select n.nspname from pg_extension e join pg_namespace n on n.oid = e.extnamespace where e.extname = 'vector'
+"""
+
+
 async def vector_schema(conn: Conn) -> str | None:
     """Schema that holds the vector extension; None when it is not installed."""
-    name = await conn.fetchval(
-        "select n.nspname from pg_extension e join pg_namespace n on n.oid = e.extnamespace where e.extname = 'vector'"
-    )
+    name = await conn.fetchval(_VECTOR_SCHEMA)
     return None if name is None else str(name)

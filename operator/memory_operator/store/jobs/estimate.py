@@ -35,6 +35,29 @@ class Counted:
     """Chunks that go to quarantine as they are larger than anything that is sent."""
 
 
+_COUNT = f"""
+with scope as (select c.content_hash,
+  octet_length(c.text) - {CIPHER_BYTES} + $5::int as size,
+  v.chunk_id is not null and ($2 = 'missing' or ($2 = 'outdated'
+    and (c.chunker_version, c.preprocessing_version) = ($3::int, $4::int))) as keeps
+  from memory_chunks c left join {{vectors}} v on v.chunk_id = c.id
+  where c.live and ($1::int is null or c.project_id = $1)),
+texts as (select content_hash, max(size) as size, count(*) as n from scope where not keeps
+  group by content_hash),
+known as (select distinct c.content_hash from memory_chunks c join {{vectors}} v on v.chunk_id = c.id
+  where c.live and $2 <> 'all'),
+todo as (select t.*, t.size > $6 as large, $2 = 'missing' and k.content_hash is not null as known
+  from texts t left join known k using (content_hash))
+select (select count(*) from scope) as chunks, (select count(*) from scope where keeps) as already_there,
+coalesce(sum(n) filter (where known), 0)::bigint
+  + coalesce(sum(n - 1) filter (where not known and not large), 0)::bigint as copied,
+count(*) filter (where not known and not large) as to_embed,
+coalesce(sum(size) filter (where not known and not large), 0)::bigint as bytes,
+coalesce(sum(greatest(1, (size + 3) / 4)) filter (where not known and not large), 0)::bigint as tokens,
+coalesce(sum(n) filter (where not known and large), 0)::bigint as too_large from todo
+"""
+
+
 async def count(
     conn: Conn, space: Space, project_id: int | None, which: Which, versions: tuple[int, int], prefix_bytes: int
 ) -> Counted:
@@ -43,28 +66,9 @@ async def count(
     `versions` are those of the chunker and of the preprocessing; `prefix_bytes` goes before each text. Texts that a
     project shares with others are copied from anywhere.
     """
-    table = vectors.table(space.id)
     row = await fetch_one(
         conn,
-        "with scope as (select c.content_hash,"
-        f"   octet_length(c.text) - {CIPHER_BYTES} + $5::int as size,"
-        "   v.chunk_id is not null and ($2 = 'missing' or ($2 = 'outdated'"
-        "     and (c.chunker_version, c.preprocessing_version) = ($3::int, $4::int))) as keeps"
-        f"   from memory_chunks c left join {table} v on v.chunk_id = c.id"
-        "   where c.live and ($1::int is null or c.project_id = $1)),"
-        " texts as (select content_hash, max(size) as size, count(*) as n from scope where not keeps"
-        "   group by content_hash),"
-        f" known as (select distinct c.content_hash from memory_chunks c join {table} v on v.chunk_id = c.id"
-        "   where c.live and $2 <> 'all'),"
-        " todo as (select t.*, t.size > $6 as large, $2 = 'missing' and k.content_hash is not null as known"
-        "   from texts t left join known k using (content_hash))"
-        " select (select count(*) from scope) as chunks, (select count(*) from scope where keeps) as already_there,"
-        " coalesce(sum(n) filter (where known), 0)::bigint"
-        "   + coalesce(sum(n - 1) filter (where not known and not large), 0)::bigint as copied,"
-        " count(*) filter (where not known and not large) as to_embed,"
-        " coalesce(sum(size) filter (where not known and not large), 0)::bigint as bytes,"
-        " coalesce(sum(greatest(1, (size + 3) / 4)) filter (where not known and not large), 0)::bigint as tokens,"
-        " coalesce(sum(n) filter (where not known and large), 0)::bigint as too_large from todo",
+        vectors.for_space(_COUNT, space.id),
         project_id,
         which,
         *versions,
@@ -74,14 +78,15 @@ async def count(
     return Counted(**dict(row))
 
 
+_LAST_RATE = """
+select (j.done / nullif(extract(epoch from coalesce(j.finished_at, now()) - j.first_call_at), 0))::float8
+from memory_reembed_jobs j join memory_embedding_spaces s on s.id = j.space_id
+where s.provider_namespace = $2 and s.provider_name = $3 and j.first_call_at is not null and j.done > 0
+order by j.space_id = $1 desc, j.id desc limit 1
+"""
+
+
 async def last_rate(conn: Conn, space: Space) -> float | None:
     """Chunks a second of the last job that made vectors for a space, else for another one of its Provider."""
-    rate = await conn.fetchval(
-        "select (j.done / nullif(extract(epoch from coalesce(j.finished_at, now()) - j.first_call_at), 0))::float8"
-        " from memory_reembed_jobs j join memory_embedding_spaces s on s.id = j.space_id"
-        " where s.provider_namespace = $2 and s.provider_name = $3 and j.first_call_at is not null and j.done > 0"
-        " order by j.space_id = $1 desc, j.id desc limit 1",
-        space.id,
-        *space.ref,
-    )
+    rate = await conn.fetchval(_LAST_RATE, space.id, *space.ref)
     return None if rate is None or rate <= 0 else float(rate)

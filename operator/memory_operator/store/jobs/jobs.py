@@ -69,6 +69,14 @@ def _job(row: Row) -> Job:
     return Job(**dict(row))
 
 
+_OPEN_JOB = """select id from memory_reembed_jobs where space_id = $1 and state in ('running', 'paused')"""
+
+_START = """
+insert into memory_reembed_jobs (space_id, bound, total, kind, project_id, replace, requested_by)
+values ($1, coalesce((select max(id) from memory_chunks), 0), $2, $3, $4, $5, $6) returning id
+"""
+
+
 async def start(
     conn: Conn,
     space_id: int,
@@ -83,181 +91,207 @@ async def start(
     The registry is held for the switch: every writer that did not know of this space has committed, so the bound
     covers all that they wrote, and whatever is written later is written with the space in mind.
     """
-    existing = await conn.fetchval(
-        "select id from memory_reembed_jobs where space_id = $1 and state in ('running', 'paused')", space_id
-    )
+    existing = await conn.fetchval(_OPEN_JOB, space_id)
     if existing is not None:
         return int(existing)
     total = await missing.count(conn, space_id, project_id, have_too=replace)
-    job_id = await conn.fetchval(
-        "insert into memory_reembed_jobs (space_id, bound, total, kind, project_id, replace, requested_by)"
-        " values ($1, coalesce((select max(id) from memory_chunks), 0), $2, $3, $4, $5, $6) returning id",
-        space_id,
-        total,
-        kind,
-        project_id,
-        replace,
-        requested_by,
-    )
+    job_id = await conn.fetchval(_START, space_id, total, kind, project_id, replace, requested_by)
     await create_ranges(conn, int(job_id))
     await wake(conn)
     return int(job_id)
 
 
+_CREATE_RANGES = """
+insert into memory_reembed_leases (job_id, after_id, upto_id)
+select j.id, lo, least(lo + w.width, j.bound) from memory_reembed_jobs j,
+lateral (select case when j.replace then $2::int else $3::int end as width) w,
+lateral (select coalesce(min(id), 1) - 1 as first from memory_chunks where live) f,
+generate_series(f.first, j.bound - 1, w.width) as lo where j.id = $1
+"""
+
+
 async def create_ranges(conn: Conn, job_id: int) -> None:
     """Cut all that a job covers into ranges, to be walked (once more)."""
-    await conn.execute(
-        "insert into memory_reembed_leases (job_id, after_id, upto_id)"
-        " select j.id, lo, least(lo + w.width, j.bound) from memory_reembed_jobs j,"
-        " lateral (select case when j.replace then $2::int else $3::int end as width) w,"
-        " lateral (select coalesce(min(id), 1) - 1 as first from memory_chunks where live) f,"
-        " generate_series(f.first, j.bound - 1, w.width) as lo where j.id = $1",
-        job_id,
-        REPLACE_RANGE_IDS,
-        RANGE_IDS,
-    )
+    await conn.execute(_CREATE_RANGES, job_id, REPLACE_RANGE_IDS, RANGE_IDS)
+
+
+_RECREATE_RANGES = """
+select not exists (select 1 from memory_reembed_leases l where l.job_id = j.id) from memory_reembed_jobs j
+where j.id = $1 and j.state = 'running' for update
+"""
 
 
 async def recreate_ranges(conn: Conn, job_id: int) -> bool:
     """Cut a walked job into ranges once more; False when it is no longer running, or another process has done so."""
-    exhausted = await conn.fetchval(
-        "select not exists (select 1 from memory_reembed_leases l where l.job_id = j.id) from memory_reembed_jobs j"
-        " where j.id = $1 and j.state = 'running' for update",
-        job_id,
-    )
+    exhausted = await conn.fetchval(_RECREATE_RANGES, job_id)
     if exhausted:
         await create_ranges(conn, job_id)
     return bool(exhausted)
 
 
+_WAKE = """select pg_notify($1, '')"""
+
+
 async def wake(conn: Conn) -> None:
     """Tell the workers, once this transaction commits, that there is something to do."""
-    await conn.execute("select pg_notify($1, '')", CHANNEL)
+    await conn.execute(_WAKE, CHANNEL)
+
+
+_CANCEL_RANGES = """
+delete from memory_reembed_leases where state = 'open' and job_id in
+(select id from memory_reembed_jobs where space_id = $1 and state in ('running', 'paused'))
+"""
+
+_CANCEL = """
+update memory_reembed_jobs set state = 'cancelled', finished_at = now()
+where space_id = $1 and state in ('running', 'paused')
+"""
 
 
 async def cancel(conn: Conn, space_id: int) -> None:
     """End the open job of a space without completing it; what is under way for it is paid, and is still stored."""
     # The ranges before the job, as the workers take them that are in the middle of a batch: else both wait for ever.
-    await conn.execute(
-        "delete from memory_reembed_leases where state = 'open' and job_id in"
-        " (select id from memory_reembed_jobs where space_id = $1 and state in ('running', 'paused'))",
-        space_id,
-    )
-    await conn.execute(
-        "update memory_reembed_jobs set state = 'cancelled', finished_at = now()"
-        " where space_id = $1 and state in ('running', 'paused')",
-        space_id,
-    )
+    await conn.execute(_CANCEL_RANGES, space_id)
+    await conn.execute(_CANCEL, space_id)
+
+
+_GET = f"""select {_JOB} from memory_reembed_jobs j where j.id = $1"""
 
 
 async def get(conn: Conn, job_id: int) -> Job | None:
     """One job."""
-    row = await conn.fetchrow(f"select {_JOB} from memory_reembed_jobs j where j.id = $1", job_id)
+    row = await conn.fetchrow(_GET, job_id)
     return _job(row) if row else None
+
+
+_RUNNING = f"""select {_JOB} from memory_reembed_jobs j where j.space_id = $1 and j.state = 'running'"""
 
 
 async def running(conn: Conn, space_id: int) -> Job | None:
     """The job of a space that runs."""
-    row = await conn.fetchrow(
-        f"select {_JOB} from memory_reembed_jobs j where j.space_id = $1 and j.state = 'running'", space_id
-    )
+    row = await conn.fetchrow(_RUNNING, space_id)
     return _job(row) if row else None
+
+
+_IS_RUNNING = """select exists (select 1 from memory_reembed_jobs where id = $1 and state = 'running')"""
 
 
 async def is_running(conn: Conn, job_id: int) -> bool:
     """Whether a job runs."""
-    return bool(
-        await conn.fetchval(
-            "select exists (select 1 from memory_reembed_jobs where id = $1 and state = 'running')", job_id
-        )
-    )
+    return bool(await conn.fetchval(_IS_RUNNING, job_id))
+
+
+_OPEN_FILLS = f"""
+select {_JOB} from memory_reembed_jobs j where j.state in ('running', 'paused') and j.space_id is not null
+order by j.id
+"""
 
 
 async def open_fills(conn: Conn) -> list[Job]:
     """Jobs of spaces that run or are paused, oldest first."""
-    rows = await conn.fetch(
-        f"select {_JOB} from memory_reembed_jobs j where j.state in ('running', 'paused') and j.space_id is not null"
-        " order by j.id"
-    )
+    rows = await conn.fetch(_OPEN_FILLS)
     return [_job(row) for row in rows]
+
+
+_PAUSE_FOR_BUDGET = """
+update memory_reembed_jobs set state = 'paused', paused_for = 'budget', message = $2, paused_left = $3
+where id = $1 and state = 'running' returning true
+"""
 
 
 async def pause_for_budget(conn: Conn, job_id: int, message: str, left: int) -> bool:
     """Pause a running job whose budget is used up, saying so; False when it does not run."""
-    paused = await conn.fetchval(
-        "update memory_reembed_jobs set state = 'paused', paused_for = 'budget', message = $2, paused_left = $3"
-        " where id = $1 and state = 'running' returning true",
-        job_id,
-        message,
-        left,
-    )
+    paused = await conn.fetchval(_PAUSE_FOR_BUDGET, job_id, message, left)
     if paused:
         await registry.announce(conn)
     return bool(paused)
 
 
+_RESUME_WITHIN_BUDGET = """
+update memory_reembed_jobs set state = 'running', paused_for = null, message = null
+where id = $1 and state = 'paused' and paused_for = 'budget' and ($2::bigint is null or $2 > paused_left)
+returning true
+"""
+
+
 async def resume_within_budget(conn: Conn, job_id: int, left: int | None) -> bool:
     """Let a job that is paused for its budget run again, where more is left of it than was then."""
-    resumed = await conn.fetchval(
-        "update memory_reembed_jobs set state = 'running', paused_for = null, message = null"
-        " where id = $1 and state = 'paused' and paused_for = 'budget' and ($2::bigint is null or $2 > paused_left)"
-        " returning true",
-        job_id,
-        left,
-    )
+    resumed = await conn.fetchval(_RESUME_WITHIN_BUDGET, job_id, left)
     if resumed:
         await registry.announce(conn)
         await wake(conn)
     return bool(resumed)
 
 
+_ADVANCE = """
+update memory_reembed_jobs set done = done + $2, copied = copied + $3, quarantined = quarantined + $4
+where id = $1
+"""
+
+
 async def advance(conn: Conn, job_id: int, done: int, copied: int, quarantined: int) -> None:
     """Add to a job what a commit stored: vectors, those of them that were copied, chunks that were refused."""
-    await conn.execute(
-        "update memory_reembed_jobs set done = done + $2, copied = copied + $3, quarantined = quarantined + $4"
-        " where id = $1",
-        job_id,
-        done,
-        copied,
-        quarantined,
-    )
+    await conn.execute(_ADVANCE, job_id, done, copied, quarantined)
+
+
+_BEGIN_CALLS = """
+update memory_reembed_jobs set first_call_at = now() where id = $1 and first_call_at is null
+"""
 
 
 async def begin_calls(conn: Conn, job_id: int) -> None:
     """Note when the first call of a job left."""
-    await conn.execute(
-        "update memory_reembed_jobs set first_call_at = now() where id = $1 and first_call_at is null", job_id
-    )
+    await conn.execute(_BEGIN_CALLS, job_id)
+
+
+_EXHAUSTED = f"""
+select {_JOB} from memory_reembed_jobs j where j.state = 'running'
+and j.space_id is not null and not exists (select 1 from memory_reembed_leases l where l.job_id = j.id)
+order by j.id
+"""
 
 
 async def exhausted(conn: Conn) -> list[Job]:
     """Running jobs without a range left: ready to be completed."""
-    rows = await conn.fetch(
-        f"select {_JOB} from memory_reembed_jobs j where j.state = 'running'"
-        " and j.space_id is not null and not exists (select 1 from memory_reembed_leases l where l.job_id = j.id)"
-        " order by j.id"
-    )
+    rows = await conn.fetch(_EXHAUSTED)
     return [_job(row) for row in rows]
+
+
+_LATEST = f"""
+select distinct on (j.space_id) {_JOB} from memory_reembed_jobs j where j.space_id is not null
+order by j.space_id, j.id desc
+"""
 
 
 async def latest(conn: Conn) -> dict[int, Job]:
     """The newest job of each space."""
-    rows = await conn.fetch(
-        f"select distinct on (j.space_id) {_JOB} from memory_reembed_jobs j where j.space_id is not null"
-        " order by j.space_id, j.id desc"
-    )
+    rows = await conn.fetch(_LATEST)
     return {row["space_id"]: _job(row) for row in rows}
+
+
+_FINISH = """
+update memory_reembed_jobs set state = 'done', finished_at = now()
+where id = $1 and state = 'running' returning true
+"""
 
 
 async def finish(conn: Conn, job_id: int) -> bool:
     """The space has all that it can have; False when the job is no longer running."""
-    return bool(
-        await conn.fetchval(
-            "update memory_reembed_jobs set state = 'done', finished_at = now()"
-            " where id = $1 and state = 'running' returning true",
-            job_id,
-        )
-    )
+    return bool(await conn.fetchval(_FINISH, job_id))
+
+
+_QUEUE_LATE_CHUNKS = """
+with late as (
+select c.id from memory_chunks c where c.live and c.id > $2
+and not exists (select 1 from {vectors} v where v.chunk_id = c.id)
+and not exists (select 1 from memory_embedding_quarantine q
+  where q.space_id = $1 and q.chunk_id = c.id)),
+asked as (insert into memory_embedding_pending (space_id, chunk_id) select $1, id from late
+  on conflict do nothing)
+select (select count(*) from late) + (select count(*) from memory_embedding_pending w
+  join memory_chunks c on c.id = w.chunk_id and c.live
+  where w.space_id = $1 and not exists (select 1 from late where late.id = w.chunk_id))
+"""
 
 
 async def queue_late_chunks(conn: Conn, space_id: int, bound: int) -> int:
@@ -265,38 +299,25 @@ async def queue_late_chunks(conn: Conn, space_id: int, bound: int) -> int:
 
     The registry is held for the switch, so no chunk can appear while this looks.
     """
-    return int(
-        await conn.fetchval(
-            "with late as ("
-            " select c.id from memory_chunks c where c.live and c.id > $2"
-            f" and not exists (select 1 from {vectors.table(space_id)} v where v.chunk_id = c.id)"
-            " and not exists (select 1 from memory_embedding_quarantine q"
-            "   where q.space_id = $1 and q.chunk_id = c.id)),"
-            " asked as (insert into memory_embedding_pending (space_id, chunk_id) select $1, id from late"
-            "   on conflict do nothing)"
-            " select (select count(*) from late) + (select count(*) from memory_embedding_pending w"
-            "   join memory_chunks c on c.id = w.chunk_id and c.live"
-            "   where w.space_id = $1 and not exists (select 1 from late where late.id = w.chunk_id))",
-            space_id,
-            bound,
-        )
-    )
+    return int(await conn.fetchval(vectors.for_space(_QUEUE_LATE_CHUNKS, space_id), space_id, bound))
+
+
+_NOTE_TROUBLE = """
+with changed as (update memory_embedding_spaces set trouble_code = $2, trouble = $3
+ where id = $1 and trouble is distinct from $3 returning 1)
+select pg_notify($4, '') from changed
+"""
 
 
 async def note_trouble(conn: Conn, space_id: int, code: str | None, trouble: str | None) -> None:
     """Keep why a space's embedder gives no vectors, None when it does again; the operator is told of a change."""
-    await conn.execute(
-        "with changed as (update memory_embedding_spaces set trouble_code = $2, trouble = $3"
-        "  where id = $1 and trouble is distinct from $3 returning 1)"
-        " select pg_notify($4, '') from changed",
-        space_id,
-        code,
-        trouble,
-        registry.CHANNEL,
-    )
+    await conn.execute(_NOTE_TROUBLE, space_id, code, trouble, registry.CHANNEL)
+
+
+_TROUBLES = """select id, trouble_code, trouble from memory_embedding_spaces where trouble is not null"""
 
 
 async def troubles(conn: Conn) -> dict[int, tuple[str, str]]:
     """Spaces whose embedder gives no vectors at the moment: code and text by space."""
-    rows = await conn.fetch("select id, trouble_code, trouble from memory_embedding_spaces where trouble is not null")
+    rows = await conn.fetch(_TROUBLES)
     return {row["id"]: (row["trouble_code"], row["trouble"]) for row in rows}

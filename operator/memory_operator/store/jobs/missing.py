@@ -39,105 +39,111 @@ class StoredChunk:
     """Whether a later chunk has the same text."""
 
 
-_CHUNK = (
-    "c.id, c.project_id, c.text, c.ordinal, c.content_hash, e.canonical_id, e.version_no, t.id as tenant_id,"
-    " t.name as tenant,"
-    " (select r.id from memory_chunks r where r.content_hash = c.content_hash and r.live"
-    "   and ({project}::int is null or r.project_id = {project}) order by r.id limit 1) as first_id,"
-    " exists (select 1 from memory_chunks r where r.content_hash = c.content_hash and r.live and r.id > c.id"
-    "   and ({project}::int is null or r.project_id = {project})) as has_later"
-    " from memory_chunks c join memory_entries e on e.id = c.entry_id"
-    " join memory_projects p on p.id = c.project_id join memory_tenants t on t.id = p.tenant_id"
-)
+def _chunks(project: str) -> str:
+    """The columns of a StoredChunk; `project` is the number of the parameter that narrows down equal texts."""
+    return f"""
+c.id, c.project_id, c.text, c.ordinal, c.content_hash, e.canonical_id, e.version_no, t.id as tenant_id,
+t.name as tenant,
+(select r.id from memory_chunks r where r.content_hash = c.content_hash and r.live
+  and ({project}::int is null or r.project_id = {project}) order by r.id limit 1) as first_id,
+exists (select 1 from memory_chunks r where r.content_hash = c.content_hash and r.live and r.id > c.id
+  and ({project}::int is null or r.project_id = {project})) as has_later
+from memory_chunks c join memory_entries e on e.id = c.entry_id
+join memory_projects p on p.id = c.project_id join memory_tenants t on t.id = p.tenant_id
+"""
+
+
+# Each relation is bounded by the range, so that no plan reads a whole one.
+_LIVE_IN_RANGE = f"""
+select {_chunks("$4")} where c.live and c.id > $1 and c.id <= $2
+and ($4::int is null or c.project_id = $4)
+and not exists (select 1 from memory_embedding_quarantine q where q.space_id = $3
+  and q.chunk_id = c.id and q.chunk_id > $1 and q.chunk_id <= $2)
+"""
+
+_ALL_IN_RANGE = f"{_LIVE_IN_RANGE} order by c.id"
+
+LACKING_IN_RANGE = f"""{_LIVE_IN_RANGE}
+and not exists (select 1 from {{vectors}} v
+  where v.chunk_id = c.id and v.chunk_id > $1 and v.chunk_id <= $2)
+order by c.id
+"""
 
 
 async def in_range(
     conn: Conn, space_id: int, lease: Lease, *, project_id: int | None, have_too: bool
 ) -> list[StoredChunk]:
     """The live chunks of a range that have no vector and are not in quarantine, by id; `have_too`: all live ones."""
-    lacking = (
-        f" and not exists (select 1 from {vectors.table(space_id)} v"
-        "   where v.chunk_id = c.id and v.chunk_id > $1 and v.chunk_id <= $2)"
-    )
-    rows = await conn.fetch(
-        range_statement(space_id) if not have_too else range_statement(space_id).replace(lacking, ""),
-        lease.after_id,
-        lease.upto_id,
-        space_id,
-        project_id,
-    )
+    statement = _ALL_IN_RANGE if have_too else vectors.for_space(LACKING_IN_RANGE, space_id)
+    rows = await conn.fetch(statement, lease.after_id, lease.upto_id, space_id, project_id)
     return [StoredChunk(*row) for row in rows]
 
 
-def range_statement(space_id: int) -> str:
-    """The statement behind `in_range`. Each relation is bounded by the range, so that no plan scans a whole one."""
-    return (
-        f"select {_CHUNK.format(project='$4')} where c.live and c.id > $1 and c.id <= $2"
-        " and ($4::int is null or c.project_id = $4)"
-        f" and not exists (select 1 from {vectors.table(space_id)} v"
-        "   where v.chunk_id = c.id and v.chunk_id > $1 and v.chunk_id <= $2)"
-        " and not exists (select 1 from memory_embedding_quarantine q where q.space_id = $3"
-        "   and q.chunk_id = c.id and q.chunk_id > $1 and q.chunk_id <= $2)"
-        " order by c.id"
-    )
+_TAKE_PENDING = """
+with free as (select w.chunk_id from memory_embedding_pending w where w.space_id = $1
+  and (w.claimed_until is null or w.claimed_until < now() or w.claimed_by not in
+    (select objid::bigint from pg_locks where locktype = 'advisory' and classid = $4 and granted))
+  order by w.chunk_id limit $3 for update skip locked)
+update memory_embedding_pending w set claimed_by = $2, claimed_until = now() + make_interval(secs => $5)
+from free where w.space_id = $1 and w.chunk_id = free.chunk_id returning w.chunk_id
+"""
+
+_READ_TAKEN = f"""
+select {_chunks("$2")} where c.live and c.id = any($1)
+and not exists (select 1 from {{vectors}} v where v.chunk_id = c.id) order by c.id
+"""
 
 
 async def take_pending(conn: Conn, space_id: int, presence: int, limit: int) -> list[StoredChunk]:
     """Take live chunks that were stored without a vector, the oldest first, for LEASE_SECONDS."""
-    taken = await conn.fetch(
-        "with free as (select w.chunk_id from memory_embedding_pending w where w.space_id = $1"
-        "   and (w.claimed_until is null or w.claimed_until < now() or w.claimed_by not in"
-        "     (select objid::bigint from pg_locks where locktype = 'advisory' and classid = $4 and granted))"
-        "   order by w.chunk_id limit $3 for update skip locked)"
-        " update memory_embedding_pending w set claimed_by = $2, claimed_until = now() + make_interval(secs => $5)"
-        " from free where w.space_id = $1 and w.chunk_id = free.chunk_id returning w.chunk_id",
-        space_id,
-        presence,
-        limit,
-        locks.WORKERS,
-        LEASE_SECONDS,
-    )
+    taken = await conn.fetch(_TAKE_PENDING, space_id, presence, limit, locks.WORKERS, LEASE_SECONDS)
     ids = [row["chunk_id"] for row in taken]
     if not ids:
         return []
-    rows = await conn.fetch(
-        f"select {_CHUNK.format(project='$2')} where c.live and c.id = any($1)"
-        f" and not exists (select 1 from {vectors.table(space_id)} v where v.chunk_id = c.id) order by c.id",
-        ids,
-        None,
-    )
+    rows = await conn.fetch(vectors.for_space(_READ_TAKEN, space_id), ids, None)
     gone = set(ids) - {row["id"] for row in rows}  # or has its vector by now, from a range
     if gone:
         await settle_pending(conn, space_id, gone)
     return [StoredChunk(*row) for row in rows]
 
 
+_KEEP_PENDING = """
+update memory_embedding_pending set claimed_until = now() + make_interval(secs => $3)
+where space_id = $1 and claimed_by = $2 and claimed_until is not null
+"""
+
+
 async def keep_pending(conn: Conn, space_id: int, presence: int) -> None:
     """Say that the pending chunks that a worker has taken are still being worked on."""
-    await conn.execute(
-        "update memory_embedding_pending set claimed_until = now() + make_interval(secs => $3)"
-        " where space_id = $1 and claimed_by = $2 and claimed_until is not null",
-        space_id,
-        presence,
-        LEASE_SECONDS,
-    )
+    await conn.execute(_KEEP_PENDING, space_id, presence, LEASE_SECONDS)
+
+
+_GIVE_BACK_PENDING = """
+update memory_embedding_pending set claimed_by = null, claimed_until = null
+where space_id = $1 and claimed_by = $2
+"""
 
 
 async def give_back_pending(conn: Conn, space_id: int, presence: int) -> None:
     """Let others have the pending chunks that a worker has taken."""
-    await conn.execute(
-        "update memory_embedding_pending set claimed_by = null, claimed_until = null"
-        " where space_id = $1 and claimed_by = $2",
-        space_id,
-        presence,
-    )
+    await conn.execute(_GIVE_BACK_PENDING, space_id, presence)
+
+
+_SETTLE_PENDING = """delete from memory_embedding_pending where space_id = $1 and chunk_id = any($2)"""
 
 
 async def settle_pending(conn: Conn, space_id: int, chunk_ids: Collection[int]) -> None:
     """Chunks that have their vector now, or are in quarantine, or are gone, wait no longer."""
-    await conn.execute(
-        "delete from memory_embedding_pending where space_id = $1 and chunk_id = any($2)", space_id, list(chunk_ids)
-    )
+    await conn.execute(_SETTLE_PENDING, space_id, list(chunk_ids))
+
+
+_FIRSTS_WITH_VECTOR = """select v.chunk_id from {vectors} v where v.chunk_id = any($1)"""
+
+_EQUALS_WITH_VECTOR = """
+select w.id, s.chunk_id from unnest($1::bigint[], $2::bytea[]) as w (id, content_hash),
+lateral (select v.chunk_id from memory_chunks r join {vectors} v on v.chunk_id = r.id
+  where r.content_hash = w.content_hash and r.live limit 1) s
+"""
 
 
 async def sources(conn: Conn, space_id: int, chunks: Sequence[StoredChunk]) -> dict[int, int]:
@@ -145,18 +151,13 @@ async def sources(conn: Conn, space_id: int, chunks: Sequence[StoredChunk]) -> d
     firsts = [chunk for chunk in chunks if chunk.first_id == chunk.id and chunk.has_later]
     others = [chunk for chunk in chunks if chunk.first_id != chunk.id]
     found: dict[int, int] = {}
-    table = vectors.table(space_id)
     if others:
-        rows = await conn.fetch(
-            f"select v.chunk_id from {table} v where v.chunk_id = any($1)", [chunk.first_id for chunk in others]
-        )
+        rows = await conn.fetch(vectors.for_space(_FIRSTS_WITH_VECTOR, space_id), [chunk.first_id for chunk in others])
         there = {row["chunk_id"] for row in rows}
         found |= {chunk.id: chunk.first_id for chunk in others if chunk.first_id in there}
     if firsts:
         rows = await conn.fetch(
-            "select w.id, s.chunk_id from unnest($1::bigint[], $2::bytea[]) as w (id, content_hash),"
-            f" lateral (select v.chunk_id from memory_chunks r join {table} v on v.chunk_id = r.id"
-            "   where r.content_hash = w.content_hash and r.live limit 1) s",
+            vectors.for_space(_EQUALS_WITH_VECTOR, space_id),
             [chunk.id for chunk in firsts],
             [chunk.content_hash for chunk in firsts],
         )
@@ -164,17 +165,25 @@ async def sources(conn: Conn, space_id: int, chunks: Sequence[StoredChunk]) -> d
     return found
 
 
+_WITH_SAME_TEXT = f"""
+select {_chunks("$4")} where c.live and c.content_hash = $1 and c.id <> $2
+order by c.id limit $3
+"""
+
+
 async def with_same_text(conn: Conn, chunk: StoredChunk, limit: int) -> list[StoredChunk]:
     """Other live chunks with the text of one, the oldest first."""
-    rows = await conn.fetch(
-        f"select {_CHUNK.format(project='$4')} where c.live and c.content_hash = $1 and c.id <> $2"
-        " order by c.id limit $3",
-        chunk.content_hash,
-        chunk.id,
-        limit,
-        None,
-    )
+    rows = await conn.fetch(_WITH_SAME_TEXT, chunk.content_hash, chunk.id, limit, None)
     return [StoredChunk(*row) for row in rows]
+
+
+_ANY_UP_TO = """
+select exists (select 1 from memory_chunks c where c.live and c.id <= $2
+and ($3::int is null or c.project_id = $3)
+and not exists (select 1 from {vectors} v where v.chunk_id = c.id)
+and not exists (select 1 from memory_embedding_quarantine q where q.space_id = $1
+  and q.chunk_id = c.id))
+"""
 
 
 async def any_up_to(conn: Conn, space_id: int, bound: int, project_id: int | None) -> bool:
@@ -182,18 +191,15 @@ async def any_up_to(conn: Conn, space_id: int, bound: int, project_id: int | Non
 
     Looks at all of them.
     """
-    return bool(
-        await conn.fetchval(
-            "select exists (select 1 from memory_chunks c where c.live and c.id <= $2"
-            " and ($3::int is null or c.project_id = $3)"
-            f" and not exists (select 1 from {vectors.table(space_id)} v where v.chunk_id = c.id)"
-            " and not exists (select 1 from memory_embedding_quarantine q where q.space_id = $1"
-            "   and q.chunk_id = c.id))",
-            space_id,
-            bound,
-            project_id,
-        )
-    )
+    return bool(await conn.fetchval(vectors.for_space(_ANY_UP_TO, space_id), space_id, bound, project_id))
+
+
+_COUNT_LIVE = """select count(*) from memory_chunks c where c.live and c.project_id = $1"""
+
+_COUNT_LACKING = """
+select count(*) from memory_chunks c where c.live and c.project_id = $1
+and not exists (select 1 from {vectors} v where v.chunk_id = c.id)
+"""
 
 
 async def count(conn: Conn, space_id: int, project_id: int | None, *, have_too: bool) -> int:
@@ -202,21 +208,18 @@ async def count(conn: Conn, space_id: int, project_id: int | None, *, have_too: 
         counted = await registry.counted(conn)
         there = 0 if have_too else counted.get(space_id, 0)
         return max(0, counted.get(registry.CHUNKS, 0) - there)
-    lacking = f" and not exists (select 1 from {vectors.table(space_id)} v where v.chunk_id = c.id)"
-    return int(
-        await conn.fetchval(
-            "select count(*) from memory_chunks c where c.live and c.project_id = $1" + ("" if have_too else lacking),
-            project_id,
-        )
-    )
+    statement = _COUNT_LIVE if have_too else vectors.for_space(_COUNT_LACKING, space_id)
+    return int(await conn.fetchval(statement, project_id))
+
+
+_ESTIMATED_TOKENS = """
+select avg(octet_length(text) - $1)::float8 from
+(select text from memory_chunks where live order by id desc limit 1000) newest
+"""
 
 
 async def estimated_tokens(conn: Conn) -> int:
     """Tokens of all live chunks at four bytes a token, from the average of the newest thousand."""
     counted = await registry.counted(conn)
-    average: Any = await conn.fetchval(
-        "select avg(octet_length(text) - $1)::float8 from"
-        " (select text from memory_chunks where live order by id desc limit 1000) newest",
-        CIPHER_BYTES,
-    )
+    average: Any = await conn.fetchval(_ESTIMATED_TOKENS, CIPHER_BYTES)
     return round(counted.get(registry.CHUNKS, 0) * max(1.0, (average or 0.0) / 4))

@@ -84,11 +84,14 @@ class Erased:
     """By embedding version."""
 
 
-_COLUMNS = (
-    "e.id, e.canonical_id, e.version_no, e.project_id, p.slug as project, e.current, e.tombstone, e.input,"
-    " e.summary, e.metadata, e.type, e.tags, e.source, e.importance, e.confidence, e.embedding_version, e.tokens,"
-    " e.cost, e.created_by, e.created_at"
-)
+def _columns(shown: str) -> str:
+    return f"""
+e.id, e.canonical_id, e.version_no, e.project_id, p.slug as project, e.current, e.tombstone, {shown} as input,
+e.summary, e.metadata, e.type, e.tags, e.source, e.importance, e.confidence, e.embedding_version, e.tokens,
+e.cost, e.created_by, e.created_at"""
+
+
+_COLUMNS = _columns("e.input")
 _FROM = "from memory_entries e join memory_projects p on p.id = e.project_id"
 
 
@@ -98,39 +101,45 @@ def _version(row: Row | Mapping[str, Any]) -> Version:
     return Version(**stored, attributes=SealedAttributes(**{**attributes, "tags": tuple(attributes["tags"])}))
 
 
+_CURRENT = f"""select {_COLUMNS} {_FROM} where e.canonical_id = $1 and p.tenant_id = $2 and e.current"""
+
+
 async def current(conn: Conn, tenant_id: int, canonical_id: UUID) -> Version | None:
     """The current version of a tenant's memory, which may be a tombstone."""
-    row = await conn.fetchrow(
-        f"select {_COLUMNS} {_FROM} where e.canonical_id = $1 and p.tenant_id = $2 and e.current",
-        canonical_id,
-        tenant_id,
-    )
+    row = await conn.fetchrow(_CURRENT, canonical_id, tenant_id)
     return _version(row) if row else None
+
+
+_LOCK_CURRENT = f"""
+select {_COLUMNS} {_FROM} where e.canonical_id = $1 and p.tenant_id = $2 and e.current for update of e
+"""
 
 
 async def lock_current(conn: Conn, tenant_id: int, canonical_id: UUID) -> Version | None:
     """The same, locked until the transaction ends. Raises LockBusy."""
-    row = await conn.fetchrow(
-        f"select {_COLUMNS} {_FROM} where e.canonical_id = $1 and p.tenant_id = $2 and e.current for update of e",
-        canonical_id,
-        tenant_id,
-    )
+    row = await conn.fetchrow(_LOCK_CURRENT, canonical_id, tenant_id)
     return _version(row) if row else None
+
+
+_HISTORY = f"""
+select {_COLUMNS} {_FROM} where e.canonical_id = $1 and p.tenant_id = $2
+and ($3::int is null or e.version_no < $3) order by e.version_no desc limit $4
+"""
 
 
 async def history(
     conn: Conn, tenant_id: int, canonical_id: UUID, before_version: int | None, limit: int
 ) -> list[Version]:
     """Versions of a memory below `before_version` (None: from the newest on), newest first."""
-    rows = await conn.fetch(
-        f"select {_COLUMNS} {_FROM} where e.canonical_id = $1 and p.tenant_id = $2"
-        " and ($3::int is null or e.version_no < $3) order by e.version_no desc limit $4",
-        canonical_id,
-        tenant_id,
-        before_version,
-        limit,
-    )
+    rows = await conn.fetch(_HISTORY, canonical_id, tenant_id, before_version, limit)
     return [_version(row) for row in rows]
+
+
+_INSERT_VERSION = """
+insert into memory_entries (canonical_id, version_no, project_id, created_by, tombstone, input, summary,
+metadata, type, tags, source, importance, confidence, embedding_version, tokens, cost)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16) returning id, created_at
+"""
 
 
 async def insert_version(conn: Conn, new: NewVersion) -> tuple[int, datetime]:
@@ -138,9 +147,7 @@ async def insert_version(conn: Conn, new: NewVersion) -> tuple[int, datetime]:
     about = new.attributes
     row = await fetch_one(
         conn,
-        "insert into memory_entries (canonical_id, version_no, project_id, created_by, tombstone, input, summary,"
-        " metadata, type, tags, source, importance, confidence, embedding_version, tokens, cost)"
-        " values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16) returning id, created_at",
+        _INSERT_VERSION,
         new.canonical_id,
         new.version_no,
         new.project_id,
@@ -161,6 +168,16 @@ async def insert_version(conn: Conn, new: NewVersion) -> tuple[int, datetime]:
     return row["id"], row["created_at"]
 
 
+_INSERT_CHUNKS = """
+insert into memory_chunks (entry_id, project_id, ordinal, text, content_hash, tsv, chunker_version,
+preprocessing_version)
+select $1, $2, n.ordinal, n.text, n.content_hash,
+  to_tsvector('english', n.indexed) || array_to_tsvector(array[$9]::text[]), $3, $4
+from unnest($5::int[], $6::bytea[], $7::bytea[], $8::text[]) as n (ordinal, text, content_hash, indexed)
+order by n.ordinal returning id, ordinal
+"""
+
+
 async def insert_chunks(
     conn: Conn, entry_id: int, project_id: int, chunks: Sequence[NewChunk], versions: tuple[int, int]
 ) -> list[int]:
@@ -169,12 +186,7 @@ async def insert_chunks(
     `versions` are those of the chunker and of the preprocessing.
     """
     rows = await conn.fetch(
-        "insert into memory_chunks (entry_id, project_id, ordinal, text, content_hash, tsv, chunker_version,"
-        " preprocessing_version)"
-        " select $1, $2, n.ordinal, n.text, n.content_hash,"
-        "   to_tsvector('english', n.indexed) || array_to_tsvector(array[$9]::text[]), $3, $4"
-        " from unnest($5::int[], $6::bytea[], $7::bytea[], $8::text[]) as n (ordinal, text, content_hash, indexed)"
-        " order by n.ordinal returning id, ordinal",
+        _INSERT_CHUNKS,
         entry_id,
         project_id,
         *versions,
@@ -187,75 +199,108 @@ async def insert_chunks(
     return [row["id"] for row in sorted(rows, key=lambda row: row["ordinal"])]
 
 
+_HASHES_WITH_VECTOR = """
+select c.content_hash from memory_chunks c join {vectors} v on v.chunk_id = c.id
+where c.entry_id = $1
+"""
+
+
 async def hashes_with_vector(conn: Conn, space: Space, entry_id: int) -> set[bytes]:
     """Content hashes of a version's chunks that have a vector in a space. Raises SpaceVanished."""
     async with told_when_gone():
-        rows = await conn.fetch(
-            f"select c.content_hash from memory_chunks c join {vectors.table(space.id)} v on v.chunk_id = c.id"
-            " where c.entry_id = $1",
-            entry_id,
-        )
+        rows = await conn.fetch(vectors.for_space(_HASHES_WITH_VECTOR, space.id), entry_id)
     return {row["content_hash"] for row in rows}
+
+
+_CARRY_OVER = """
+insert into {vectors} (chunk_id, project_id, embedding)
+select distinct on (n.id) n.id, n.project_id, v.embedding from memory_chunks n
+join memory_chunks o on o.entry_id = $1 and o.content_hash = n.content_hash
+join {vectors} v on v.chunk_id = o.id where n.entry_id = $2 order by n.id
+on conflict (chunk_id) do nothing returning chunk_id
+"""
 
 
 async def carry_over(conn: Conn, space: Space, old_entry_id: int, new_entry_id: int) -> set[int]:
     """Give chunks of a new version the vectors of the same texts in the old one; ids of those that got one."""
-    rows = await conn.fetch(
-        f"insert into {vectors.table(space.id)} (chunk_id, project_id, embedding)"
-        " select distinct on (n.id) n.id, n.project_id, v.embedding from memory_chunks n"
-        " join memory_chunks o on o.entry_id = $1 and o.content_hash = n.content_hash"
-        f" join {vectors.table(space.id)} v on v.chunk_id = o.id where n.entry_id = $2 order by n.id"
-        " on conflict (chunk_id) do nothing returning chunk_id",
-        old_entry_id,
-        new_entry_id,
-    )
+    rows = await conn.fetch(vectors.for_space(_CARRY_OVER, space.id), old_entry_id, new_entry_id)
     return {row["chunk_id"] for row in rows}
+
+
+_MARK_PENDING = """
+insert into memory_embedding_pending (space_id, chunk_id) select $1, unnest($2::bigint[])
+on conflict do nothing
+"""
 
 
 async def mark_pending(conn: Conn, space_id: int, chunk_ids: Sequence[int]) -> None:
     """Leave chunks without a vector in a space to the workers."""
-    await conn.execute(
-        "insert into memory_embedding_pending (space_id, chunk_id) select $1, unnest($2::bigint[])"
-        " on conflict do nothing",
-        space_id,
-        list(chunk_ids),
-    )
+    await conn.execute(_MARK_PENDING, space_id, list(chunk_ids))
+
+
+_NOT_EMBEDDED = """
+update memory_entries set embedding_version = null, tokens = null, cost = null where id = $1
+"""
 
 
 async def not_embedded(conn: Conn, entry_id: int) -> None:
     """Take back that a version got its vectors at once."""
-    await conn.execute(
-        "update memory_entries set embedding_version = null, tokens = null, cost = null where id = $1", entry_id
-    )
+    await conn.execute(_NOT_EMBEDDED, entry_id)
+
+
+_RETIRE = """update memory_entries set current = false where id = $1"""
 
 
 async def retire(conn: Conn, entry_id: int) -> None:
     """Make room for the next version. Its chunks stay live until `retire_chunks`, so that it can inherit vectors."""
-    await conn.execute("update memory_entries set current = false where id = $1", entry_id)
+    await conn.execute(_RETIRE, entry_id)
+
+
+_LOCK_LIVE_CHUNKS = """select id from memory_chunks where entry_id = $1 and live order by id for update"""
+
+_RETIRE_CHUNKS = """update memory_chunks set live = false where id = any($1)"""
 
 
 async def retire_chunks(conn: Conn, entry_id: int) -> dict[int, int]:
     """Take a version's chunks out of search, and their vectors out of every space; changes of the counters."""
-    rows = await conn.fetch(
-        "select id from memory_chunks where entry_id = $1 and live order by id for update", entry_id
-    )
+    rows = await conn.fetch(_LOCK_LIVE_CHUNKS, entry_id)
     ids = [row["id"] for row in rows]
-    await conn.execute("update memory_chunks set live = false where id = any($1)", ids)
+    await conn.execute(_RETIRE_CHUNKS, ids)
     return {**await vectors.forget(conn, ids), registry.CHUNKS: -len(ids)}
+
+
+_COUNT_CHUNKS = """select count(*) from memory_chunks where entry_id = $1"""
+
+_COUNT_VECTORS = """
+select count(*) from memory_chunks c join {vectors} v on v.chunk_id = c.id
+where c.entry_id = $1
+"""
 
 
 async def embedded(conn: Conn, entry_id: int, space_id: int | None) -> tuple[int, int]:
     """Chunks of a version, and how many of them have a vector in a space. Raises SpaceVanished."""
-    chunks = int(await conn.fetchval("select count(*) from memory_chunks where entry_id = $1", entry_id))
+    chunks = int(await conn.fetchval(_COUNT_CHUNKS, entry_id))
     if space_id is None:
         return chunks, 0
     async with told_when_gone():
-        there = await conn.fetchval(
-            f"select count(*) from memory_chunks c join {vectors.table(space_id)} v on v.chunk_id = c.id"
-            " where c.entry_id = $1",
-            entry_id,
-        )
+        there = await conn.fetchval(vectors.for_space(_COUNT_VECTORS, space_id), entry_id)
     return chunks, int(there)
+
+
+_SPACE_NAMES = """select id, embedding_version from memory_embedding_spaces order by id"""
+
+_ERASE_VERSIONS = """
+update memory_entries set input = null, summary = null, metadata = null, type = null, tags = '{}',
+source = null where canonical_id = $1 returning id
+"""
+
+_LOCK_ALL_CHUNKS = """select id, live from memory_chunks where entry_id = any($1) order by id for update"""
+
+_ERASE_CHUNKS = """delete from memory_chunks where id = any($1)"""
+
+_COUNT_CHUNKS_LEFT = """select count(*) from memory_chunks where entry_id = any($1)"""
+
+_COUNT_VECTORS_LEFT = """select count(*) from {vectors} where chunk_id = any($1)"""
 
 
 async def erase(conn: Conn, canonical_id: UUID) -> tuple[Erased, dict[int, int]]:
@@ -264,32 +309,20 @@ async def erase(conn: Conn, canonical_id: UUID) -> tuple[Erased, dict[int, int]]
     The rows of the versions stay, empty, so that its history can say that there was something. The caller has
     locked the memory, and puts a tombstone in its place.
     """
-    entries = [
-        row["id"]
-        for row in await conn.fetch(
-            "update memory_entries set input = null, summary = null, metadata = null, type = null, tags = '{}',"
-            " source = null where canonical_id = $1 returning id",
-            canonical_id,
-        )
-    ]
-    chunks = await conn.fetch(
-        "select id, live from memory_chunks where entry_id = any($1) order by id for update", entries
-    )
+    entries = [row["id"] for row in await conn.fetch(_ERASE_VERSIONS, canonical_id)]
+    chunks = await conn.fetch(_LOCK_ALL_CHUNKS, entries)
     ids = [row["id"] for row in chunks]
     deltas = await vectors.forget(conn, ids)
     names = {row["id"]: row["embedding_version"] for row in await conn.fetch(_SPACE_NAMES)}
-    await conn.execute("delete from memory_chunks where id = any($1)", ids)
-    left = await conn.fetchval("select count(*) from memory_chunks where entry_id = any($1)", entries)
+    await conn.execute(_ERASE_CHUNKS, ids)
+    left = await conn.fetchval(_COUNT_CHUNKS_LEFT, entries)
     for space_id in names:
-        left += await conn.fetchval(f"select count(*) from {vectors.table(space_id)} where chunk_id = any($1)", ids)
+        left += await conn.fetchval(vectors.for_space(_COUNT_VECTORS_LEFT, space_id), ids)
     if left:
         raise RuntimeError(f"{left} rows of a purged memory are still there")
     gone = {names[space_id]: -delta for space_id, delta in deltas.items() if delta}
     deltas[registry.CHUNKS] = -sum(row["live"] for row in chunks)
     return Erased(len(entries), len(ids), gone), deltas
-
-
-_SPACE_NAMES = "select id, embedding_version from memory_embedding_spaces order by id"
 
 
 LONGEST_SHOWN_BYTES = 65_536
@@ -308,19 +341,20 @@ class FoundMemory:
     """Sealed text of it."""
 
 
+# The memory's input where it is one chunk long and not too large to be shown.
+_FOUND = f"""
+select {
+    _columns('''case when octet_length(e.input) <= $2 and not exists (select from memory_chunks o
+  where o.entry_id = c.entry_id and o.ordinal <> c.ordinal) then e.input end''')
+},
+c.id as chunk_id, c.ordinal, c.text {_FROM} join memory_chunks c on c.entry_id = e.id
+where c.id = any($1) and c.live and e.current and not e.tombstone
+"""
+
+
 async def found(conn: Conn, chunk_ids: Sequence[int]) -> dict[int, FoundMemory]:
     """Memories by the chunks they were found by; without those that were replaced or forgotten meanwhile."""
-    columns = _COLUMNS.replace(
-        "e.input",
-        "case when octet_length(e.input) <= $2 and not exists (select from memory_chunks o"
-        " where o.entry_id = c.entry_id and o.ordinal <> c.ordinal) then e.input end as input",
-    )
-    rows = await conn.fetch(
-        f"select {columns}, c.id as chunk_id, c.ordinal, c.text {_FROM} join memory_chunks c on c.entry_id = e.id"
-        " where c.id = any($1) and c.live and e.current and not e.tombstone",
-        list(chunk_ids),
-        LONGEST_SHOWN_BYTES,
-    )
+    rows = await conn.fetch(_FOUND, list(chunk_ids), LONGEST_SHOWN_BYTES)
     shown: dict[int, FoundMemory] = {}
     for row in rows:
         stored = dict(row)
@@ -329,10 +363,12 @@ async def found(conn: Conn, chunk_ids: Sequence[int]) -> dict[int, FoundMemory]:
     return shown
 
 
+_SOURCES = """
+select distinct source from memory_entries where project_id = $1 and current and source is not null
+"""
+
+
 async def sources(conn: Conn, project_id: int) -> set[str]:
     """The sources of a project's current memories."""
-    rows = await conn.fetch(
-        "select distinct source from memory_entries where project_id = $1 and current and source is not null",
-        project_id,
-    )
+    rows = await conn.fetch(_SOURCES, project_id)
     return {row["source"] for row in rows}

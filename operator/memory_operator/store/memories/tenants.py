@@ -65,17 +65,20 @@ class SealedChunk(Protocol):
         """Name of the tenant."""
 
 
+_STORE_KEY = """
+insert into memory_store (key_fingerprint, key_check) values ($1, $2) on conflict (singleton) do nothing
+"""
+
+_READ_KEY = """select key_fingerprint, key_check from memory_store"""
+
+
 async def check_or_store_key(conn: Conn, master: MasterKey) -> None:
     """Refuse a master key that this store was not made with; the first process to start stores what tells.
 
     Every process calls this before anything else. Raises ConfigurationError, naming both fingerprints.
     """
-    await conn.execute(
-        "insert into memory_store (key_fingerprint, key_check) values ($1, $2) on conflict (singleton) do nothing",
-        master.fingerprint,
-        master.check_value(),
-    )
-    row = await fetch_one(conn, "select key_fingerprint, key_check from memory_store")
+    await conn.execute(_STORE_KEY, master.fingerprint, master.check_value())
+    row = await fetch_one(conn, _READ_KEY)
     if row["key_fingerprint"] != master.fingerprint:
         raise ConfigurationError(
             f"this database was made with the master key {row['key_fingerprint']}, and the key given is"
@@ -87,6 +90,20 @@ async def check_or_store_key(conn: Conn, master: MasterKey) -> None:
             f"the check value that this database keeps for the master key {master.fingerprint} is damaged",
             hint="restore the row of memory_store from a backup",
         )
+
+
+_MAKE_TENANT = """
+insert into memory_tenants (name, wrapped_key) values ($1, $2) on conflict (name) do nothing
+"""
+
+_MAKE_PROJECT = """
+insert into memory_projects (tenant_id, slug) values ($1, $2)
+on conflict (tenant_id, slug) do nothing
+"""
+
+_READ_TENANT = """select id, wrapped_key from memory_tenants where name = $1"""
+
+_READ_PROJECT = """select id from memory_projects where tenant_id = $1 and slug = $2"""
 
 
 class KeyRing:
@@ -104,11 +121,7 @@ class KeyRing:
             _check_name("tenant", name)
             async with store.connection() as conn:
                 # Of two processes at once one makes the key, and both read it.
-                await conn.execute(
-                    "insert into memory_tenants (name, wrapped_key) values ($1, $2) on conflict (name) do nothing",
-                    name,
-                    self._master.new_tenant_key(name),
-                )
+                await conn.execute(_MAKE_TENANT, name, self._master.new_tenant_key(name))
                 found = await self._read(conn, name)
         if found is None:
             raise LookupError(f"tenant {name} vanished")
@@ -131,12 +144,7 @@ class KeyRing:
         if found is None:
             _check_name("project", slug)
             async with store.connection() as conn:
-                await conn.execute(
-                    "insert into memory_projects (tenant_id, slug) values ($1, $2)"
-                    " on conflict (tenant_id, slug) do nothing",
-                    tenant.id,
-                    slug,
-                )
+                await conn.execute(_MAKE_PROJECT, tenant.id, slug)
                 found = await self._read_project(conn, tenant, slug)
         if found is None:
             raise LookupError(f"project {slug} vanished")
@@ -166,7 +174,7 @@ class KeyRing:
         return {name: (await self.tenant(store, name)).key for name in names}
 
     async def _read(self, conn: Conn, name: str) -> Tenant | None:
-        row = await conn.fetchrow("select id, wrapped_key from memory_tenants where name = $1", name)
+        row = await conn.fetchrow(_READ_TENANT, name)
         if row is None:
             return None
         found = Tenant(row["id"], self._master.unwrap(name, row["wrapped_key"]))
@@ -174,9 +182,7 @@ class KeyRing:
         return found
 
     async def _read_project(self, conn: Conn, tenant: Tenant, slug: str) -> int | None:
-        found = await conn.fetchval(
-            "select id from memory_projects where tenant_id = $1 and slug = $2", tenant.id, slug
-        )
+        found = await conn.fetchval(_READ_PROJECT, tenant.id, slug)
         if found is None:
             return None
         self._projects.put((tenant.id, slug), int(found))

@@ -33,19 +33,21 @@ def name(space_id: int, distance: str) -> str:
     return f"{vectors.table(space_id)}_hnsw_{distance}"
 
 
+_IS_VALID = """select indisvalid from pg_index where indexrelid = to_regclass($1)"""
+
+
 async def is_valid(conn: Conn, space_id: int, distance: str) -> bool:
     """Whether the index is there and complete. An interrupted concurrent build leaves an invalid one behind."""
-    return bool(
-        await conn.fetchval(
-            "select indisvalid from pg_index where indexrelid = to_regclass($1)", name(space_id, distance)
-        )
-    )
+    return bool(await conn.fetchval(_IS_VALID, name(space_id, distance)))
 
 
 async def wanted(conn: Conn, space_id: int) -> bool:
     """Whether a space has so many vectors that it needs an index."""
     counted = await registry.counted(conn)
     return counted.get(space_id, 0) >= FROM_VECTORS
+
+
+_BUILD = """set max_parallel_maintenance_workers = 0"""
 
 
 async def build(store: Store, want: Wanted) -> None:
@@ -61,17 +63,19 @@ async def build(store: Store, want: Wanted) -> None:
         except asyncpg.DiskFullError:
             # Parallel builds share memory under /dev/shm, which containers keep at 64 MB.
             log.info("index build of space %s goes on without parallel workers", want.space_id)
-            await conn.execute("set max_parallel_maintenance_workers = 0")
+            await conn.execute(_BUILD)
             await _create(conn, want)
 
 
+_DROP = """drop index concurrently if exists {index}"""
+
+_CREATE = """create index concurrently {index} on {vectors} using hnsw (embedding {operators})"""
+
+
 async def _create(conn: Conn, want: Wanted) -> None:
-    index, table = name(want.space_id, want.distance), vectors.table(want.space_id)
-    await conn.execute(f"drop index concurrently if exists {index}")
-    await conn.execute(
-        f"create index concurrently {index} on {table}"
-        f" using hnsw (embedding {want.column_type}_{_OPERATORS[want.distance]})"
-    )
+    index, operators = name(want.space_id, want.distance), f"{want.column_type}_{_OPERATORS[want.distance]}"
+    await conn.execute(_DROP.format(index=index))
+    await conn.execute(vectors.for_space(_CREATE, want.space_id, index=index, operators=operators))
 
 
 async def drop_others(store: Store, want: Wanted) -> None:
@@ -79,4 +83,4 @@ async def drop_others(store: Store, want: Wanted) -> None:
     async with store.dedicated("memory-index") as conn:
         for distance in _OPERATORS:
             if distance != want.distance:
-                await conn.execute(f"drop index concurrently if exists {name(want.space_id, distance)}")
+                await conn.execute(_DROP.format(index=name(want.space_id, distance)))

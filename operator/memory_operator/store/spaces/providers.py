@@ -60,6 +60,20 @@ def _row(row: Row) -> ProviderRow:
     return ProviderRow(ref=ProviderRef(values.pop("namespace"), values.pop("name")), **values)
 
 
+_OBSERVE = """
+insert into memory_providers as p (namespace, name, uid, generation, created_at, activation, column_type,
+reshape_to) values ($1, $2, $3, $4, $5, $6, $7, $8)
+on conflict (namespace, name) do update set uid = excluded.uid, generation = excluded.generation,
+created_at = excluded.created_at,
+activation = case when $9 then excluded.activation else p.activation end,
+column_type = case when $9 then excluded.column_type else p.column_type end,
+reshape_to = case when $9 then excluded.reshape_to else p.reshape_to end,
+absent_since = null, observed_at = now()
+where p.uid <> excluded.uid or p.generation <= excluded.generation
+returning true
+"""
+
+
 async def observe(
     conn: Conn,
     ref: ProviderRef,
@@ -75,16 +89,7 @@ async def observe(
     known = wish or DeclaredSpec("Automatic", "vector", None)
     return bool(
         await conn.fetchval(
-            "insert into memory_providers as p (namespace, name, uid, generation, created_at, activation, column_type,"
-            " reshape_to) values ($1, $2, $3, $4, $5, $6, $7, $8)"
-            " on conflict (namespace, name) do update set uid = excluded.uid, generation = excluded.generation,"
-            " created_at = excluded.created_at,"
-            " activation = case when $9 then excluded.activation else p.activation end,"
-            " column_type = case when $9 then excluded.column_type else p.column_type end,"
-            " reshape_to = case when $9 then excluded.reshape_to else p.reshape_to end,"
-            " absent_since = null, observed_at = now()"
-            " where p.uid <> excluded.uid or p.generation <= excluded.generation"
-            " returning true",
+            _OBSERVE,
             *ref,
             uid,
             generation,
@@ -97,59 +102,78 @@ async def observe(
     )
 
 
+_GET = f"""select {_COLUMNS} from memory_providers where namespace = $1 and name = $2"""
+
+
 async def get(conn: Conn, ref: ProviderRef) -> ProviderRow | None:
     """One Provider."""
-    row = await conn.fetchrow(f"select {_COLUMNS} from memory_providers where namespace = $1 and name = $2", *ref)
+    row = await conn.fetchrow(_GET, *ref)
     return _row(row) if row else None
+
+
+_LOCK = f"""select {_COLUMNS} from memory_providers where namespace = $1 and name = $2 for update"""
 
 
 async def lock(conn: Conn, ref: ProviderRef) -> ProviderRow | None:
     """One Provider, locked until the transaction ends."""
-    row = await conn.fetchrow(
-        f"select {_COLUMNS} from memory_providers where namespace = $1 and name = $2 for update", *ref
-    )
+    row = await conn.fetchrow(_LOCK, *ref)
     return _row(row) if row else None
+
+
+_RELEASE_SPACE = """
+update memory_providers set applied_space_id = nullif(applied_space_id, $1),
+beside_space_id = nullif(beside_space_id, $1) where applied_space_id = $1 or beside_space_id = $1
+"""
 
 
 async def release_space(conn: Conn, space_id: int) -> None:
     """Take a space away from whichever Provider has it, before another gets it."""
-    await conn.execute(
-        "update memory_providers set applied_space_id = nullif(applied_space_id, $1),"
-        " beside_space_id = nullif(beside_space_id, $1) where applied_space_id = $1 or beside_space_id = $1",
-        space_id,
-    )
+    await conn.execute(_RELEASE_SPACE, space_id)
+
+
+_ALL_ROWS = f"""select {_COLUMNS} from memory_providers order by created_at, namespace, name"""
 
 
 async def all_rows(conn: Conn) -> list[ProviderRow]:
     """Every Provider that was ever seen and is not forgotten, oldest first."""
-    rows = await conn.fetch(f"select {_COLUMNS} from memory_providers order by created_at, namespace, name")
+    rows = await conn.fetch(_ALL_ROWS)
     return [_row(row) for row in rows]
+
+
+_NAMESPACES = """
+select namespace from memory_providers union select provider_namespace from memory_embedding_spaces
+"""
 
 
 async def namespaces(conn: Conn) -> set[str]:
     """Namespaces of all Providers that are known, and of those that a space was made for."""
-    rows = await conn.fetch(
-        "select namespace from memory_providers union select provider_namespace from memory_embedding_spaces"
-    )
+    rows = await conn.fetch(_NAMESPACES)
     return {row["namespace"] for row in rows}
+
+
+_BY_SPACE = f"""select {_COLUMNS} from memory_providers where applied_space_id = $1 or beside_space_id = $1"""
 
 
 async def by_space(conn: Conn, space_id: int) -> ProviderRow | None:
     """The Provider that has a space, as the applied one or the one beside."""
-    row = await conn.fetchrow(
-        f"select {_COLUMNS} from memory_providers where applied_space_id = $1 or beside_space_id = $1", space_id
-    )
+    row = await conn.fetchrow(_BY_SPACE, space_id)
     return _row(row) if row else None
+
+
+_REPOINT = """
+update memory_providers set applied_space_id = $3, beside_space_id = $4 where namespace = $1 and name = $2
+"""
 
 
 async def repoint(conn: Conn, ref: ProviderRef, *, applied: int | None, beside: int | None) -> None:
     """Say which space a Provider has, and which one is filled beside it."""
-    await conn.execute(
-        "update memory_providers set applied_space_id = $3, beside_space_id = $4 where namespace = $1 and name = $2",
-        *ref,
-        applied,
-        beside,
-    )
+    await conn.execute(_REPOINT, *ref, applied, beside)
+
+
+_MARK_ABSENT = """
+update memory_providers set absent_since = now(), beside_space_id = null, reshape_to = null
+where namespace = $1 and name = $2 and absent_since is null and observed_at < $3 returning true
+"""
 
 
 async def mark_absent(conn: Conn, ref: ProviderRef, before: datetime) -> bool:
@@ -157,53 +181,74 @@ async def mark_absent(conn: Conn, ref: ProviderRef, before: datetime) -> bool:
 
     False when that is known already, or when it was seen since: then it was made after the listing was.
     """
-    return bool(
-        await conn.fetchval(
-            "update memory_providers set absent_since = now(), beside_space_id = null, reshape_to = null"
-            " where namespace = $1 and name = $2 and absent_since is null and observed_at < $3 returning true",
-            *ref,
-            before,
-        )
-    )
+    return bool(await conn.fetchval(_MARK_ABSENT, *ref, before))
+
+
+_CLOCK = """select clock_timestamp()"""
 
 
 async def clock(conn: Conn) -> datetime:
     """The database's time, which `mark_absent` compares with."""
-    now: datetime = await conn.fetchval("select clock_timestamp()")
+    now: datetime = await conn.fetchval(_CLOCK)
     return now
+
+
+_FORGET = """
+delete from memory_providers where namespace = $1 and name = $2 and absent_since is not null
+and applied_space_id is null
+"""
 
 
 async def forget(conn: Conn, ref: ProviderRef) -> None:
     """Drop the row of an absent Provider that has no space."""
-    await conn.execute(
-        "delete from memory_providers where namespace = $1 and name = $2 and absent_since is not null"
-        " and applied_space_id is null",
-        *ref,
-    )
+    await conn.execute(_FORGET, *ref)
+
+
+_SAVE_STATUS = """update memory_providers set status = $3 where namespace = $1 and name = $2"""
 
 
 async def save_status(conn: Conn, ref: ProviderRef, status: dict[str, Any]) -> None:
     """Keep the last status, so that every process and every restart sees the same transitions."""
-    await conn.execute("update memory_providers set status = $3 where namespace = $1 and name = $2", *ref, status)
+    await conn.execute(_SAVE_STATUS, *ref, status)
+
+
+_PROVIDERS_TARGETING = """
+select p.namespace, p.name from memory_providers p
+join memory_embedding_spaces s on s.id = p.applied_space_id
+where p.absent_since is null and s.dimensions <> $1
+and (p.reshape_to = $1 or exists (select 1 from memory_pending_changes c
+  where c.namespace = p.namespace and c.name = p.name and c.to_dim = $1))
+order by 1, 2
+"""
 
 
 async def providers_targeting(conn: Conn, dimension: int) -> list[ProviderRef]:
     """The Providers whose in-place change to a dimension would discard a space: those a bare marker could mean."""
-    rows = await conn.fetch(
-        "select p.namespace, p.name from memory_providers p"
-        " join memory_embedding_spaces s on s.id = p.applied_space_id"
-        " where p.absent_since is null and s.dimensions <> $1"
-        " and (p.reshape_to = $1 or exists (select 1 from memory_pending_changes c"
-        "   where c.namespace = p.namespace and c.name = p.name and c.to_dim = $1))"
-        " order by 1, 2",
-        dimension,
-    )
+    rows = await conn.fetch(_PROVIDERS_TARGETING, dimension)
     return [ProviderRef(row["namespace"], row["name"]) for row in rows]
+
+
+_ANY_HALFVEC = """select exists (select 1 from memory_providers where column_type = 'halfvec')"""
 
 
 async def any_halfvec(conn: Conn) -> bool:
     """Whether a Provider asks for halfvec columns, held or not."""
-    return bool(await conn.fetchval("select exists (select 1 from memory_providers where column_type = 'halfvec')"))
+    return bool(await conn.fetchval(_ANY_HALFVEC))
+
+
+_HOLD = """
+insert into memory_pending_changes as c (namespace, name, uid, generation, from_dim, to_dim, vectors, chunks,
+estimated_tokens, estimated_cost, currency, marker, message)
+select p.namespace, p.name, p.uid, p.generation, $5, $6, $7, $8, $9, $10, $11, $12, $13
+from memory_providers p where p.namespace = $1 and p.name = $2 and p.uid = $3 and p.generation = $4
+and p.absent_since is null for share of p
+on conflict (namespace, name) do update set uid = excluded.uid, generation = excluded.generation,
+from_dim = excluded.from_dim, to_dim = excluded.to_dim, vectors = excluded.vectors,
+chunks = excluded.chunks, estimated_tokens = excluded.estimated_tokens,
+estimated_cost = excluded.estimated_cost, marker = excluded.marker, message = excluded.message,
+since = case when c.to_dim = excluded.to_dim and c.uid = excluded.uid then c.since else now() end
+returning true
+"""
 
 
 async def hold(conn: Conn, change: PendingChange) -> bool:
@@ -213,17 +258,7 @@ async def hold(conn: Conn, change: PendingChange) -> bool:
     """
     effect = change.effect
     held = await conn.fetchval(
-        "insert into memory_pending_changes as c (namespace, name, uid, generation, from_dim, to_dim, vectors, chunks,"
-        " estimated_tokens, estimated_cost, currency, marker, message)"
-        " select p.namespace, p.name, p.uid, p.generation, $5, $6, $7, $8, $9, $10, $11, $12, $13"
-        " from memory_providers p where p.namespace = $1 and p.name = $2 and p.uid = $3 and p.generation = $4"
-        " and p.absent_since is null for share of p"
-        " on conflict (namespace, name) do update set uid = excluded.uid, generation = excluded.generation,"
-        " from_dim = excluded.from_dim, to_dim = excluded.to_dim, vectors = excluded.vectors,"
-        " chunks = excluded.chunks, estimated_tokens = excluded.estimated_tokens,"
-        " estimated_cost = excluded.estimated_cost, marker = excluded.marker, message = excluded.message,"
-        " since = case when c.to_dim = excluded.to_dim and c.uid = excluded.uid then c.since else now() end"
-        " returning true",
+        _HOLD,
         *change.ref,
         change.uid,
         change.generation,
@@ -240,26 +275,31 @@ async def hold(conn: Conn, change: PendingChange) -> bool:
     return bool(held)
 
 
+_EXPLAIN_HELD = """
+update memory_pending_changes set message = $3, marker = 'waiting' where namespace = $1 and name = $2
+"""
+
+
 async def explain_held(conn: Conn, ref: ProviderRef, message: str) -> None:
     """Say why a held change that has its consent still waits."""
-    await conn.execute(
-        "update memory_pending_changes set message = $3, marker = 'waiting' where namespace = $1 and name = $2",
-        *ref,
-        message,
-    )
+    await conn.execute(_EXPLAIN_HELD, *ref, message)
+
+
+_SETTLE = """delete from memory_pending_changes where namespace = $1 and name = $2 returning to_dim"""
 
 
 async def settle(conn: Conn, ref: ProviderRef) -> int | None:
     """Remove the held change of a Provider; the dimension that it waited for, or None when nothing was held."""
-    to_dim = await conn.fetchval(
-        "delete from memory_pending_changes where namespace = $1 and name = $2 returning to_dim", *ref
-    )
+    to_dim = await conn.fetchval(_SETTLE, *ref)
     return None if to_dim is None else int(to_dim)
+
+
+_PENDING_CHANGES = """select * from memory_pending_changes order by since, namespace, name"""
 
 
 async def pending_changes(conn: Conn) -> list[PendingChange]:
     """All held changes, the oldest first."""
-    rows = await conn.fetch("select * from memory_pending_changes order by since, namespace, name")
+    rows = await conn.fetch(_PENDING_CHANGES)
     return [
         PendingChange(
             ref=ProviderRef(row["namespace"], row["name"]),

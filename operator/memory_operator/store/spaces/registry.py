@@ -31,15 +31,26 @@ class Registry:
 _COLUMNS = "active_space_id, inactive_reason, ever_active, restore_space_id"
 
 
+_READ = f"""select {_COLUMNS} from memory_registry"""
+
+
 async def read(conn: Conn) -> Registry:
     """The registry as it is, without a lock."""
-    row = await fetch_one(conn, f"select {_COLUMNS} from memory_registry")
+    row = await fetch_one(conn, _READ)
     return Registry(**dict(row))
+
+
+_LOCK_REGISTRY_SHARED = """select 1 from memory_registry for share"""
 
 
 async def lock_registry_shared(conn: Conn) -> None:
     """Taken first by every transaction that adds or removes chunks; shared among them."""
-    await conn.execute("select 1 from memory_registry for share")
+    await conn.execute(_LOCK_REGISTRY_SHARED)
+
+
+_LOCK_TABLE = """lock table memory_registry in exclusive mode"""
+
+_LOCK_ROW = f"""select {_COLUMNS} from memory_registry for update"""
 
 
 async def lock_registry_exclusive(conn: Conn) -> Registry:
@@ -48,50 +59,59 @@ async def lock_registry_exclusive(conn: Conn) -> Registry:
     The table comes first: locks of a table queue in their order, but those who share a row overtake who wants it
     alone, for as long as there are always some of them. Reading the table waits for nobody.
     """
-    await conn.execute("lock table memory_registry in exclusive mode")
-    row = await fetch_one(conn, f"select {_COLUMNS} from memory_registry for update")
+    await conn.execute(_LOCK_TABLE)
+    row = await fetch_one(conn, _LOCK_ROW)
     return Registry(**dict(row))
+
+
+_SET_ACTIVE = """
+update memory_registry set active_space_id = $1, ever_active = true, restore_space_id = null,
+changed_at = now(), changed_by = $2
+"""
 
 
 async def set_active(conn: Conn, space_id: int, by: str) -> None:
     """Make a space the one that queries read. The registry is held for the switch."""
-    await conn.execute(
-        "update memory_registry set active_space_id = $1, ever_active = true, restore_space_id = null,"
-        " changed_at = now(), changed_by = $2",
-        space_id,
-        by,
-    )
+    await conn.execute(_SET_ACTIVE, space_id, by)
+
+
+_SET_INACTIVE = """
+update memory_registry set restore_space_id = case when $1 = 'provider_deleted' then active_space_id end,
+active_space_id = null, inactive_reason = $1, changed_at = now(),
+changed_by = $2
+"""
 
 
 async def set_inactive(conn: Conn, reason: str, by: str) -> None:
     """Let no space be active. The registry is held for the switch."""
-    await conn.execute(
-        "update memory_registry set restore_space_id = case when $1 = 'provider_deleted' then active_space_id end,"
-        " active_space_id = null, inactive_reason = $1, changed_at = now(),"
-        " changed_by = $2",
-        reason,
-        by,
-    )
+    await conn.execute(_SET_INACTIVE, reason, by)
+
+
+_COUNT = f"""
+insert into memory_embedding_counters as c (scope, slot, n)
+values ($1, pg_backend_pid() % {_SLOTS}, $2)
+on conflict (scope, slot) do update set n = c.n + excluded.n
+"""
 
 
 async def count(conn: Conn, deltas: Mapping[int, int]) -> None:
     """Add to counters (scope → change). Called last in a transaction; scopes go in order, so that none deadlocks."""
     for scope in sorted(scope for scope, delta in deltas.items() if delta):
-        await conn.execute(
-            "insert into memory_embedding_counters as c (scope, slot, n)"
-            f" values ($1, pg_backend_pid() % {_SLOTS}, $2)"
-            " on conflict (scope, slot) do update set n = c.n + excluded.n",
-            scope,
-            deltas[scope],
-        )
+        await conn.execute(_COUNT, scope, deltas[scope])
+
+
+_COUNTED = """select scope, sum(n)::bigint as n from memory_embedding_counters group by scope"""
 
 
 async def counted(conn: Conn) -> dict[int, int]:
     """All counters by scope; a scope that was never counted is absent."""
-    rows = await conn.fetch("select scope, sum(n)::bigint as n from memory_embedding_counters group by scope")
+    rows = await conn.fetch(_COUNTED)
     return {row["scope"]: row["n"] for row in rows}
+
+
+_ANNOUNCE = """select pg_notify($1, '')"""
 
 
 async def announce(conn: Conn) -> None:
     """Tell the operator, once this transaction commits, that the spaces have changed."""
-    await conn.execute("select pg_notify($1, '')", CHANNEL)
+    await conn.execute(_ANNOUNCE, CHANNEL)

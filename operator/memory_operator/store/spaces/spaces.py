@@ -86,84 +86,112 @@ def _space(row: Row) -> Space:
     )
 
 
+_GET = f"""select {_COLUMNS} from memory_embedding_spaces s where s.id = $1"""
+
+
 async def get(conn: Conn, space_id: int) -> Space | None:
     """One space by id."""
-    row = await conn.fetchrow(f"select {_COLUMNS} from memory_embedding_spaces s where s.id = $1", space_id)
+    row = await conn.fetchrow(_GET, space_id)
     return _space(row) if row else None
+
+
+_BY_IDENTITY = f"""select {_COLUMNS} from memory_embedding_spaces s where s.identity = $1"""
 
 
 async def by_identity(conn: Conn, identity: str) -> Space | None:
     """The space of an identity; there is never more than one."""
-    row = await conn.fetchrow(f"select {_COLUMNS} from memory_embedding_spaces s where s.identity = $1", identity)
+    row = await conn.fetchrow(_BY_IDENTITY, identity)
     return _space(row) if row else None
+
+
+_BY_VERSION = f"""select {_COLUMNS} from memory_embedding_spaces s where s.embedding_version = $1"""
 
 
 async def by_version(conn: Conn, embedding_version: str) -> Space | None:
     """The space of a name."""
-    row = await conn.fetchrow(
-        f"select {_COLUMNS} from memory_embedding_spaces s where s.embedding_version = $1", embedding_version
-    )
+    row = await conn.fetchrow(_BY_VERSION, embedding_version)
     return _space(row) if row else None
+
+
+_ALL_SPACES = f"""select {_COLUMNS} from memory_embedding_spaces s order by s.id"""
 
 
 async def all_spaces(conn: Conn) -> list[Space]:
     """Every space, oldest first."""
-    rows = await conn.fetch(f"select {_COLUMNS} from memory_embedding_spaces s order by s.id")
+    rows = await conn.fetch(_ALL_SPACES)
     return [_space(row) for row in rows]
+
+
+_ALL_WITH_FIGURES = f"""
+select {_COLUMNS}, s.id is not distinct from r.active_space_id as active, s.trouble,
+coalesce((select sum(n) from memory_embedding_counters c where c.scope = s.id), 0)::bigint as vectors,
+coalesce((select sum(n) from memory_embedding_counters c where c.scope = {registry.CHUNKS}), 0)::bigint as chunks,
+(select count(*) from memory_embedding_quarantine q where q.space_id = s.id) as quarantined,
+(select count(*) from memory_embedding_pending w where w.space_id = s.id) as pending
+from memory_embedding_spaces s cross join memory_registry r order by s.id
+"""
 
 
 async def all_with_figures(conn: Conn) -> list[tuple[Space, SpaceFigures]]:
     """Every space with what is counted of it, oldest first, in one statement, so that the figures fit each other."""
-    counted = "coalesce((select sum(n) from memory_embedding_counters c where c.scope = {}), 0)::bigint"
-    rows = await conn.fetch(
-        f"select {_COLUMNS}, s.id is not distinct from r.active_space_id as active, s.trouble,"
-        f" {counted.format('s.id')} as vectors, {counted.format(registry.CHUNKS)} as chunks,"
-        " (select count(*) from memory_embedding_quarantine q where q.space_id = s.id) as quarantined,"
-        " (select count(*) from memory_embedding_pending w where w.space_id = s.id) as pending"
-        " from memory_embedding_spaces s cross join memory_registry r order by s.id"
-    )
+    rows = await conn.fetch(_ALL_WITH_FIGURES)
     names = SpaceFigures.__dataclass_fields__
     return [(_space(row), SpaceFigures(**{name: row[name] for name in names})) for row in rows]
 
 
+_ACTIVE = f"""
+select {_COLUMNS} from memory_embedding_spaces s join memory_registry r on r.active_space_id = s.id
+"""
+
+
 async def active(conn: Conn) -> Space | None:
     """The space that queries read."""
-    row = await conn.fetchrow(
-        f"select {_COLUMNS} from memory_embedding_spaces s join memory_registry r on r.active_space_id = s.id"
-    )
+    row = await conn.fetchrow(_ACTIVE)
     return _space(row) if row else None
+
+
+_ACCEPTING_WRITES = f"""
+select {_COLUMNS} from memory_embedding_spaces s cross join memory_registry r
+where s.create_enabled and s.state in ('filling', 'ready')
+order by s.id = r.active_space_id desc nulls last, s.id
+"""
 
 
 async def accepting_writes(conn: Conn) -> list[Space]:
     """The spaces that new chunks are embedded for, the active one first."""
-    rows = await conn.fetch(
-        f"select {_COLUMNS} from memory_embedding_spaces s cross join memory_registry r"
-        " where s.create_enabled and s.state in ('filling', 'ready')"
-        " order by s.id = r.active_space_id desc nulls last, s.id"
-    )
+    rows = await conn.fetch(_ACCEPTING_WRITES)
     return [_space(row) for row in rows]
+
+
+_OWNED = f"""
+select {_COLUMNS} from memory_embedding_spaces s
+where s.provider_namespace = $1 and s.provider_name = $2 order by s.id
+"""
 
 
 async def owned(conn: Conn, ref: ProviderRef) -> list[Space]:
     """The spaces of one Provider, oldest first."""
-    rows = await conn.fetch(
-        f"select {_COLUMNS} from memory_embedding_spaces s"
-        " where s.provider_namespace = $1 and s.provider_name = $2 order by s.id",
-        *ref,
-    )
+    rows = await conn.fetch(_OWNED, *ref)
     return [_space(row) for row in rows]
+
+
+_NEXT_ID = """select nextval(pg_get_serial_sequence('memory_embedding_spaces', 'id'))"""
+
+_CREATE = f"""
+insert into memory_embedding_spaces as s (id, identity, space_key, embedding_version,
+provider_namespace, provider_name, provider_uid, provider_generation, config, column_type, dimensions,
+distance, state, create_enabled) overriding system value
+values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, 'filling', $13)
+returning {_COLUMNS}
+"""
 
 
 async def create(conn: Conn, owner: Owner, config: SpaceConfig) -> Space:
     """A new space in state `filling`, with its empty vector table. Raises LockBusy."""
-    space_id = await conn.fetchval("select nextval(pg_get_serial_sequence('memory_embedding_spaces', 'id'))")
+    space_id = await conn.fetchval(_NEXT_ID)
     row = await fetch_one(
         conn,
-        "insert into memory_embedding_spaces as s (id, identity, space_key, embedding_version,"
-        " provider_namespace, provider_name, provider_uid, provider_generation, config, column_type, dimensions,"
-        " distance, state, create_enabled) overriding system value"
-        " values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, 'filling', $13)"
-        f" returning {_COLUMNS}",
+        _CREATE,
         space_id,
         config.identity,
         config.key,
@@ -188,6 +216,15 @@ def version_name(config: SpaceConfig, space_id: int) -> str:
     return f"{model}-{config.dimensions}-{space_id}"
 
 
+_CLEAR_ACTIVE = """update memory_registry set active_space_id = null"""
+
+_DROP_TABLE = """drop table if exists {vectors}"""
+
+_DISCARD_COUNTERS = """delete from memory_embedding_counters where scope = $1"""
+
+_DISCARD = """delete from memory_embedding_spaces where id = $1"""
+
+
 async def discard(conn: Conn, space: Space) -> None:
     """Remove a space and its vectors: the row, the table and the counter. Raises LockBusy.
 
@@ -195,39 +232,44 @@ async def discard(conn: Conn, space: Space) -> None:
     """
     was_active = (await registry.read(conn)).active_space_id == space.id
     if was_active:
-        await conn.execute("update memory_registry set active_space_id = null")
+        await conn.execute(_CLEAR_ACTIVE)
         await show_active(conn, None)
-    await conn.execute(f"drop table if exists {vectors.table(space.id)}")
-    await conn.execute("delete from memory_embedding_counters where scope = $1", space.id)
-    await conn.execute("delete from memory_embedding_spaces where id = $1", space.id)
+    await conn.execute(vectors.for_space(_DROP_TABLE, space.id))
+    await conn.execute(_DISCARD_COUNTERS, space.id)
+    await conn.execute(_DISCARD, space.id)
+
+
+_SET_STATE = """
+update memory_embedding_spaces set state = $2, state_changed_at = now(),
+filled_at = case when $2 = 'ready' then now() else filled_at end where id = $1 and state <> $2
+"""
 
 
 async def set_state(conn: Conn, space_id: int, state: State) -> None:
     """Move a space to another state."""
-    await conn.execute(
-        "update memory_embedding_spaces set state = $2, state_changed_at = now(),"
-        " filled_at = case when $2 = 'ready' then now() else filled_at end where id = $1 and state <> $2",
-        space_id,
-        state,
-    )
+    await conn.execute(_SET_STATE, space_id, state)
+
+
+_REOWN = """
+update memory_embedding_spaces set provider_namespace = $2, provider_name = $3, provider_uid = $4,
+provider_generation = $5 where id = $1
+"""
 
 
 async def reown(conn: Conn, space_id: int, owner: Owner) -> None:
     """Record which Provider, uid and generation a space belongs to."""
-    await conn.execute(
-        "update memory_embedding_spaces set provider_namespace = $2, provider_name = $3, provider_uid = $4,"
-        " provider_generation = $5 where id = $1",
-        space_id,
-        *owner.ref,
-        owner.uid,
-        owner.generation,
-    )
+    await conn.execute(_REOWN, space_id, *owner.ref, owner.uid, owner.generation)
+
+
+_REFRESH_CONFIG = """
+update memory_embedding_spaces set config = $2, create_enabled = $3 where id = $1 and identity = $4
+"""
 
 
 async def refresh_config(conn: Conn, space_id: int, config: SpaceConfig) -> None:
     """Copy what may change without making another space: credential, headers, timeout, limits, pricing, …"""
     await conn.execute(
-        "update memory_embedding_spaces set config = $2, create_enabled = $3 where id = $1 and identity = $4",
+        _REFRESH_CONFIG,
         space_id,
         config.model_dump(mode="json"),
         config.create_enabled,
@@ -235,9 +277,12 @@ async def refresh_config(conn: Conn, space_id: int, config: SpaceConfig) -> None
     )
 
 
+_SET_DISTANCE = """update memory_embedding_spaces set distance = $2 where id = $1"""
+
+
 async def set_distance(conn: Conn, space_id: int, distance: str) -> None:
     """Let queries compare by another distance; its index is there already, or is not needed."""
-    await conn.execute("update memory_embedding_spaces set distance = $2 where id = $1", space_id, distance)
+    await conn.execute(_SET_DISTANCE, space_id, distance)
 
 
 async def activate(conn: Conn, space: Space, by: str) -> None:
@@ -252,44 +297,61 @@ async def deactivate(conn: Conn, reason: str, by: str) -> None:
     await show_active(conn, None)
 
 
+_SHOW_ACTIVE = """
+create or replace view memory_embeddings as
+select chunk_id, project_id, embedding::vector as embedding from {vectors}
+"""
+
+_SHOW_NONE = """
+create or replace view memory_embeddings as
+select null::bigint as chunk_id, null::int as project_id, null::vector as embedding where false
+"""
+
+
 async def show_active(conn: Conn, space: Space | None) -> None:
     """Repoint the view `memory_embeddings`."""
-    source = (
-        f"select chunk_id, project_id, embedding::vector as embedding from {vectors.table(space.id)}"
-        if space
-        else "select null::bigint as chunk_id, null::int as project_id, null::vector as embedding where false"
-    )
-    await conn.execute(f"create or replace view memory_embeddings as {source}")
+    await conn.execute(vectors.for_space(_SHOW_ACTIVE, space.id) if space else _SHOW_NONE)
+
+
+_SET_CREATE_ENABLED = """update memory_embedding_spaces set create_enabled = $2 where id = $1"""
 
 
 async def set_create_enabled(conn: Conn, space_id: int, enabled: bool) -> None:
     """Let new chunks be embedded for a space, or not, until its Provider says otherwise."""
-    await conn.execute("update memory_embedding_spaces set create_enabled = $2 where id = $1", space_id, enabled)
+    await conn.execute(_SET_CREATE_ENABLED, space_id, enabled)
+
+
+_PRUNABLE = f"""
+select {_COLUMNS} from memory_embedding_spaces s
+where s.state in ('orphaned', 'retired')
+and not exists (select 1 from memory_registry r where r.active_space_id = s.id)
+and not exists (select 1 from memory_providers p where p.absent_since is null
+  and s.id in (p.applied_space_id, p.beside_space_id))
+order by s.id
+"""
 
 
 async def prunable(conn: Conn) -> list[Space]:
     """Spaces that nobody asks for, oldest first: orphaned or retired, not active, of no present Provider."""
-    rows = await conn.fetch(
-        f"select {_COLUMNS} from memory_embedding_spaces s"
-        " where s.state in ('orphaned', 'retired')"
-        " and not exists (select 1 from memory_registry r where r.active_space_id = s.id)"
-        " and not exists (select 1 from memory_providers p where p.absent_since is null"
-        "   and s.id in (p.applied_space_id, p.beside_space_id))"
-        " order by s.id"
-    )
+    rows = await conn.fetch(_PRUNABLE)
     return [_space(row) for row in rows]
+
+
+_QUARANTINED = """select space_id, count(*) as n from memory_embedding_quarantine group by space_id"""
 
 
 async def quarantined(conn: Conn) -> dict[int, int]:
     """Quarantined live chunks by space."""
-    rows = await conn.fetch("select space_id, count(*) as n from memory_embedding_quarantine group by space_id")
+    rows = await conn.fetch(_QUARANTINED)
     return {row["space_id"]: row["n"] for row in rows}
+
+
+_PENDING = """
+select space_id, count(*) as n from memory_embedding_pending where space_id = any($1) group by space_id
+"""
 
 
 async def pending(conn: Conn, space_ids: Iterable[int]) -> dict[int, int]:
     """Chunks that wait for a vector outside a fill, by space."""
-    rows = await conn.fetch(
-        "select space_id, count(*) as n from memory_embedding_pending where space_id = any($1) group by space_id",
-        list(space_ids),
-    )
+    rows = await conn.fetch(_PENDING, list(space_ids))
     return {row["space_id"]: row["n"] for row in rows}

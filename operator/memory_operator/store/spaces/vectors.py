@@ -22,20 +22,32 @@ def table(space_id: int) -> str:
     return f"memory_vectors_{int(space_id)}"
 
 
+def for_space(statement: str, space_id: int, **names: str) -> str:
+    """A statement on the vectors of a space, whose table stands in it as `{vectors}`; `names` are others of ours."""
+    return statement.format(vectors=table(space_id), **names)
+
+
+_CREATE_TABLE = """
+create table {vectors} (
+  chunk_id bigint primary key references memory_chunks on delete cascade,
+  project_id int not null,
+  embedding {column} not null)
+"""
+
+_STORE_PLAIN = """alter table {vectors} alter column embedding set storage plain"""
+
+_INDEX_PROJECT = """create index {vectors}_project on {vectors} (project_id)"""
+
+
 async def create_table(conn: Conn, space_id: int, column_type: str, dimensions: int) -> None:
     """Make an empty vector table. Its foreign key waits for open writers of chunks. Raises LockBusy."""
     if column_type not in _COLUMN_TYPES:
         raise ValueError(column_type)
-    await conn.execute(
-        f"create table {table(space_id)} ("
-        " chunk_id bigint primary key references memory_chunks on delete cascade,"
-        " project_id int not null,"
-        f" embedding {column_type}({int(dimensions)}) not null)"
-    )
+    await conn.execute(for_space(_CREATE_TABLE, space_id, column=f"{column_type}({int(dimensions)})"))
     # In the row itself, which every dimension that can be indexed fits into: out of line, an exact scan takes 2.7
     # times as long and an index build 1.5 times.
-    await conn.execute(f"alter table {table(space_id)} alter column embedding set storage plain")
-    await conn.execute(f"create index {table(space_id)}_project on {table(space_id)} (project_id)")
+    await conn.execute(for_space(_STORE_PLAIN, space_id))
+    await conn.execute(for_space(_INDEX_PROJECT, space_id))
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,15 +105,16 @@ def copy_stream(rows: Rows, column_type: str) -> bytes:
     return _SIGNATURE + out.tobytes() + _TRAILER
 
 
+_LOCK_LIVE = """select id from memory_chunks where id = any($1) and live order by id for share"""
+
+
 async def store(conn: Conn, space_id: int, column_type: str, rows: Rows, *, replace: bool = False) -> int:
     """Store vectors of those chunks that are live; how many are new. In the caller's transaction.
 
     The chunks are locked against being superseded at the same time, so that a vector is never counted for one that
     is no longer live. A vector that is there already stays, or is replaced where `replace` says so.
     """
-    found = await conn.fetch(
-        "select id from memory_chunks where id = any($1) and live order by id for share", rows.chunk_ids.tolist()
-    )
+    found = await conn.fetch(_LOCK_LIVE, rows.chunk_ids.tolist())
     if len(found) < len(rows.chunk_ids):
         rows = rows.only([row["id"] for row in found])
     if not len(rows.chunk_ids):
@@ -127,33 +140,65 @@ async def _copy(conn: Conn, name: str, stream: bytes) -> None:
     )
 
 
+_CREATE_STAGING = """create temporary table {staging} (like {vectors}) on commit drop"""
+
+_UNSTAGE = """
+insert into {vectors} (chunk_id, project_id, embedding)
+select s.chunk_id, s.project_id, s.embedding from {staging} s
+join memory_chunks c on c.id = s.chunk_id and c.live order by s.chunk_id
+on conflict (chunk_id) do nothing returning xmax = 0 as new
+"""
+
+_UNSTAGE_REPLACING = """
+insert into {vectors} (chunk_id, project_id, embedding)
+select s.chunk_id, s.project_id, s.embedding from {staging} s
+join memory_chunks c on c.id = s.chunk_id and c.live order by s.chunk_id
+on conflict (chunk_id) do update set embedding = excluded.embedding returning xmax = 0 as new
+"""
+
+_DROP_STAGING = """drop table {staging}"""
+
+
 async def _through_staging(conn: Conn, space_id: int, stream: bytes, *, replace: bool) -> int:
     """COPY aborts as a whole on one row that is there already: such a batch takes a detour, which costs 40 % more."""
     staging = f"staging_{int(space_id)}"
-    await conn.execute(f"create temporary table {staging} (like {table(space_id)}) on commit drop")
+    await conn.execute(for_space(_CREATE_STAGING, space_id, staging=staging))
     await _copy(conn, staging, stream)
-    clash = "do update set embedding = excluded.embedding" if replace else "do nothing"
-    rows = await conn.fetch(
-        f"insert into {table(space_id)} (chunk_id, project_id, embedding)"
-        f" select s.chunk_id, s.project_id, s.embedding from {staging} s"
-        " join memory_chunks c on c.id = s.chunk_id and c.live order by s.chunk_id"
-        f" on conflict (chunk_id) {clash} returning xmax = 0 as new"
-    )
-    await conn.execute(f"drop table {staging}")
+    statement = _UNSTAGE_REPLACING if replace else _UNSTAGE
+    rows = await conn.fetch(for_space(statement, space_id, staging=staging))
+    await conn.execute(for_space(_DROP_STAGING, space_id, staging=staging))
     return sum(row["new"] for row in rows)
+
+
+_COPY_FROM = """
+insert into {vectors} (chunk_id, project_id, embedding)
+select c.id, c.project_id, v.embedding from unnest($1::bigint[], $2::bigint[]) as w (id, source)
+join memory_chunks c on c.id = w.id and c.live join {vectors} v on v.chunk_id = w.source
+order by c.id for share of c on conflict (chunk_id) do nothing returning chunk_id
+"""
 
 
 async def copy_from(conn: Conn, space_id: int, sources: Mapping[int, int]) -> list[int]:
     """Give chunks the vectors that others have (chunk → other), where they lack one; the chunks that got it."""
-    rows = await conn.fetch(
-        f"insert into {table(space_id)} (chunk_id, project_id, embedding)"
-        " select c.id, c.project_id, v.embedding from unnest($1::bigint[], $2::bigint[]) as w (id, source)"
-        f" join memory_chunks c on c.id = w.id and c.live join {table(space_id)} v on v.chunk_id = w.source"
-        " order by c.id for share of c on conflict (chunk_id) do nothing returning chunk_id",
-        list(sources.keys()),
-        list(sources.values()),
-    )
+    rows = await conn.fetch(for_space(_COPY_FROM, space_id), list(sources.keys()), list(sources.values()))
     return [row["chunk_id"] for row in rows]
+
+
+_EQUALS = """
+select d.id, d.project_id, v.embedding from memory_chunks f join {vectors} v on v.chunk_id = f.id
+join memory_chunks d on d.content_hash = f.content_hash and d.live and d.id <> f.id
+where f.id = any($1) and ($2::int is null or d.project_id = $2) order by d.id for share of d
+"""
+
+_GIVE_TO_EQUALS = f"""
+insert into {{vectors}} (chunk_id, project_id, embedding) {_EQUALS}
+on conflict (chunk_id) do nothing returning chunk_id, xmax = 0 as new
+"""
+
+_REPLACE_OF_EQUALS = f"""
+insert into {{vectors}} (chunk_id, project_id, embedding) {_EQUALS}
+on conflict (chunk_id) do update set embedding = excluded.embedding returning chunk_id, xmax = 0 as new
+"""
 
 
 async def give_to_equals(
@@ -163,51 +208,63 @@ async def give_to_equals(
 
     Returns those that got it, and whether they had none before.
     """
-    clash = "do update set embedding = excluded.embedding" if replace else "do nothing"
-    rows = await conn.fetch(
-        f"insert into {table(space_id)} (chunk_id, project_id, embedding)"
-        f" select d.id, d.project_id, v.embedding from memory_chunks f join {table(space_id)} v on v.chunk_id = f.id"
-        " join memory_chunks d on d.content_hash = f.content_hash and d.live and d.id <> f.id"
-        " where f.id = any($1) and ($2::int is null or d.project_id = $2) order by d.id for share of d"
-        f" on conflict (chunk_id) {clash} returning chunk_id, xmax = 0 as new",
-        list(chunk_ids),
-        project_id,
-    )
+    statement = for_space(_REPLACE_OF_EQUALS if replace else _GIVE_TO_EQUALS, space_id)
+    rows = await conn.fetch(statement, list(chunk_ids), project_id)
     return {row["chunk_id"]: row["new"] for row in rows}
+
+
+_OF_TEXTS = """
+select w.content_hash, s.embedding from unnest($1::bytea[]) as w (content_hash),
+lateral (select v.embedding::vector as embedding from memory_chunks r join {vectors} v
+  on v.chunk_id = r.id where r.content_hash = w.content_hash and r.live limit 1) s
+"""
 
 
 async def of_texts(conn: Conn, space_id: int, hashes: Sequence[bytes]) -> dict[bytes, NDArray[np.float32]]:
     """Vectors of live chunks with these content hashes, each of shape (dimensions,), by hash."""
-    rows = await conn.fetch(
-        "select w.content_hash, s.embedding from unnest($1::bytea[]) as w (content_hash),"
-        f" lateral (select v.embedding::vector as embedding from memory_chunks r join {table(space_id)} v"
-        "   on v.chunk_id = r.id where r.content_hash = w.content_hash and r.live limit 1) s",
-        list(hashes),
-    )
+    rows = await conn.fetch(for_space(_OF_TEXTS, space_id), list(hashes))
     return {row["content_hash"]: row["embedding"].to_numpy().astype(np.float32) for row in rows}
+
+
+_SPACE_IDS = """select id from memory_embedding_spaces order by id"""
+
+_FORGET = """delete from {vectors} where chunk_id = any($1) returning 1"""
+
+_FORGET_PENDING = """delete from memory_embedding_pending where chunk_id = any($1)"""
+
+_FORGET_QUARANTINED = """delete from memory_embedding_quarantine where chunk_id = any($1)"""
 
 
 async def forget(conn: Conn, chunk_ids: Sequence[int]) -> dict[int, int]:
     """Delete the vectors of chunks in every space, their pending and quarantine rows; counter changes by space."""
     ids = list(chunk_ids)
     deltas: dict[int, int] = {}
-    for (space_id,) in await conn.fetch("select id from memory_embedding_spaces order by id"):
-        gone = await conn.fetch(f"delete from {table(space_id)} where chunk_id = any($1) returning 1", ids)
+    for (space_id,) in await conn.fetch(_SPACE_IDS):
+        gone = await conn.fetch(for_space(_FORGET, space_id), ids)
         deltas[space_id] = -len(gone)
-    await conn.execute("delete from memory_embedding_pending where chunk_id = any($1)", ids)
-    await conn.execute("delete from memory_embedding_quarantine where chunk_id = any($1)", ids)
+    await conn.execute(_FORGET_PENDING, ids)
+    await conn.execute(_FORGET_QUARANTINED, ids)
     return deltas
+
+
+_PRESENT = """select chunk_id from {vectors} where chunk_id = any($1)"""
 
 
 async def present(conn: Conn, space_id: int, chunk_ids: Sequence[int]) -> set[int]:
     """Those of some chunks that have a vector."""
-    rows = await conn.fetch(f"select chunk_id from {table(space_id)} where chunk_id = any($1)", list(chunk_ids))
+    rows = await conn.fetch(for_space(_PRESENT, space_id), list(chunk_ids))
     return {row["chunk_id"] for row in rows}
+
+
+_COUNT = """select count(*) from {vectors}"""
 
 
 async def count(conn: Conn, space_id: int) -> int:
     """Vectors in a table, counted one by one: for the moment before they are discarded."""
-    return int(await conn.fetchval(f"select count(*) from {table(space_id)}"))
+    return int(await conn.fetchval(for_space(_COUNT, space_id)))
+
+
+_LOCK_FOR_DISCARD = """lock table memory_chunks, {vectors} in access exclusive mode"""
 
 
 async def lock_for_discard(conn: Conn, space_id: int) -> None:
@@ -215,9 +272,12 @@ async def lock_for_discard(conn: Conn, space_id: int) -> None:
 
     Dropping a table also takes the one that its foreign key leads to, so both are asked for before anything is done.
     """
-    await conn.execute(f"lock table memory_chunks, {table(space_id)} in access exclusive mode")
+    await conn.execute(for_space(_LOCK_FOR_DISCARD, space_id))
+
+
+_SIZE = """select coalesce(pg_total_relation_size(to_regclass($1)), 0)"""
 
 
 async def size(conn: Conn, space_id: int) -> int:
     """Bytes on disk of a table with its indexes."""
-    return int(await conn.fetchval("select coalesce(pg_total_relation_size(to_regclass($1)), 0)", table(space_id)))
+    return int(await conn.fetchval(_SIZE, table(space_id)))

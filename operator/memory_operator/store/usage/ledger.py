@@ -17,7 +17,6 @@ from memory_operator.store.spaces.spaces import Space
 Purpose = Literal["fill", "add", "query", "probe"]
 Ending = Literal["answered", "unusable", "refused", "unanswered"]
 
-_NOT_DURABLE = "with relaxed as (select set_config('synchronous_commit', 'off', true)) "
 _FORGOTTEN_SECONDS = 900
 """A call that is still under way after so long died with its process."""
 
@@ -96,6 +95,21 @@ class Outcome:
         return self.entry.intent.tokens if self.tokens is None else self.tokens
 
 
+_INTEND = """
+insert into memory_usage_ledger (call_id, purpose, tenant_id, provider_namespace, provider_name, space_id,
+  embedding_version, model, job_id, presence, inputs, estimated_tokens)
+select $1, $2, s.tenant_id, $3, $4, $5, $6, $7, $8, $9, s.inputs, s.tokens
+from unnest($10::int[], $11::int[], $12::bigint[]) as s (tenant_id, inputs, tokens)
+where $8::bigint is null or exists (select 1 from memory_reembed_jobs j where j.id = $8 and j.state = 'running')
+returning id
+"""
+
+_INTEND_RELAXED = f"""
+with relaxed as (select set_config('synchronous_commit', 'off', true)), written as ({_INTEND})
+select id from written, relaxed
+"""
+
+
 async def intend(conn: Conn, intent: Intent, *, durable: bool = True) -> LedgerEntry | None:
     """Write down a call before it leaves; None when its job no longer runs, and it must not.
 
@@ -103,15 +117,7 @@ async def intend(conn: Conn, intent: Intent, *, durable: bool = True) -> LedgerE
     """
     call_id, config = uuid4(), intent.config
     rows = await conn.fetch(
-        ("" if durable else _NOT_DURABLE)
-        + "insert into memory_usage_ledger (call_id, purpose, tenant_id, provider_namespace, provider_name, space_id,"
-        " embedding_version, model, job_id, presence, inputs, estimated_tokens)"
-        " select $1, $2, s.tenant_id, $3, $4, $5, $6, $7, $8, $9, s.inputs, s.tokens"
-        " from unnest($10::int[], $11::int[], $12::bigint[]) as s (tenant_id, inputs, tokens)"
-        + ("" if durable else ", relaxed")
-        + " where $8::bigint is null or exists ("
-        "   select 1 from memory_reembed_jobs j where j.id = $8 and j.state = 'running')"
-        " returning id",
+        _INTEND if durable else _INTEND_RELAXED,
         call_id,
         intent.purpose,
         *intent.ref,
@@ -125,6 +131,19 @@ async def intend(conn: Conn, intent: Intent, *, durable: bool = True) -> LedgerE
         [share.tokens for share in intent.shares],
     )
     return LedgerEntry(call_id, [row["id"] for row in rows], intent) if rows else None
+
+
+_COMPLETE = """
+update memory_usage_ledger l set state = o.state, tokens = o.tokens, cost = o.cost, ended_at = now()
+from unnest($1::bigint[], $2::text[], $3::bigint[], $4::numeric[]) as o (id, state, tokens, cost)
+where l.id = o.id and (l.state = 'sent' or l.state = 'unanswered' and o.state <> 'unanswered')
+returning l.id
+"""
+
+_COMPLETE_RELAXED = f"""
+with relaxed as (select set_config('synchronous_commit', 'off', true)), written as ({_COMPLETE})
+select id from written, relaxed
+"""
 
 
 async def complete(conn: Conn, outcomes: Sequence[Outcome], *, durable: bool = True) -> Sequence[Outcome]:
@@ -144,20 +163,27 @@ async def complete(conn: Conn, outcomes: Sequence[Outcome], *, durable: bool = T
         endings += [outcome.ending] * len(parts)
         tokens += parts
         costs += [cost_of(part, intent.config.input_cost_per_1k) for part in parts]
-    rows = await conn.fetch(
-        ("" if durable else _NOT_DURABLE)
-        + "update memory_usage_ledger l set state = o.state, tokens = o.tokens, cost = o.cost, ended_at = now()"
-        " from unnest($1::bigint[], $2::text[], $3::bigint[], $4::numeric[]) as o (id, state, tokens, cost)"
-        + ("" if durable else ", relaxed")
-        + " where l.id = o.id and (l.state = 'sent' or l.state = 'unanswered' and o.state <> 'unanswered')"
-        " returning l.id",
-        ids,
-        endings,
-        tokens,
-        costs,
-    )
+    rows = await conn.fetch(_COMPLETE if durable else _COMPLETE_RELAXED, ids, endings, tokens, costs)
     fresh = {row["id"] for row in rows}
     return [outcome for outcome in outcomes if fresh.issuperset(outcome.entry.ids)]
+
+
+_SPEND_OF_JOB = """
+update memory_reembed_jobs set calls = calls + $2,
+spent_tokens = least(spent_tokens::numeric + $3::bigint, 9223372036854775807)::bigint,
+spent_cost = spent_cost + $4,
+tokens = case when $5::bigint is null then tokens
+  else least(coalesce(tokens, 0)::numeric + $5, 9223372036854775807)::bigint end,
+cost = case when $6::numeric is null then cost else coalesce(cost, 0) + $6 end where id = $1
+"""
+
+_SPEND_OF_DAY = """
+insert into memory_usage_daily as d (namespace, name, day, spent_tokens, spent_cost)
+values ($1, $2, (now() at time zone 'utc')::date, $3, $4) on conflict (namespace, name, day)
+do update set spent_tokens = least(d.spent_tokens::numeric + excluded.spent_tokens,
+  9223372036854775807)::bigint,
+spent_cost = d.spent_cost + excluded.spent_cost
+"""
 
 
 async def spend(conn: Conn, job_id: int, outcomes: Sequence[Outcome]) -> None:
@@ -174,12 +200,7 @@ async def spend(conn: Conn, job_id: int, outcomes: Sequence[Outcome]) -> None:
     )
     await conn.execute(
         # Release 0.1 stored any count of a vendor, up to the largest: nothing is added to that any more.
-        "update memory_reembed_jobs set calls = calls + $2,"
-        " spent_tokens = least(spent_tokens::numeric + $3::bigint, 9223372036854775807)::bigint,"
-        " spent_cost = spent_cost + $4,"
-        " tokens = case when $5::bigint is null then tokens"
-        "   else least(coalesce(tokens, 0)::numeric + $5, 9223372036854775807)::bigint end,"
-        " cost = case when $6::numeric is null then cost else coalesce(cost, 0) + $6 end where id = $1",
+        _SPEND_OF_JOB,
         job_id,
         len(outcomes),
         tokens,
@@ -188,23 +209,16 @@ async def spend(conn: Conn, job_id: int, outcomes: Sequence[Outcome]) -> None:
         sum(costs, start=Decimal(0)) if costs else None,
     )
     if tokens:
-        await conn.execute(
-            "insert into memory_usage_daily as d (namespace, name, day, spent_tokens, spent_cost)"
-            " values ($1, $2, (now() at time zone 'utc')::date, $3, $4) on conflict (namespace, name, day)"
-            " do update set spent_tokens = least(d.spent_tokens::numeric + excluded.spent_tokens,"
-            "   9223372036854775807)::bigint,"
-            " spent_cost = d.spent_cost + excluded.spent_cost",
-            *outcomes[0].entry.intent.ref,
-            tokens,
-            cost,
-        )
+        await conn.execute(_SPEND_OF_DAY, *outcomes[0].entry.intent.ref, tokens, cost)
+
+
+_MARK_UNANSWERED = """
+update memory_usage_ledger set state = 'unanswered', ended_at = now()
+where state = 'sent' and at < now() - make_interval(secs => $1)
+"""
 
 
 async def mark_unanswered(conn: Conn) -> int:
     """Mark the calls that died with their process; how many."""
-    done = await conn.execute(
-        "update memory_usage_ledger set state = 'unanswered', ended_at = now()"
-        " where state = 'sent' and at < now() - make_interval(secs => $1)",
-        _FORGOTTEN_SECONDS,
-    )
+    done = await conn.execute(_MARK_UNANSWERED, _FORGOTTEN_SECONDS)
     return int(done.rpartition(" ")[2])

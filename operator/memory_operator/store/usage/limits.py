@@ -49,26 +49,28 @@ async def ask(conn: Conn, intent: Intent) -> Granted | Wait | NotRunning:
     return NotRunning() if entry is None else Granted(entry)
 
 
+_LOCK_JOB = """select 1 from memory_reembed_jobs where id = $1 for update"""
+
+_BUDGET_LEFT = """
+select j.spent_tokens, j.spent_cost, coalesce(d.spent_tokens, 0) as day_tokens,
+coalesce(d.spent_cost, 0) as day_cost,
+coalesce((select sum(estimated_tokens) from memory_usage_ledger where state = 'sent' and purpose = 'fill'
+  and provider_namespace = $2 and provider_name = $3 and job_id = $1), 0)::bigint as job_open,
+coalesce((select sum(estimated_tokens) from memory_usage_ledger where state = 'sent' and purpose = 'fill'
+  and provider_namespace = $2 and provider_name = $3), 0)::bigint as day_open
+from memory_reembed_jobs j left join memory_usage_daily d on d.namespace = $2 and d.name = $3
+  and d.day = (now() at time zone 'utc')::date where j.id = $1
+"""
+
+
 async def budget_left(conn: Conn, space: Space, job: Job) -> Left:
     """What a job may still spend, with the calls under way at their estimates.
 
     The job is held until the caller's transaction ends, so that no other worker spends the same.
     """
     # A statement of its own: what the next one sees is what was there when the lock was had.
-    await conn.execute("select 1 from memory_reembed_jobs where id = $1 for update", job.id)
-    row = await fetch_one(
-        conn,
-        "select j.spent_tokens, j.spent_cost, coalesce(d.spent_tokens, 0) as day_tokens,"
-        " coalesce(d.spent_cost, 0) as day_cost,"
-        " coalesce((select sum(estimated_tokens) from memory_usage_ledger where state = 'sent' and purpose = 'fill'"
-        "   and provider_namespace = $2 and provider_name = $3 and job_id = $1), 0)::bigint as job_open,"
-        " coalesce((select sum(estimated_tokens) from memory_usage_ledger where state = 'sent' and purpose = 'fill'"
-        "   and provider_namespace = $2 and provider_name = $3), 0)::bigint as day_open"
-        " from memory_reembed_jobs j left join memory_usage_daily d on d.namespace = $2 and d.name = $3"
-        "   and d.day = (now() at time zone 'utc')::date where j.id = $1",
-        job.id,
-        *space.ref,
-    )
+    await conn.execute(_LOCK_JOB, job.id)
+    row = await fetch_one(conn, _BUDGET_LEFT, job.id, *space.ref)
     price = space.config.input_cost_per_1k
     per_token = price / 1000 if price else 0
     spent = Spent(
@@ -80,6 +82,22 @@ async def budget_left(conn: Conn, space: Space, job: Job) -> Left:
     return left(space.config.budget, spent, price)
 
 
+_MAKE_BUCKETS = """
+insert into memory_rate_limits (namespace, name, requests, tokens) values ($1, $2, 1, 1)
+on conflict (namespace, name) do nothing
+"""
+
+_LOCK_BUCKETS = """
+select requests, tokens, extract(epoch from clock_timestamp() - refilled_at)::float8 as passed
+from memory_rate_limits where namespace = $1 and name = $2 for update
+"""
+
+_DRAW = """
+update memory_rate_limits set requests = $3, tokens = $4, refilled_at = clock_timestamp()
+where namespace = $1 and name = $2
+"""
+
+
 async def _wait(conn: Conn, intent: Intent, limits: LimitsConfig) -> float:
     """Seconds until the Provider's limits let a call leave; 0 when they do, and it is taken off what is left.
 
@@ -87,17 +105,8 @@ async def _wait(conn: Conn, intent: Intent, limits: LimitsConfig) -> float:
     one call, which the next ones wait for.
     """
     ref = intent.ref
-    await conn.execute(
-        "insert into memory_rate_limits (namespace, name, requests, tokens) values ($1, $2, 1, 1)"
-        " on conflict (namespace, name) do nothing",
-        *ref,
-    )
-    row = await fetch_one(
-        conn,
-        "select requests, tokens, extract(epoch from clock_timestamp() - refilled_at)::float8 as passed"
-        " from memory_rate_limits where namespace = $1 and name = $2 for update",
-        *ref,
-    )
+    await conn.execute(_MAKE_BUCKETS, *ref)
+    row = await fetch_one(conn, _LOCK_BUCKETS, *ref)
     if (
         limits.concurrency is not None
         and await _under_way(conn, ref, intent.config.timeout_seconds) >= limits.concurrency
@@ -107,13 +116,7 @@ async def _wait(conn: Conn, intent: Intent, limits: LimitsConfig) -> float:
     tokens, token_wait = _filled(row["tokens"], row["passed"], limits.tokens_per_minute, 1.0)
     wait = max(request_wait, token_wait)
     if wait == 0:
-        await conn.execute(
-            "update memory_rate_limits set requests = $3, tokens = $4, refilled_at = clock_timestamp()"
-            " where namespace = $1 and name = $2",
-            *ref,
-            requests - 1,
-            tokens - (intent.tokens if limits.tokens_per_minute else 0),
-        )
+        await conn.execute(_DRAW, *ref, requests - 1, tokens - (intent.tokens if limits.tokens_per_minute else 0))
     return wait
 
 
@@ -126,23 +129,22 @@ def _filled(had: float, passed: float, per_minute: int | None, needed: float) ->
     return has, max(0.0, (needed - has) / per_second)
 
 
+_CORRECT = """update memory_rate_limits set tokens = tokens - $3 where namespace = $1 and name = $2"""
+
+
 async def correct(conn: Conn, ref: ProviderRef, tokens: int) -> None:
     """Take off, or give back, what calls took more, or less, than they were estimated at."""
-    await conn.execute(
-        "update memory_rate_limits set tokens = tokens - $3 where namespace = $1 and name = $2", *ref, float(tokens)
-    )
+    await conn.execute(_CORRECT, *ref, float(tokens))
+
+
+_UNDER_WAY = """
+select count(distinct call_id) from memory_usage_ledger where state = 'sent' and purpose = 'fill'
+and provider_namespace = $1 and provider_name = $2 and presence in
+(select objid::bigint from pg_locks where locktype = 'advisory' and classid = $3 and granted)
+and at > now() - make_interval(secs => $4)
+"""
 
 
 async def _under_way(conn: Conn, ref: ProviderRef, longest_seconds: float) -> int:
     """Calls of fills that are under way, of workers that live; none takes longer than `longest_seconds`."""
-    return int(
-        await conn.fetchval(
-            "select count(distinct call_id) from memory_usage_ledger where state = 'sent' and purpose = 'fill'"
-            " and provider_namespace = $1 and provider_name = $2 and presence in"
-            " (select objid::bigint from pg_locks where locktype = 'advisory' and classid = $3 and granted)"
-            " and at > now() - make_interval(secs => $4)",
-            *ref,
-            locks.WORKERS,
-            longest_seconds + _WRITTEN_WITHIN_SECONDS,
-        )
-    )
+    return int(await conn.fetchval(_UNDER_WAY, *ref, locks.WORKERS, longest_seconds + _WRITTEN_WITHIN_SECONDS))

@@ -42,16 +42,20 @@ class Usage:
     """US dollars of what was counted; None where no price was known for any of it."""
 
 
-_FIGURES = (
-    "count(distinct l.call_id) as calls,"
-    " count(distinct l.call_id) filter (where l.state = 'unanswered') as unanswered_calls,"
-    " count(distinct l.call_id) filter (where l.state in ('refused', 'unusable')) as refused_calls,"
-    " count(distinct l.call_id) filter (where l.state = 'sent') as open_calls,"
-    " coalesce(sum(l.inputs) filter (where l.state = 'answered'), 0) as inputs,"
-    " coalesce(sum(l.tokens), 0) as tokens,"
-    " coalesce(sum(l.estimated_tokens) filter (where l.tokens is null"
-    "   and l.state in ('answered', 'unanswered', 'unusable')), 0) as uncounted_tokens, sum(l.cost) as cost"
-)
+_USED = """
+select {group} as name, grouping({group}) as whole,
+count(distinct l.call_id) as calls,
+count(distinct l.call_id) filter (where l.state = 'unanswered') as unanswered_calls,
+count(distinct l.call_id) filter (where l.state in ('refused', 'unusable')) as refused_calls,
+count(distinct l.call_id) filter (where l.state = 'sent') as open_calls,
+coalesce(sum(l.inputs) filter (where l.state = 'answered'), 0) as inputs,
+coalesce(sum(l.tokens), 0) as tokens,
+coalesce(sum(l.estimated_tokens) filter (where l.tokens is null
+  and l.state in ('answered', 'unanswered', 'unusable')), 0) as uncounted_tokens, sum(l.cost) as cost
+from memory_usage_ledger l left join memory_tenants t on t.id = l.tenant_id
+where l.at >= $1 and l.at < $2 and ($3::text is null or t.name = $3)
+group by grouping sets (({group}), ()) order by name
+"""
 
 
 async def used(
@@ -61,15 +65,7 @@ async def used(
 
     Calls for nobody in particular, such as probes of an embedder, are under no tenant's name.
     """
-    rows = await conn.fetch(
-        f"select {_GROUPS[group_by]} as name, grouping({_GROUPS[group_by]}) as whole, {_FIGURES}"
-        " from memory_usage_ledger l left join memory_tenants t on t.id = l.tenant_id"
-        " where l.at >= $1 and l.at < $2 and ($3::text is null or t.name = $3)"
-        f" group by grouping sets (({_GROUPS[group_by]}), ()) order by name",
-        since,
-        until,
-        tenant,
-    )
+    rows = await conn.fetch(_USED.format(group=_GROUPS[group_by]), since, until, tenant)
     found = [(row["name"], bool(row["whole"]), _usage(row)) for row in rows]
     return [(name, usage) for name, whole, usage in found if not whole], next(u for _, whole, u in found if whole)
 
@@ -89,27 +85,34 @@ class SpentToday:
     open_tokens: int
 
 
+_TODAY = """select (now() at time zone 'utc')::date"""
+
+_SPENT_TODAY = """
+select namespace, name, sum(tokens) as tokens, sum(cost) as cost, sum(open) as open from (
+select namespace, name, spent_tokens as tokens, spent_cost as cost, 0 as open from memory_usage_daily
+  where day = $1
+union all select provider_namespace, provider_name, 0, 0, estimated_tokens from memory_usage_ledger
+  where state = 'sent' and purpose = 'fill') s group by namespace, name
+"""
+
+
 async def spent_today(conn: Conn) -> tuple[date, dict[ProviderRef, SpentToday]]:
     """The day by the database's clock, in UTC, and what counts against budgets on it."""
-    today = await conn.fetchval("select (now() at time zone 'utc')::date")
-    rows = await conn.fetch(
-        "select namespace, name, sum(tokens) as tokens, sum(cost) as cost, sum(open) as open from ("
-        " select namespace, name, spent_tokens as tokens, spent_cost as cost, 0 as open from memory_usage_daily"
-        "   where day = $1"
-        " union all select provider_namespace, provider_name, 0, 0, estimated_tokens from memory_usage_ledger"
-        "   where state = 'sent' and purpose = 'fill') s group by namespace, name",
-        today,
-    )
+    today = await conn.fetchval(_TODAY)
+    rows = await conn.fetch(_SPENT_TODAY, today)
     return today, {
         ProviderRef(row["namespace"], row["name"]): SpentToday(int(row["tokens"]), row["cost"], int(row["open"]))
         for row in rows
     }
 
 
+_OPEN_BY_JOB = """
+select job_id, sum(estimated_tokens) as tokens from memory_usage_ledger
+where state = 'sent' and purpose = 'fill' and job_id is not null group by job_id
+"""
+
+
 async def open_by_job(conn: Conn) -> dict[int, int]:
     """Tokens of the calls of fills that are under way, as they are estimated, by job."""
-    rows = await conn.fetch(
-        "select job_id, sum(estimated_tokens) as tokens from memory_usage_ledger"
-        " where state = 'sent' and purpose = 'fill' and job_id is not null group by job_id"
-    )
+    rows = await conn.fetch(_OPEN_BY_JOB)
     return {row["job_id"]: int(row["tokens"]) for row in rows}
