@@ -15,6 +15,7 @@ pytest_plugins = [
     "fixtures.processes",
     "fixtures.chart",
     "fixtures.node",
+    "fixtures.release_before",
 ]
 
 
