@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from memory_operator.embedders import probe
+from memory_operator.embedders.vendors.openai import OPENAI_FORM
 from memory_operator.errors import BadReply, RequestRejected
+from memory_operator.plan.space import CallConfig
 from vendor import Fault, StubVendor
 
 TEXTS = [f"memory {number}" for number in range(7)]
@@ -214,9 +216,9 @@ async def test_a_probe_refuses_vectors_of_different_lengths(make, vendor):
         ("https://vllm.models.svc/v1", "bge-m3", True),
     ],
 )
-async def test_openai_itself_is_asked_for_dimensions_of_its_third_generation_only(make, base_url, model, sent):
-    embedder = make(base_url=base_url, model=model, requested_dimensions=512)
-    assert (embedder._dimensions == 512) is sent
+async def test_openai_itself_is_asked_for_dimensions_of_its_third_generation_only(base_url, model, sent):
+    config = CallConfig(namespace="agents", type="openai", model=model, base_url=base_url, requested_dimensions=512)
+    assert OPENAI_FORM.takes_dimensions(config) is sent
 
 
 async def test_half_a_surrogate_pair_is_refused_as_the_texts_fault(make, vendor):

@@ -85,11 +85,11 @@ def test_whole_numbers_are_numbers():
 def test_a_reply_is_read_while_something_of_the_one_before_is_still_held():
     first = json_object(b'{"a":[1,2]}', "stub")
     second = json_object(b'{"a":[3]}', "stub")
-    with pytest.raises(BadReply) as held:
+    with pytest.raises(BadReply) as refused:
         openai.decode(reply({"index": 0, "embedding": ["1"]}), 1, None, "stub")
     good = openai.decode(reply({"index": 0, "embedding": [1.0]}), 1, None, "stub")
     assert (list(first["a"]), list(second["a"]), good.vectors.tolist()) == ([1, 2], [3], [[1.0]])
-    assert held.value.args
+    assert refused.value.args
 
 
 def test_large_replies_are_read_and_small_ones_after_them():

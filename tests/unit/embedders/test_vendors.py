@@ -111,11 +111,11 @@ async def test_base64_that_is_refused_is_left_out_from_then_on(vendor_of, vendor
     embedder = vendor_of()
     first, _ = await ask(embedder), await ask(embedder)
     np.testing.assert_allclose(first.vectors, np.stack([vendor.vector(text, "m") for text in TEXTS]), rtol=1e-6)
-    asked = [call.encoding_format for call in vendor.calls]
+    formats = [call.encoding_format for call in vendor.calls]
     if "encoding_format" not in form.body(TEXTS, "document"):
-        assert asked == [None, None]
+        assert formats == [None, None]
     else:
-        assert asked == ["base64", *[None if form is vendors.VOYAGE else "float"] * 2]
+        assert formats == ["base64", *[None if form is vendors.VOYAGE else "float"] * 2]
 
 
 @pytest.mark.parametrize("name", list(WITH_LIMITS))

@@ -54,7 +54,7 @@ class IdentifiedEmbedder(VendorEmbedder):
         host = urlsplit(parts.config.base_url or "").hostname or ""
         _check_receiver(parts.config.base_url or "", host, parts.environment)
         self._path = path
-        self._scope = next((scope for end, scope in _SCOPES.items() if host.endswith(end)), _PUBLIC_SCOPE)
+        self._scope = token_scope(host)
 
     async def _authorised(self, timeout: float) -> Endpoint:
         token = await self._parts.identity.token(self._scope, timeout)
@@ -62,6 +62,11 @@ class IdentifiedEmbedder(VendorEmbedder):
 
     def _refused_credential(self) -> None:
         self._parts.identity.forget(self._scope)
+
+
+def token_scope(host: str) -> str:
+    """The scope of tokens for an endpoint: that of its cloud, the public one for hosts that are not Azure's."""
+    return next((scope for end, scope in _SCOPES.items() if host.endswith(end)), _PUBLIC_SCOPE)
 
 
 def _check_receiver(base_url: str, host: str, environment: Mapping[str, str]) -> None:
