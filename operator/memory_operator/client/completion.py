@@ -7,17 +7,18 @@ import os
 import typer
 
 from memory_operator.client.errors import CommandError
+from memory_operator.client.server import paths
 from memory_operator.client.server.api import ApiClient
-from memory_operator.client.server.job_schemas import JobsDocument
-from memory_operator.client.server.schemas import A, SpacesDocument, read
-from memory_operator.client.session import CommandOptions, read_target
+from memory_operator.client.server.reading import A, read
+from memory_operator.client.server.schemas import JobsDocument, SpacesDocument
+from memory_operator.client.session import options_of, read_target
 
 PATIENCE_SECONDS = 1.0
 
 
 def complete_space(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
     """Names of spaces that begin like this, each with its Provider and state."""
-    found = _asked(ctx, SpacesDocument, "/v1/embeddings/spaces")
+    found = _read(ctx, SpacesDocument, paths.SPACES)
     return [
         (space.embedding_version, f"{space.provider}, {space.state}")
         for space in (found.spaces if found else [])
@@ -27,7 +28,7 @@ def complete_space(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]
 
 def complete_job(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
     """Numbers of jobs that have not ended, each with what it works on."""
-    found = _asked(ctx, JobsDocument, "/v1/jobs")
+    found = _read(ctx, JobsDocument, paths.JOBS)
     return [
         (str(job.id), f"{job.name}, {job.state}")
         for job in (found.jobs if found else [])
@@ -35,15 +36,12 @@ def complete_job(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
     ]
 
 
-def _asked(ctx: typer.Context, model: type[A], path: str) -> A | None:
-    before = ctx.obj if isinstance(ctx.obj, CommandOptions) else CommandOptions()
-    options = CommandOptions(
-        ctx.params.get("server") or before.server, ctx.params.get("token_file") or before.token_file
-    )
+def _read(ctx: typer.Context, model: type[A], path: str) -> A | None:
+    options = options_of(ctx).overridden(ctx.params.get("server"), ctx.params.get("token_file"), as_json=False)
     try:
         target = read_target(options, os.environ)
         with ApiClient(target, answer_seconds=PATIENCE_SECONDS, attempts=1) as api:
             return read(model, api.get(path))
     except CommandError:
-        # Nobody has asked for this list: a prompt is no place for an error.
+        # A prompt is no place for an error.
         return None

@@ -1,18 +1,67 @@
-"""The entry point of `memory`."""
+"""The entry point of `memory`.
+
+A command's module is imported when that command is run, so that none waits for what only another one needs.
+"""
 
 from __future__ import annotations
 
-from importlib.metadata import version
 from typing import Annotated
 
 import typer
 
-from memory_operator.client.commands import add, embeddings, memories, overview, usage
 from memory_operator.client.exit_codes import LEGEND
-from memory_operator.client.session import CommandOptions, JsonOption, ServerOption, TokenOption
+from memory_operator.client.lazy import lazy_group
+from memory_operator.client.session import JsonOption, ServerOption, TokenOption, options_of
+
+_COMMANDS = {
+    "add": ("add", "Store a memory, or with --file one for every line of a file."),
+    "query": ("query", "Find memories by meaning and by words."),
+    "show": ("memories", "Show one memory as it is now."),
+    "history": ("memories", "Show the versions of a memory, newest first, the deletion too."),
+    "edit": (
+        "memories",
+        "Give a memory a new version; what is not named stays, and earlier versions stay in its history.",
+    ),
+    "delete": ("memories", "Delete a memory; with --purge erase it, its history and its vectors in every space."),
+    "status": ("store", "Say in a few lines whether the server answers and how well it can search."),
+    "activities": (
+        "store",
+        "Show what happened: consents, activations, changes and purges, with who, when and from where; newest first.",
+    ),
+    "stats": ("store", "Show counts."),
+    "usage": ("usage", "Show calls to embedding vendors, their tokens and what they cost."),
+}
+_EMBEDDINGS = {
+    "list": ("spaces", "List the spaces; * marks the active one, ! one in trouble, and Providers without a space."),
+    "status": ("fill_status", "Show the spaces, the fills that are under way and the changes that wait for consent."),
+    "activate": ("spaces", "Let queries read another space, at once and without embedding anything."),
+    "deactivate": ("spaces", "Turn semantic search off: no space is active, and queries answer from full-text."),
+    "consent": (
+        "consent",
+        "Allow one change of the embedding dimension, which discards the stored vectors of one Provider.",
+    ),
+    "reembed": (
+        "rebuild",
+        "Make the vectors that are missing, and try refused chunks again; those that are there stay.",
+    ),
+    "rebuild": (
+        "rebuild",
+        "Make all vectors anew, also those that are there; each is used until the new one is stored.",
+    ),
+    "reindex": ("rebuild", "Cut the stored memories into chunks anew, by the present rules, and fill every space."),
+    "jobs": ("jobs", "List the jobs that fill spaces or cut memories anew, newest first."),
+    "pause": ("jobs", "Let no further call leave for a job until it is resumed; calls under way are still stored."),
+    "resume": ("jobs", "Let a paused job go on."),
+    "cancel": (
+        "jobs",
+        "End a job. The vectors that it has stored stay; `memory embeddings reembed` makes the others later.",
+    ),
+    "prune": ("spaces", "Remove the spaces that no Provider asks for any more, with their vectors."),
+}
 
 app = typer.Typer(
     name="memory",
+    cls=lazy_group(_COMMANDS),
     no_args_is_help=True,
     rich_markup_mode="rich",
     # The traceback of a fault must not show the locals of a frame that holds a token.
@@ -20,15 +69,14 @@ app = typer.Typer(
     context_settings={"help_option_names": ["--help", "-h"]},
     epilog=LEGEND,
 )
-app.add_typer(add.app)
-app.add_typer(memories.app)
-app.add_typer(overview.app)
-app.add_typer(usage.app)
-app.add_typer(embeddings.app, name="embeddings", help="The spaces of vectors: list, compare, fill, switch, prune.")
+embeddings = typer.Typer(cls=lazy_group(_EMBEDDINGS), no_args_is_help=True, epilog=LEGEND)
+app.add_typer(embeddings, name="embeddings")
 
 
 def _show_version(wanted: bool) -> None:
     if wanted:
+        from importlib.metadata import version
+
         typer.echo(f"memory {version('memory-operator')}")
         raise typer.Exit
 
@@ -45,7 +93,18 @@ def root(
 ) -> None:
     """Store memories of AI agents, find them again, and look after the embeddings that find them."""
     del show_version
-    ctx.obj = CommandOptions(server, token_file, as_json)
+    ctx.obj = options_of(ctx).overridden(server, token_file, as_json=as_json)
+
+
+@embeddings.callback()
+def embeddings_root(
+    ctx: typer.Context,
+    server: ServerOption = None,
+    token_file: TokenOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """The spaces of vectors: list, fill, switch, prune."""
+    ctx.obj = options_of(ctx).overridden(server, token_file, as_json=as_json)
 
 
 def main() -> None:

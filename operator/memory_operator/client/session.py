@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Concatenate, ParamSpec
@@ -14,7 +14,8 @@ import typer
 
 from memory_operator.client.errors import CommandError, MisuseError
 from memory_operator.client.exit_codes import ExitCode
-from memory_operator.client.server.api import ANSWER_SECONDS, ATTEMPTS, DEFAULT_SERVER, ApiClient, Target
+from memory_operator.client.server.api import DEFAULT_SERVER, ApiClient, Target
+from memory_operator.client.server.reading import A, read
 from memory_operator.client.terminal.console import Screen
 
 P = ParamSpec("P")
@@ -44,21 +45,54 @@ class CommandOptions:
     token_file: Path | None = None
     as_json: bool = False
 
+    def overridden(self, server: str | None, token_file: Path | None, *, as_json: bool) -> CommandOptions:
+        """These options, with what is said again further to the right."""
+        return CommandOptions(server or self.server, token_file or self.token_file, as_json or self.as_json)
+
 
 @dataclass(frozen=True, slots=True)
 class Session:
     """One run of one command."""
 
     screen: Screen
-    target: Target
+    api: ApiClient
 
-    def api(self, *, answer_seconds: float = ANSWER_SECONDS, attempts: int = ATTEMPTS) -> ApiClient:
-        """The server; a context manager."""
-        return ApiClient(self.target, answer_seconds=answer_seconds, attempts=attempts)
+    def answer(self, model: type[A], document: Any) -> A | None:
+        """An answer that is to be shown; None where --json has printed it as it is."""
+        if self.screen.as_json:
+            self.screen.document(document)
+            return None
+        return read(model, document)
+
+    def report(self, document: Any, sentence: str) -> None:
+        """An answer that one sentence says."""
+        if self.screen.as_json:
+            self.screen.document(document)
+        else:
+            self.screen.line(sentence)
+
+    def hint_at_more(self, option: str, number: int | None) -> None:
+        """How to see the next page of a list, where there is one."""
+        if number is not None:
+            self.screen.remark(f"hint: earlier ones: {option} {number}")
+
+    def ask_first(self, question: str, about: Iterable[str], *, risk: str, hint: str, declined: str) -> None:
+        """Go on only for a yes. Raises MisuseError where nobody can be asked, CommandError for a no."""
+        if not self.screen.may_ask:
+            raise MisuseError(risk, hint)
+        for line in about:
+            self.screen.ask_about(line)
+        if not self.screen.confirm(question):
+            raise CommandError(declined)
 
     def end(self, code: ExitCode) -> None:
         """End the command with this exit code, which is not a failure of the command itself."""
         raise typer.Exit(int(code))
+
+
+def options_of(ctx: typer.Context) -> CommandOptions:
+    """What was said so far, by the groups that a command belongs to."""
+    return ctx.obj if isinstance(ctx.obj, CommandOptions) else CommandOptions()
 
 
 def read_target(options: CommandOptions, environment: Mapping[str, str]) -> Target:
@@ -101,11 +135,11 @@ def _with_common_options(function: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(function)
     def run(ctx: typer.Context, server: str | None, token_file: Path | None, as_json: bool, **arguments: Any) -> None:
-        before: CommandOptions = ctx.obj if isinstance(ctx.obj, CommandOptions) else CommandOptions()
-        options = CommandOptions(server or before.server, token_file or before.token_file, as_json or before.as_json)
+        options = options_of(ctx).overridden(server, token_file, as_json=as_json)
         screen = Screen(as_json=options.as_json)
         try:
-            function(Session(screen, read_target(options, os.environ)), **arguments)
+            with ApiClient(read_target(options, os.environ)) as api:
+                function(Session(screen, api), **arguments)
         except CommandError as failure:
             screen.failure(failure)
             raise typer.Exit(int(failure.exit_code)) from failure

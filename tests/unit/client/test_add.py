@@ -11,15 +11,15 @@ from typing import Any
 import pytest
 from typer.testing import Result
 
-from fixtures.memory_api import Asked, Reply, StubMemoryApi, problem
+from fixtures.memory_api import Received, Reply, StubMemoryApi, problem
 
 Run = Callable[..., Result]
 
 ADD = "/memory/add"
 
 
-def stored(asked: Asked, status: str = "embedded") -> Reply:
-    body = asked.body
+def stored(request: Received, status: str = "embedded") -> Reply:
+    body = request.body
     return Reply(
         {
             "id": f"id-{body['text']}",
@@ -34,8 +34,8 @@ def stored(asked: Asked, status: str = "embedded") -> Reply:
     )
 
 
-def refuse(*texts: str, reply: Reply) -> Callable[[Asked], Reply]:
-    return lambda asked: reply if asked.body["text"] in texts else stored(asked)
+def refuse(*texts: str, reply: Reply) -> Callable[[Received], Reply]:
+    return lambda request: reply if request.body["text"] in texts else stored(request)
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def test_one_text_is_stored_and_its_id_alone_is_printed(run: Run, memory_api: St
 def test_a_memory_that_is_not_embedded_yet_is_stored_and_said_to_be_pending(
     run: Run, memory_api: StubMemoryApi
 ) -> None:
-    memory_api.on("POST", ADD, lambda asked: stored(asked, "pending"))
+    memory_api.on("POST", ADD, lambda request: stored(request, "pending"))
     result = run("add", "hello")
     assert (result.exit_code, result.stdout) == (0, "id-hello\n")
     assert "pending" in result.stderr
@@ -93,7 +93,7 @@ def test_a_wrong_command_line_is_misuse_and_sends_nothing(
     run: Run, memory_api: StubMemoryApi, arguments: list[str]
 ) -> None:
     assert run("add", *arguments).exit_code == 2
-    assert memory_api.asked == []
+    assert memory_api.received == []
 
 
 def test_every_line_of_a_file_is_a_memory(run: Run, memory_api: StubMemoryApi, file: Callable[..., str]) -> None:
@@ -183,10 +183,10 @@ def test_a_line_that_is_turned_away_is_sent_again_when_the_server_asks(
     turned_away = problem(503, "busy", "too many requests", Retry_After="0")
     seen: set[str] = set()
 
-    def answer(asked: Asked) -> Reply:
-        text = asked.body["text"]
+    def answer(request: Received) -> Reply:
+        text = request.body["text"]
         if text in seen:
-            return stored(asked)
+            return stored(request)
         seen.add(text)
         return turned_away
 
@@ -207,7 +207,7 @@ def test_a_server_that_only_stumbles_is_given_up(run: Run, memory_api: StubMemor
     memory_api.on("POST", ADD, problem(500, "internal", "stumbled"))
     result = run("add", "--file", file("x\n" * 500))
     assert result.exit_code == 6
-    assert len(memory_api.asked) < 50
+    assert len(memory_api.received) < 50
     assert "--lines 1-\n" in result.stderr
 
 
@@ -219,15 +219,15 @@ def test_no_more_requests_than_allowed_are_in_flight(
     most = 0
     together = threading.Barrier(4, timeout=10)
 
-    def answer(asked: Asked) -> Reply:
+    def answer(request: Received) -> Reply:
         nonlocal most
         with lock:
-            flying.append(asked.body["text"])
+            flying.append(request.body["text"])
             most = max(most, len(flying))
         together.wait()
         with lock:
-            flying.remove(asked.body["text"])
-        return stored(asked)
+            flying.remove(request.body["text"])
+        return stored(request)
 
     memory_api.on("POST", ADD, answer)
     content = "".join(f"{number}\n" for number in range(20))
@@ -236,8 +236,8 @@ def test_no_more_requests_than_allowed_are_in_flight(
 
 
 def test_what_is_pending_is_counted(run: Run, memory_api: StubMemoryApi, file: Callable[..., str]) -> None:
-    def answer(asked: Asked) -> Any:
-        return stored(asked, "pending" if asked.body["text"] == "one" else "embedded")
+    def answer(request: Received) -> Any:
+        return stored(request, "pending" if request.body["text"] == "one" else "embedded")
 
     memory_api.on("POST", ADD, answer)
     assert run("add", "--file", file("one\ntwo\n")).stdout == "2 stored (1 wait for the embedder)\n"

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from typer.testing import Result
 
-from fixtures.memory_api import Asked, Reply, StubMemoryApi, problem
+from fixtures.memory_api import Received, Reply, StubMemoryApi, problem
 from fixtures.store_state import EFFECT, filling, held, space
 
 Run = Callable[..., Result]
@@ -40,8 +40,8 @@ def test_the_active_space_has_a_star_and_one_in_trouble_an_exclamation_mark(
     assert json.loads(run("embeddings", "list", "--json").stdout) == {"spaces": spaces}
 
 
-def activated(asked: Asked) -> Reply:
-    name = asked.body.get("embedding_version", "m-768-1")
+def activated(request: Received) -> Reply:
+    name = request.body.get("embedding_version", "m-768-1")
     return Reply({"status": "activated", "space": space(name, active=True)})
 
 
@@ -55,6 +55,7 @@ def activated(asked: Asked) -> Reply:
 def test_a_space_is_activated_by_its_name_or_its_provider(
     run: Run, memory_api: StubMemoryApi, name: str, sent: dict[str, Any]
 ) -> None:
+    memory_api.on("GET", SPACES, Reply({"spaces": [space(), space("m-768-2")]}))
     memory_api.on("POST", ACTIVATE, activated)
     result = run("embeddings", "activate", name)
     assert (result.exit_code, result.stdout) == (0, "m-768-1 is active\n")
@@ -63,7 +64,7 @@ def test_a_space_is_activated_by_its_name_or_its_provider(
 
 def test_a_providers_name_alone_will_do_where_it_is_the_only_one(run: Run, memory_api: StubMemoryApi) -> None:
     missing = problem(404, "not_found", "there is no space")
-    memory_api.on("POST", ACTIVATE, lambda asked: activated(asked) if "provider" in asked.body else missing)
+    memory_api.on("POST", ACTIVATE, lambda request: activated(request) if "provider" in request.body else missing)
     memory_api.on("GET", SPACES, Reply({"spaces": [space(), space("m-768-2")]}))
     assert run("embeddings", "activate", "memory-embeddings", "--force").exit_code == 0
     assert memory_api.bodies("POST", ACTIVATE)[-1] == {"provider": "agents/memory-embeddings", "force": True}
@@ -83,6 +84,7 @@ def test_a_name_that_nothing_has_is_answered_with_the_names_there_are(run: Run, 
 
 
 def test_too_little_coverage_is_exit_code_9_and_says_how_to_go_on(run: Run, memory_api: StubMemoryApi) -> None:
+    memory_api.on("GET", SPACES, Reply({"spaces": [space("m-768-2")]}))
     refusal = problem(409, "coverage_below_threshold", "only 25 of 100 chunks have a vector", 'give "force": true')
     memory_api.on("POST", ACTIVATE, refusal)
     result = run("embeddings", "activate", "m-768-2")
@@ -96,9 +98,9 @@ def test_deactivation_says_that_nothing_is_lost(run: Run, memory_api: StubMemory
     assert run("embeddings", "deactivate").stdout == "semantic search is off; the vectors are kept\n"
 
 
-def pruned(asked: Asked) -> Reply:
+def pruned(request: Received) -> Reply:
     old = {"embedding_version": "old-8-1", "provider": "a/b", "state": "retired", "vectors": 1000, "bytes": 3_400_000}
-    return Reply({"dry_run": asked.body["dry_run"], "spaces": [old]})
+    return Reply({"dry_run": request.body["dry_run"], "spaces": [old]})
 
 
 def test_a_dry_run_of_prune_names_what_would_go_and_removes_nothing(run: Run, memory_api: StubMemoryApi) -> None:
@@ -159,7 +161,7 @@ def test_consent_with_nothing_held_is_recorded_and_says_so(run: Run, memory_api:
 )
 def test_a_consent_that_cannot_be_is_misuse(run: Run, memory_api: StubMemoryApi, arguments: list[str]) -> None:
     assert run("embeddings", "consent", *arguments).exit_code == 2
-    assert memory_api.asked == []
+    assert memory_api.received == []
 
 
 def test_a_dimension_that_the_server_does_not_allow_is_misuse(run: Run, memory_api: StubMemoryApi) -> None:

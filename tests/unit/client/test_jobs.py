@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from typer.testing import Result
 
-from fixtures.memory_api import Asked, Reply, StubMemoryApi, problem
+from fixtures.memory_api import Received, Reply, StubMemoryApi, problem
 from fixtures.store_state import filling, job, space, state
 
 Run = Callable[..., Result]
@@ -45,9 +45,9 @@ def begun(*jobs: dict[str, Any] | None, reindex: dict[str, Any] | None = None, *
     return Reply({"dry_run": False, "project": None, "spaces": spaces, "reindex": reindex, **more})
 
 
-def estimated(asked: Asked) -> Reply:
+def estimated(request: Received) -> Reply:
     """POST /v1/reembed and /v1/reindex as they answer, dry or not."""
-    if not asked.body.get("dry_run"):
+    if not request.body.get("dry_run"):
         return begun(RUNNING)
     planned = {"embedding_version": "m-768-2", "provider": "agents/m", "estimate": ESTIMATE, "job": None, "retried": 3}
     return Reply({"dry_run": True, "project": None, "spaces": [planned], "reindex": None})
@@ -66,7 +66,7 @@ def test_jobs_are_listed_with_what_is_to_be_done_about_paused_ones(run: Run, mem
     assert "job 7 of m-768-2 is paused: 100 of 100 tokens of this job" in result.stderr
     assert "hint: raise spec.embedding.budget" in result.stderr
     assert "--before 7" in result.stderr
-    assert memory_api.asked[0].params == {"limit": "3"}
+    assert memory_api.received[0].params == {"limit": "3"}
     assert json.loads(run("embeddings", "jobs", "--json").stdout) == document
 
 
@@ -257,6 +257,6 @@ def test_usage_is_shown_by_what_is_asked_for(run: Run, memory_api: StubMemoryApi
         ["total", "3", "1", "20", "1,234", "5", "0.02468 USD"],
     ]
     assert "all tenants, 2026-01-01 to 2026-01-31" in result.stderr
-    assert memory_api.asked[0].params == {"from": "2026-01-01", "group_by": "purpose"}
+    assert memory_api.received[0].params == {"from": "2026-01-01", "group_by": "purpose"}
     assert json.loads(run("usage", "--json").stdout) == document
     assert run("usage", "--to", "tomorrow").exit_code == 2

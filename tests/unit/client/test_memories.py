@@ -60,7 +60,7 @@ def test_filters_are_sent_with_times_that_have_a_zone(run: Run, memory_api: Stub
 @pytest.mark.parametrize("arguments", [["-k", "0"], ["-k", "201"], ["--after", "soon"]])
 def test_a_query_that_cannot_be_is_misuse(run: Run, memory_api: StubMemoryApi, arguments: list[str]) -> None:
     assert run("query", "line", *arguments).exit_code == 2
-    assert memory_api.asked == []
+    assert memory_api.received == []
 
 
 @pytest.mark.parametrize(
@@ -120,7 +120,7 @@ def test_a_history_shows_each_version_and_how_to_see_earlier_ones(run: Run, memo
     erased = {**MEMORY, "version_no": 1, "text": None, "purged": True}
     memory_api.on("GET", "/memory/0f3c/history", Reply({"versions": [gone, MEMORY, erased], "next_before_version": 1}))
     result = run("history", "0f3c", "-n", "3", "--before", "9")
-    assert memory_api.asked[0].params == {"limit": "3", "before_version": "9"}
+    assert memory_api.received[0].params == {"limit": "3", "before_version": "9"}
     header, *versions = result.stdout.splitlines()
     assert header == "VERSION\tWHEN\tBY\tTEXT"
     assert [line.split("\t")[0] for line in versions] == ["3", "2", "1"]
@@ -143,7 +143,7 @@ def test_a_deletion_is_confirmed_with_json_too(run: Run, memory_api: StubMemoryA
     memory_api.on("DELETE", "/memory/0f3c", Reply(status=204))
     assert run("delete", "0f3c").stdout == "0f3c deleted\n"
     assert json.loads(run("delete", "0f3c", "--json").stdout) == {"status": "deleted", "id": "0f3c"}
-    assert memory_api.asked[0].params == {}
+    assert memory_api.received[0].params == {}
 
 
 def test_a_purge_needs_a_yes_where_nobody_can_be_asked(run: Run, memory_api: StubMemoryApi) -> None:
@@ -152,6 +152,6 @@ def test_a_purge_needs_a_yes_where_nobody_can_be_asked(run: Run, memory_api: Stu
     refused = run("delete", "0f3c", "--purge", stdin="y\n")
     assert refused.exit_code == 2
     assert "--yes" in refused.stderr
-    assert memory_api.asked == []
+    assert memory_api.received == []
     assert json.loads(run("delete", "0f3c", "--purge", "--yes", "--json").stdout) == erased
-    assert memory_api.asked[0].params == {"purge": "true"}
+    assert memory_api.received[0].params == {"purge": "true"}

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from memory_operator.client.terminal.console import clean, duration, json_text, one_line, share
+from memory_operator.client.terminal.format import clean, duration, json_text, one_line, share
 
 NASTY = "a\x1b]0;owned\x07\x1b[31mred\x9b2J\u202etxt\x00\r\nnext\ud800"
 

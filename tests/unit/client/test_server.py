@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from typer.testing import Result
 
-from fixtures.memory_api import Asked, Reply, StubMemoryApi, problem
+from fixtures.memory_api import Received, Reply, StubMemoryApi, problem
 
 Run = Callable[..., Result]
 
@@ -20,7 +20,7 @@ SPACES = "/v1/embeddings/spaces"
 def test_the_token_of_the_environment_is_sent_and_never_shown(run: Run, memory_api: StubMemoryApi) -> None:
     memory_api.on("GET", SPACES, problem(403, "forbidden", "you may not look", "ask for the right"))
     result = run("embeddings", "list", env={"MEMORY_TOKEN": "s3cret"})
-    assert memory_api.asked[0].headers["authorization"] == "Bearer s3cret"
+    assert memory_api.received[0].headers["authorization"] == "Bearer s3cret"
     assert result.exit_code == 1
     assert "s3cret" not in result.output
     assert result.stderr == "error: you may not look\nhint: ask for the right\n"
@@ -33,7 +33,7 @@ def test_the_token_of_a_file_goes_before_that_of_the_environment(
     file = tmp_path / "token"
     file.write_text("from-file\n")
     assert run("embeddings", "list", "--token-file", str(file), env={"MEMORY_TOKEN": "other"}).exit_code == 0
-    assert memory_api.asked[0].headers["authorization"] == "Bearer from-file"
+    assert memory_api.received[0].headers["authorization"] == "Bearer from-file"
 
 
 @pytest.mark.parametrize("content", [b"", b"two words", "gehe\u00edm".encode(), b"\xff"])
@@ -45,13 +45,13 @@ def test_a_token_that_cannot_be_one_is_refused_without_being_shown(
     result = run("embeddings", "list", "--token-file", str(file))
     assert result.exit_code == 2
     assert "two words" not in result.output
-    assert memory_api.asked == []
+    assert memory_api.received == []
 
 
 def test_without_a_token_none_is_sent_and_a_401_says_where_to_put_it(run: Run, memory_api: StubMemoryApi) -> None:
     memory_api.on("GET", SPACES, problem(401, "unauthorized", "no valid token"))
     result = run("embeddings", "list")
-    assert "authorization" not in memory_api.asked[0].headers
+    assert "authorization" not in memory_api.received[0].headers
     assert "MEMORY_TOKEN" in result.stderr
 
 
@@ -94,13 +94,13 @@ def test_a_read_is_repeated_as_long_as_the_server_asks(run: Run, memory_api: Stu
     busy = problem(503, "busy", "too many requests", Retry_After="0")
     memory_api.on("GET", SPACES, [busy, busy, Reply({"spaces": []})])
     assert run("embeddings", "list").exit_code == 0
-    assert len(memory_api.asked) == 3
+    assert len(memory_api.received) == 3
 
 
 def test_a_deed_is_not_repeated(run: Run, memory_api: StubMemoryApi) -> None:
     memory_api.on("POST", "/v1/embeddings/deactivate", problem(503, "busy", "too many requests", Retry_After="0"))
     assert run("embeddings", "deactivate").exit_code == 1
-    assert len(memory_api.asked) == 1
+    assert len(memory_api.received) == 1
 
 
 def test_with_json_an_error_is_the_servers_own_document_on_stderr(run: Run, memory_api: StubMemoryApi) -> None:
@@ -149,8 +149,8 @@ def test_what_a_server_says_cannot_steer_the_terminal(run: Run, memory_api: Stub
 
 
 def test_an_id_cannot_lead_to_another_route(run: Run, memory_api: StubMemoryApi) -> None:
-    def answer(asked: Asked) -> Reply:
-        return problem(404, "not_found", asked.path)
+    def answer(request: Received) -> Reply:
+        return problem(404, "not_found", request.path)
 
     memory_api.on("DELETE", "/memory/..%2Fv1%3Fx", answer)
     result = run("delete", "../v1?x")

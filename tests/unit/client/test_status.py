@@ -126,7 +126,7 @@ def test_what_happened_is_listed_with_who_when_and_from_where(run: Run, memory_a
     }
     memory_api.on("GET", "/activity", Reply({"activities": [entry], "next_before": 7}))
     result = run("activities", "-n", "1", "--before", "9")
-    assert memory_api.asked[0].params == {"limit": "1", "before": "9"}
+    assert memory_api.received[0].params == {"limit": "1", "before": "9"}
     _, line = result.stdout.splitlines()
     assert line.split("\t")[1:] == [
         "consent",

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from fixtures.memory_api import Asked, Reply, StubMemoryApi, problem
+from fixtures.memory_api import Received, Reply, StubMemoryApi, problem
 from fixtures.store_state import EFFECT, filling, held, job, space, state
 from fixtures.waiting import WAIT_SECONDS
 
@@ -44,7 +44,7 @@ def test_anything_but_a_yes_is_a_no(terminal: Start, memory_api: StubMemoryApi) 
 
 def test_prune_names_what_goes_and_asks(terminal: Start, memory_api: StubMemoryApi) -> None:
     old = {"embedding_version": "old-8-1", "provider": "a/b", "state": "retired", "vectors": 1000, "bytes": 3_400_000}
-    memory_api.on("POST", "/v1/prune-embeddings", lambda asked: Reply({**asked.body, "spaces": [old]}))
+    memory_api.on("POST", "/v1/prune-embeddings", lambda request: Reply({**request.body, "spaces": [old]}))
     memory = terminal("embeddings", "prune")
     memory.expect("old-8-1 of a/b (retired): 1,000 vectors, 3.4 MB")
     memory.expect("[y/N] ")
@@ -56,7 +56,7 @@ def test_prune_names_what_goes_and_asks(terminal: Start, memory_api: StubMemoryA
 def test_a_fill_is_watched_as_a_bar_with_rate_and_time_left(terminal: Start, memory_api: StubMemoryApi) -> None:
     ready = threading.Event()
 
-    def answer(_asked: Asked) -> Reply:
+    def answer(_request: Received) -> Reply:
         if ready.is_set():
             return state(space("m-768-2", active=True))
         return state(filling(active=True), jobs=[job()])
@@ -91,11 +91,11 @@ def test_a_memory_cannot_send_codes_to_a_terminal(terminal: Start, memory_api: S
 def test_an_interrupt_lets_what_is_in_flight_finish_and_says_how_to_go_on(
     terminal: Start, memory_api: StubMemoryApi, tmp_path: Path
 ) -> None:
-    asked_for_two, interrupted = threading.Event(), threading.Event()
+    second_arrived, interrupted = threading.Event(), threading.Event()
 
-    def answer(asked: Asked) -> Reply:
-        if asked.body["text"] == "two":
-            asked_for_two.set()
+    def answer(request: Received) -> Reply:
+        if request.body["text"] == "two":
+            second_arrived.set()
             assert interrupted.wait(WAIT_SECONDS)
         return Reply({"id": "x", "project": "default", "embedding_status": "embedded"}, 201)
 
@@ -103,7 +103,7 @@ def test_an_interrupt_lets_what_is_in_flight_finish_and_says_how_to_go_on(
     file = tmp_path / "texts.txt"
     file.write_text("one\ntwo\nthree\nfour\n")
     memory = terminal("add", "--file", str(file), "--concurrency", "1")
-    assert asked_for_two.wait(WAIT_SECONDS)
+    assert second_arrived.wait(WAIT_SECONDS)
     memory.process.send_signal(signal.SIGINT)
     interrupted.set()
     assert memory.ends() == 5

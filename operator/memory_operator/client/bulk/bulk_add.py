@@ -13,7 +13,8 @@ from typing import Any
 from memory_operator.client.bulk.lines import EVERY_LINE, LineSet, Row
 from memory_operator.client.errors import CommandError, RefusedError, UnreachableError
 from memory_operator.client.exit_codes import ExitCode
-from memory_operator.client.server.api import ApiClient, pause
+from memory_operator.client.server import paths
+from memory_operator.client.server.api import ApiClient, retry_delay
 
 ATTEMPTS = 8
 """How often one line is sent in all while the server turns it away."""
@@ -24,7 +25,7 @@ _LINES_OWN_FAULT = (400, 409, 413, 422)
 
 
 @dataclass(frozen=True, slots=True)
-class Trouble:
+class LineFailure:
     """Why one line is not stored."""
 
     line: int
@@ -42,11 +43,11 @@ class Account:
     pending: int = 0
     """Stored, and waiting for the embedder."""
     answers: list[dict[str, Any]] = field(default_factory=list)
-    refused: list[Trouble] = field(default_factory=list)
+    refused: list[LineFailure] = field(default_factory=list)
     """Lines that will be refused again as they are."""
-    failed: list[Trouble] = field(default_factory=list)
+    failed: list[LineFailure] = field(default_factory=list)
     """Lines that are not stored although nothing is wrong with them."""
-    unknown: list[Trouble] = field(default_factory=list)
+    unknown: list[LineFailure] = field(default_factory=list)
     """Lines that were sent and never answered: they may have been stored."""
     tail: int | None = 1
     """The first line that was not looked at; None when all were."""
@@ -56,7 +57,7 @@ class Account:
     @property
     def remaining(self) -> LineSet:
         """Lines that are worth another run."""
-        failed = LineSet.of(trouble.line for trouble in self.failed)
+        failed = LineSet.of(failure.line for failure in self.failed)
         return failed if self.tail is None else failed | self.wanted.since(self.tail)
 
     @property
@@ -85,12 +86,12 @@ class Account:
         }
 
 
-def _listed(troubles: list[Trouble]) -> list[dict[str, Any]]:
-    ordered = sorted(troubles, key=lambda trouble: trouble.line)
+def _listed(failures: list[LineFailure]) -> list[dict[str, Any]]:
+    ordered = sorted(failures, key=lambda one: one.line)
     return [{"line": one.line, "code": one.code, "detail": one.detail} for one in ordered]
 
 
-class Sending:
+class BulkAdd:
     """One run. An interrupt lets what is in flight finish; a second one ends the process at once."""
 
     def __init__(self, api: ApiClient, defaults: dict[str, Any], *, in_flight: int, account: Account) -> None:
@@ -101,7 +102,7 @@ class Sending:
         self._stop = threading.Event()
         self._reading = False
         self._errors = 0
-        self._flying: dict[Future[Any], Row] = {}
+        self._open: dict[Future[Any], Row] = {}
 
     def send(self, rows: Iterator[Row], tell: Callable[[], None]) -> None:
         """Send all rows, until something makes going on pointless; `tell` is called after every line.
@@ -111,9 +112,9 @@ class Sending:
         pool = ThreadPoolExecutor(self._in_flight, thread_name_prefix="memory-add")
         before = signal.signal(signal.SIGINT, self._interrupted)
         try:
-            self._keep_flying(pool, rows, tell)
-            while self._flying:
-                self._land(tell)
+            self._send_all(pool, rows, tell)
+            while self._open:
+                self._await_some(tell)
         finally:
             signal.signal(signal.SIGINT, before)
             self._stop.set()
@@ -126,18 +127,18 @@ class Sending:
         if self._reading:
             raise KeyboardInterrupt
 
-    def _keep_flying(self, pool: ThreadPoolExecutor, rows: Iterator[Row], tell: Callable[[], None]) -> None:
+    def _send_all(self, pool: ThreadPoolExecutor, rows: Iterator[Row], tell: Callable[[], None]) -> None:
         while (row := self._next(rows)) is not None:
             self._account.tail = row.line
-            while len(self._flying) >= self._in_flight:
-                self._land(tell)
+            while len(self._open) >= self._in_flight:
+                self._await_some(tell)
             if self._stop.is_set():
                 return
             if row.fault:
-                self._account.refused.append(Trouble(row.line, row.fault, "unreadable_line"))
+                self._account.refused.append(LineFailure(row.line, row.fault, "unreadable_line"))
                 tell()
             else:
-                self._flying[pool.submit(self._add, row)] = row
+                self._open[pool.submit(self._add, row)] = row
             self._account.tail = row.line + 1
         if not self._stop.is_set():
             self._account.tail = None
@@ -152,25 +153,25 @@ class Sending:
         finally:
             self._reading = False
 
-    def _land(self, tell: Callable[[], None]) -> None:
+    def _await_some(self, tell: Callable[[], None]) -> None:
         """Book at least one answer. Every request has a time limit, so this ends."""
-        done, _ = wait(self._flying, return_when=FIRST_COMPLETED)
+        done, _ = wait(self._open, return_when=FIRST_COMPLETED)
         for future in done:
-            self._book(self._flying.pop(future), future)
+            self._book(self._open.pop(future), future)
             tell()
 
     def _add(self, row: Row) -> Any:
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                return self._api.post("/memory/add", {**self._defaults, **row.body})
+                return self._api.post(paths.ADD, {**self._defaults, **row.body})
             except (RefusedError, UnreachableError) as failure:
-                if attempt == ATTEMPTS or not self._was_turned_away(failure):
+                if attempt == ATTEMPTS or not self._may_repeat(failure):
                     raise
-                if self._stop.wait(pause(getattr(failure, "retry_after", None), attempt)):
+                if self._stop.wait(retry_delay(getattr(failure, "retry_after", None), attempt)):
                     raise
         raise AssertionError("unreachable: the last attempt returns or raises")
 
-    def _was_turned_away(self, failure: CommandError) -> bool:
+    def _may_repeat(self, failure: CommandError) -> bool:
         """Whether the server has certainly not begun, and is likely to take the line a little later."""
         if isinstance(failure, RefusedError):
             return failure.status in (429, 503) and failure.retry_after is not None
@@ -182,12 +183,12 @@ class Sending:
         try:
             answer = future.result()
         except CommandError as failure:
-            trouble = Trouble(row.line, failure.detail, failure.code)
+            line = LineFailure(row.line, failure.detail, failure.code)
             if isinstance(failure, RefusedError) and failure.status in _LINES_OWN_FAULT:
-                account.refused.append(trouble)
+                account.refused.append(line)
                 return
             lost = isinstance(failure, UnreachableError) and failure.sent
-            (account.unknown if lost else account.failed).append(trouble)
+            (account.unknown if lost else account.failed).append(line)
             self._errors += 1
             if self._errors >= ERRORS_IN_A_ROW or not _is_about_one_line(failure):
                 account.stopped_by = account.stopped_by or failure

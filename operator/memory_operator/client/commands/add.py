@@ -5,15 +5,15 @@ from __future__ import annotations
 import contextlib
 import shlex
 import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO, Literal
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from memory_operator.client.bulk.bulk_add import Account, Sending, Trouble
+from memory_operator.client.bulk.bulk_add import Account, BulkAdd, LineFailure
 from memory_operator.client.bulk.lines import (
     EVERY_LINE,
     LineSet,
@@ -22,7 +22,8 @@ from memory_operator.client.bulk.lines import (
     format_of,
     read_rows,
 )
-from memory_operator.client.commands.options import (
+from memory_operator.client.errors import MisuseError
+from memory_operator.client.options import (
     ConfidenceOption,
     ImportanceOption,
     MetaOption,
@@ -31,14 +32,16 @@ from memory_operator.client.commands.options import (
     SummaryOption,
     TagOption,
     TypeOption,
-    fields,
+    given,
     metadata,
 )
-from memory_operator.client.errors import MisuseError
-from memory_operator.client.server.schemas import AddedDocument, read
+from memory_operator.client.server import paths
+from memory_operator.client.server.schemas import AddedDocument
 from memory_operator.client.session import Session, command
+from memory_operator.client.terminal.format import duration, number
+from memory_operator.client.terminal.progress import Bar, bars
 
-SHOWN_TROUBLES = 20
+SHOWN_FAILURES = 20
 SHOWN_LINES_CHARACTERS = 400
 MAX_STDIN_BYTES = 1 << 20
 
@@ -120,8 +123,8 @@ def add(
       git log -1 --format=%B | memory add - --project notes
       memory add --file observations.jsonl --project notes
     """
-    described = fields(project=project, summary=summary, type=memory_type, tags=tag, source=source)
-    described |= fields(importance=importance, confidence=confidence, metadata=metadata(meta))
+    described = given(project=project, summary=summary, type=memory_type, tags=tag, source=source)
+    described |= given(importance=importance, confidence=confidence, metadata=metadata(meta))
     if file is not None:
         if text is not None:
             raise MisuseError("TEXT and --file exclude each other")
@@ -144,13 +147,10 @@ def _stdin_text() -> str:
 
 
 def _add_one(session: Session, body: dict[str, Any]) -> None:
-    with session.api() as api:
-        document = api.post("/memory/add", body)
-    screen = session.screen
-    if screen.as_json:
-        screen.document(document)
+    added = session.answer(AddedDocument, session.api.post(paths.ADD, body))
+    if added is None:
         return
-    added = read(AddedDocument, document)
+    screen = session.screen
     screen.line(added.id)
     if added.embedding_status == "pending":
         screen.remark("stored; its embedding is pending, so only full-text search finds it for now")
@@ -161,9 +161,9 @@ def _add_one(session: Session, body: dict[str, Any]) -> None:
 def _add_many(session: Session, source: _Source, body: dict[str, Any], in_flight: int) -> None:
     account = Account(wanted=source.wanted, keep_answers=session.screen.as_json)
     total = count_lines(source.path) if not source.is_stdin and session.screen.may_animate else None
-    with source.opened() as file, session.api() as api, _progress(session, total, account) as tell:
-        sending = Sending(api, body, in_flight=in_flight, account=account)
-        sending.send(read_rows(file, source.row_format, source.wanted), tell)
+    with source.opened() as file, _progress(session, total, account) as tell:
+        rows = read_rows(file, source.row_format, source.wanted)
+        BulkAdd(session.api, body, in_flight=in_flight, account=account).send(rows, tell)
     _report(session, source, account)
     session.end(account.exit_code)
 
@@ -171,24 +171,20 @@ def _add_many(session: Session, source: _Source, body: dict[str, Any], in_flight
 @contextlib.contextmanager
 def _progress(session: Session, total: int | None, account: Account) -> Iterator[Callable[[], None]]:
     """A bar on a terminal, nothing elsewhere."""
-    with Progress(
-        TextColumn("adding"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[refused]}"),
-        TimeRemainingColumn(),
-        console=session.screen.err,
-        transient=True,
-        disable=not session.screen.may_animate,
-    ) as progress:
-        task = progress.add_task("", total=total, refused="")
+    started = time.monotonic()
+    with bars(session.screen) as show:
+        yield lambda: show({"adding": _bar(account, total, time.monotonic() - started)})
 
-        def tell() -> None:
-            troubles = len(account.refused) + len(account.failed) + len(account.unknown)
-            refused = f"{troubles:,} not stored" if troubles else ""
-            progress.update(task, completed=account.stored + troubles, refused=refused)
 
-        yield tell
+def _bar(account: Account, total: int | None, seconds: float) -> Bar:
+    failures = len(account.refused) + len(account.failed) + len(account.unknown)
+    done = account.stored + failures
+    remarks = [f"{number(done)} of {number(total)}" if total else number(done)]
+    if failures:
+        remarks.append(f"{number(failures)} not stored")
+    if total and done:
+        remarks.append(f"{duration(seconds * max(0, total - done) / done)} left")
+    return Bar(min(1.0, done / total) if total else None, ", ".join(remarks))
 
 
 def _report(session: Session, source: _Source, account: Account) -> None:
@@ -205,21 +201,21 @@ def _report(session: Session, source: _Source, account: Account) -> None:
         screen.failure(account.stopped_by)
     if account.interrupted:
         screen.remark("interrupted", "yellow")
-    again = LineSet.of(trouble.line for trouble in account.refused)
+    again = LineSet.of(failure.line for failure in account.refused)
     if again:
         screen.remark(f"hint: correct these lines, then add them with --lines {_shortened(again)}")
     if account.remaining:
         screen.remark(f"hint: take it up again with: {_command_line(source, account.remaining)}")
 
 
-def _name(session: Session, what: str, troubles: list[Trouble]) -> None:
-    if not troubles:
+def _name(session: Session, what: str, failures: list[LineFailure]) -> None:
+    if not failures:
         return
-    session.screen.remark(f"{len(troubles):,} {what}:", "yellow")
-    for trouble in sorted(troubles, key=lambda one: one.line)[:SHOWN_TROUBLES]:
-        session.screen.remark(f"  line {trouble.line}: {trouble.detail}")
-    if len(troubles) > SHOWN_TROUBLES:
-        session.screen.remark(f"  … and {len(troubles) - SHOWN_TROUBLES:,} more; --json names them all")
+    session.screen.remark(f"{len(failures):,} {what}:", "yellow")
+    for failure in sorted(failures, key=lambda one: one.line)[:SHOWN_FAILURES]:
+        session.screen.remark(f"  line {failure.line}: {failure.detail}")
+    if len(failures) > SHOWN_FAILURES:
+        session.screen.remark(f"  … and {len(failures) - SHOWN_FAILURES:,} more; --json names them all")
 
 
 def _shortened(lines: LineSet) -> str:

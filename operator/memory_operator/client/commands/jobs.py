@@ -2,57 +2,39 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import typer
 
-from memory_operator.client.commands.overview import progress, show_paused
-from memory_operator.client.completion import complete_job
-from memory_operator.client.server.job_schemas import JobsDocument
-from memory_operator.client.server.schemas import JobDocument, read
+from memory_operator.client.options import BeforeOption, JobId, LimitOption
+from memory_operator.client.server import paths
+from memory_operator.client.server.schemas import JobDocument, JobsDocument
 from memory_operator.client.session import Session, command
-from memory_operator.client.terminal.console import duration, moment, number, price
+from memory_operator.client.terminal.format import duration, moment, number, price
+from memory_operator.client.terminal.table import Columns
+from memory_operator.client.views.jobs import progress, show_if_paused
 
-JOBS = "/v1/jobs"
+_JOBS = Columns(
+    ("ID", "KIND", "SPACE", "PROJECT", "STATE", "DONE", "TOTAL", "LEFT", "TOKENS", "COST", "REFUSED", "SINCE"),
+    figures=("ID", "DONE", "TOTAL", "LEFT", "TOKENS", "COST", "REFUSED"),
+    text=("PROJECT",),
+    fold=("SINCE", "COST", "TOKENS", "PROJECT", "REFUSED", "LEFT", "KIND"),
+)
 
 app = typer.Typer()
 
-JobId = Annotated[
-    int,
-    typer.Argument(
-        metavar="ID", min=1, help="The job's number; `memory embeddings jobs` lists them.", autocompletion=complete_job
-    ),
-]
-
 
 @command(app, "jobs")
-def jobs(
-    session: Session,
-    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=200, help="How many.")] = 20,
-    before: Annotated[int | None, typer.Option("--before", min=1, help="Only those before this number.")] = None,
-) -> None:
+def jobs(session: Session, limit: LimitOption = 20, before: BeforeOption = None) -> None:
     """List the jobs that fill spaces or cut memories anew, newest first."""
-    screen = session.screen
-    with session.api() as api:
-        document = api.get(JOBS, limit=limit, before=before)
-    if screen.as_json:
-        screen.document(document)
+    found = session.answer(JobsDocument, session.api.get(paths.JOBS, limit=limit, before=before))
+    if found is None:
         return
-    found = read(JobsDocument, document)
     if not found.jobs:
-        screen.remark("there is no job; `memory embeddings reembed` starts one where something is missing")
+        session.screen.remark("there is no job; `memory embeddings reembed` starts one where something is missing")
         return
-    screen.table(
-        ("ID", "KIND", "SPACE", "PROJECT", "STATE", "DONE", "TOTAL", "LEFT", "TOKENS", "COST", "REFUSED", "SINCE"),
-        [_row(job) for job in found.jobs],
-        right=("ID", "DONE", "TOTAL", "LEFT", "TOKENS", "COST", "REFUSED"),
-        whole=("SPACE", "STATE", "SINCE"),
-    )
+    session.screen.table(_JOBS, [_row(job) for job in found.jobs])
     for job in found.jobs:
-        if job.state == "paused":
-            show_paused(session, job)
-    if found.next_before is not None:
-        screen.remark(f"hint: earlier ones: --before {found.next_before}")
+        show_if_paused(session, job)
+    session.hint_at_more("--before", found.next_before)
 
 
 def _row(job: JobDocument) -> tuple[str, ...]:
@@ -95,10 +77,6 @@ def cancel(session: Session, number: JobId) -> None:
 
 
 def _steer(session: Session, number: int, verb: str) -> None:
-    with session.api() as api:
-        document = api.post(f"{JOBS}/{number}/{verb}", {})
-    if session.screen.as_json:
-        session.screen.document(document)
-        return
-    job = read(JobDocument, document)
-    session.screen.line(f"job {job.id} of {job.name} is {job.state}: {progress(job)}")
+    job = session.answer(JobDocument, session.api.post(paths.job(number, verb), {}))
+    if job is not None:
+        session.screen.line(f"job {job.id} of {job.name} is {job.state}: {progress(job)}")

@@ -2,47 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Annotated, Any
 
 import typer
 
-from memory_operator.client.commands.consent import seconds_of
-from memory_operator.client.commands.jobs import JOBS
-from memory_operator.client.commands.overview import progress, show_paused
-from memory_operator.client.completion import complete_space
-from memory_operator.client.errors import CommandError, MisuseError
 from memory_operator.client.exit_codes import ExitCode
-from memory_operator.client.server.api import ApiClient
-from memory_operator.client.server.job_schemas import BegunDocument, EstimateDocument, PlannedDocument
-from memory_operator.client.server.schemas import JobDocument, read
+from memory_operator.client.options import DryRunOption, SpaceOption, YesOption, given, seconds_of
+from memory_operator.client.server import paths
+from memory_operator.client.server.reading import read
+from memory_operator.client.server.schemas import BegunDocument, EstimateDocument, JobDocument, PlannedDocument
 from memory_operator.client.server.space_names import space_named
 from memory_operator.client.session import Session, command
-from memory_operator.client.terminal.console import duration, number, price
-from memory_operator.client.views.waiting import JobWait
+from memory_operator.client.terminal.format import duration, number, price
+from memory_operator.client.terminal.table import Columns
+from memory_operator.client.views.job_wait import JobWait
+from memory_operator.client.views.jobs import progress, show_if_paused
 
-REEMBED = "/v1/reembed"
-REINDEX = "/v1/reindex"
+_FIGURES = ("CHUNKS", "THERE", "COPIED", "TO EMBED", "TOKENS", "COST", "TIME", "TOO LARGE", "RETRIED")
+_ESTIMATES = Columns(
+    ("SPACE", "PROVIDER", *_FIGURES),
+    figures=_FIGURES,
+    fold=("PROVIDER", "RETRIED", "TOO LARGE", "COPIED", "THERE", "CHUNKS"),
+)
 
 app = typer.Typer()
 
 ProjectOption = Annotated[
     str | None, typer.Option("--project", "-p", metavar="NAME", help="Only this project; the whole store if left out.")
 ]
-SpaceOption = Annotated[
-    str | None,
-    typer.Option(
-        "--space",
-        "--backend",
-        "-s",
-        metavar="NAME",
-        help="Only this space, or this Provider's: namespace/name or name.",
-        autocompletion=complete_space,
-    ),
-]
-DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Only say what it would take; nothing is begun.")]
-YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
-UnaskedOption = Annotated[bool, typer.Option("--yes", "-y", hidden=True)]
+UnusedYesOption = Annotated[bool, typer.Option("--yes", "-y", hidden=True)]
 """Of commands that ask nothing; scripts may say it all the same."""
 WaitOption = Annotated[bool, typer.Option("--wait", "-w", help="Wait until the jobs have ended.")]
 TimeoutOption = Annotated[str, typer.Option(help="How long to wait at most, such as 30m.")]
@@ -54,7 +43,7 @@ def reembed(
     project: ProjectOption = None,
     space: SpaceOption = None,
     dry_run: DryRunOption = False,
-    yes: UnaskedOption = False,
+    yes: UnusedYesOption = False,
     wait: WaitOption = False,
     timeout: TimeoutOption = "24h",
 ) -> None:
@@ -69,7 +58,8 @@ def reembed(
       memory embeddings reembed --project notes --space nomic-embed-text-768-3 --wait
     """
     del yes
-    _begin(session, REEMBED, project, space, dry_run=dry_run, wait=wait, timeout=timeout)
+    limit = seconds_of(timeout) if wait else None
+    _run(session, paths.REEMBED, _scope(session, project, space), dry_run=dry_run, wait_seconds=limit)
 
 
 @command(app, "rebuild")
@@ -86,12 +76,17 @@ def rebuild(
 
     It says what this takes and asks first; where nobody can be asked it needs --yes. Exit codes as of reembed.
     """
-    limit = seconds_of(timeout)
-    with session.api() as api:
-        asked = {**_asked(api, project, space), "replace": True}
-        if not dry_run and not yes:
-            _ask_first(session, read(BegunDocument, api.post(REEMBED, {**asked, "dry_run": True})))
-        _run(session, api, REEMBED, asked, dry_run=dry_run, wait_seconds=limit if wait else None)
+    limit = seconds_of(timeout) if wait else None
+    scope = {**_scope(session, project, space), "replace": True}
+    if not dry_run and not yes:
+        session.ask_first(
+            "Make all of these vectors anew?",
+            _estimates(read(BegunDocument, session.api.post(paths.REEMBED, {**scope, "dry_run": True}))),
+            risk="a rebuild pays for every vector again",
+            hint="see what it takes with --dry-run, then give --yes",
+            declined="nothing was begun",
+        )
+    _run(session, paths.REEMBED, scope, dry_run=dry_run, wait_seconds=limit)
 
 
 @command(app, "reindex")
@@ -100,7 +95,7 @@ def reindex(
     project: ProjectOption = None,
     space: SpaceOption = None,
     dry_run: DryRunOption = False,
-    yes: UnaskedOption = False,
+    yes: UnusedYesOption = False,
     wait: WaitOption = False,
     timeout: TimeoutOption = "24h",
 ) -> None:
@@ -110,34 +105,24 @@ def reindex(
     reembed does. Exit codes as of reembed.
     """
     del yes
-    _begin(session, REINDEX, project, space, dry_run=dry_run, wait=wait, timeout=timeout)
+    limit = seconds_of(timeout) if wait else None
+    _run(session, paths.REINDEX, _scope(session, project, space), dry_run=dry_run, wait_seconds=limit)
 
 
-def _begin(
-    session: Session, path: str, project: str | None, space: str | None, *, dry_run: bool, wait: bool, timeout: str
-) -> None:
-    limit = seconds_of(timeout)
-    with session.api() as api:
-        asked = _asked(api, project, space)
-        _run(session, api, path, asked, dry_run=dry_run, wait_seconds=limit if wait else None)
+def _scope(session: Session, project: str | None, space: str | None) -> dict[str, Any]:
+    return {**given(project=project), **space_named(session.api, space)}
 
 
-def _asked(api: ApiClient, project: str | None, space: str | None) -> dict[str, Any]:
-    return {**({} if project is None else {"project": project}), **space_named(api, space)}
-
-
-def _run(
-    session: Session, api: ApiClient, path: str, asked: dict[str, Any], *, dry_run: bool, wait_seconds: float | None
-) -> None:
-    document = api.post(path, {**asked, "dry_run": dry_run})
+def _run(session: Session, path: str, scope: dict[str, Any], *, dry_run: bool, wait_seconds: float | None) -> None:
+    document = session.api.post(path, {**scope, "dry_run": dry_run})
     begun = read(BegunDocument, document)
     code, ended = ExitCode.DONE, list[JobDocument]()
     numbers = [job.id for job in _jobs(begun)]
     if numbers and wait_seconds is not None:
-        ended, code = JobWait(session, api, wait_seconds).until_ended(numbers)
+        ended, code = JobWait(session, numbers, wait_seconds).until_ended()
     if session.screen.as_json:
-        jobs = {"jobs": [api.get(f"{JOBS}/{job.id}") for job in ended]} if ended else {}
-        session.screen.document({**document, **jobs} if jobs else document)
+        jobs = {"jobs": [session.api.get(paths.job(job.id)) for job in ended]} if ended else {}
+        session.screen.document({**document, **jobs})
     elif dry_run:
         _show_estimates(session, begun)
     else:
@@ -159,8 +144,7 @@ def _show_begun(session: Session, begun: BegunDocument, ended: Sequence[JobDocum
         screen.line(f"job {now.id}, {now.kind} of {of}: {now.state}, {progress(now)}")
         if now.quarantined:
             screen.remark(f"! {number(now.quarantined)} were refused by the embedder and have no new vector", "yellow")
-        if now.state == "paused":
-            show_paused(session, now)
+        show_if_paused(session, now)
     retried = sum(each.retried for each in begun.spaces)
     if retried:
         screen.line(f"{number(retried)} refused chunks are tried again")
@@ -169,27 +153,9 @@ def _show_begun(session: Session, begun: BegunDocument, ended: Sequence[JobDocum
 
 
 def _show_estimates(session: Session, begun: BegunDocument) -> None:
-    screen = session.screen
     if begun.memories is not None:
-        screen.line(f"{number(begun.memories)} memories, {number(begun.outdated)} of them cut by other rules")
-    screen.table(
-        (
-            "SPACE",
-            "PROVIDER",
-            "CHUNKS",
-            "THERE",
-            "COPIED",
-            "TO EMBED",
-            "TOKENS",
-            "COST",
-            "TIME",
-            "TOO LARGE",
-            "RETRIED",
-        ),
-        [_row(each, each.estimate) for each in begun.spaces if each.estimate is not None],
-        right=("CHUNKS", "THERE", "COPIED", "TO EMBED", "TOKENS", "COST", "TIME", "TOO LARGE", "RETRIED"),
-        whole=("SPACE",),
-    )
+        session.screen.line(f"{number(begun.memories)} memories, {number(begun.outdated)} of them cut by other rules")
+    session.screen.table(_ESTIMATES, [_row(each, each.estimate) for each in begun.spaces if each.estimate is not None])
 
 
 def _row(each: PlannedDocument, estimate: EstimateDocument) -> tuple[str, ...]:
@@ -208,18 +174,13 @@ def _row(each: PlannedDocument, estimate: EstimateDocument) -> tuple[str, ...]:
     )
 
 
-def _ask_first(session: Session, planned: BegunDocument) -> None:
-    """Say what it takes, and go on only for a yes. Raises MisuseError, CommandError."""
-    screen = session.screen
-    if not screen.may_ask:
-        raise MisuseError("a rebuild pays for every vector again", "see what it takes with --dry-run, then give --yes")
+def _estimates(planned: BegunDocument) -> Iterator[str]:
+    """What a rebuild takes, a line for each space."""
     for each in planned.spaces:
         if each.estimate is not None:
             estimate = each.estimate
             cost = "an unknown price" if estimate.estimated_cost is None else price(estimate.estimated_cost)
-            screen.ask_about(
+            yield (
                 f"{each.embedding_version} of {each.provider}: {number(estimate.to_embed)} texts, about"
                 f" {number(estimate.estimated_tokens)} tokens, {cost}, {duration(estimate.estimated_seconds)}"
             )
-    if not screen.confirm("Make all of these vectors anew?"):
-        raise CommandError("nothing was begun")

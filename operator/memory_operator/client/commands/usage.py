@@ -9,10 +9,13 @@ from typing import Annotated
 import typer
 
 from memory_operator.client.errors import MisuseError
-from memory_operator.client.server.job_schemas import UsageDocument, UsedDocument
-from memory_operator.client.server.schemas import read
+from memory_operator.client.server import paths
+from memory_operator.client.server.schemas import UsageDocument, UsedDocument
 from memory_operator.client.session import Session, command
-from memory_operator.client.terminal.console import number, price
+from memory_operator.client.terminal.format import number, price
+from memory_operator.client.terminal.table import Columns
+
+_FIGURES = ("CALLS", "UNANSWERED", "TEXTS", "TOKENS", "UNCOUNTED", "COST")
 
 app = typer.Typer()
 
@@ -51,18 +54,15 @@ def usage(
     for day in (since, until):
         if day is not None and not re.fullmatch(r"\d{4}-\d{2}-\d{2}", day):
             raise MisuseError(f"{day!r} is not a day", "such as 2026-01-31")
-    with session.api() as api:
-        document = api.get("/v1/usage", **{"from": since, "to": until, "group_by": by.value})
-    screen = session.screen
-    if screen.as_json:
-        screen.document(document)
+    document = session.api.get(paths.USAGE, **{"from": since, "to": until, "group_by": by.value})
+    found = session.answer(UsageDocument, document)
+    if found is None:
         return
-    found = read(UsageDocument, document)
-    figures = ("CALLS", "UNANSWERED", "TEXTS", "TOKENS", "UNCOUNTED", "COST")
+    columns = Columns((by.value.upper(), *_FIGURES), figures=_FIGURES, fold=("UNANSWERED", "TEXTS", "UNCOUNTED"))
     rows = [_row(each.group or "–", each) for each in found.groups]
-    screen.table((by.value.upper(), *figures), [*rows, _row("total", found.total)], right=figures, whole=("DAY",))
+    session.screen.table(columns, [*rows, _row("total", found.total)])
     whose = f"tenant {found.tenant}" if found.tenant else "all tenants"
-    screen.remark(f"{whose}, {found.since} to {found.until}")
+    session.screen.remark(f"{whose}, {found.since} to {found.until}")
 
 
 def _row(name: str, used: UsedDocument) -> tuple[str, ...]:

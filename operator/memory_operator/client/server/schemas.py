@@ -1,34 +1,11 @@
-"""The parts of the server's answers that are shown to people; whatever else is in them is passed over."""
+"""The parts of the server's answers that are shown to people."""
 
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-
-from memory_operator.client.errors import MisunderstoodError
-
-
-class AnswerDocument(BaseModel):
-    """A JSON object of the server, newer or older than this program."""
-
-    model_config = ConfigDict(extra="ignore", frozen=True)
-
-
-A = TypeVar("A", bound=AnswerDocument)
-
-
-def read(model: type[A], document: Any) -> A:
-    """An answer as an object. Raises MisunderstoodError."""
-    try:
-        return model.model_validate(document)
-    except ValidationError as error:
-        where = ".".join(str(part) for part in error.errors()[0]["loc"]) or "the whole of it"
-        raise MisunderstoodError(
-            f"the server's answer was not understood (at {where})",
-            "this program and the server may be of different ages; --json prints the answer as it is",
-        ) from error
+from memory_operator.client.server.reading import AnswerDocument
 
 
 class AddedDocument(AnswerDocument):
@@ -50,7 +27,7 @@ class MemoryDocument(AnswerDocument):
     text: str | None = None
     summary: str | None = None
     type: str | None = None
-    tags: list[str] = Field(default_factory=list)
+    tags: tuple[str, ...] = ()
     source: str | None = None
     importance: float | None = None
     confidence: float | None = None
@@ -66,7 +43,7 @@ class MemoryDocument(AnswerDocument):
 class HistoryDocument(AnswerDocument):
     """GET /memory/{id}/history: versions, newest first."""
 
-    versions: list[MemoryDocument]
+    versions: tuple[MemoryDocument, ...]
     next_before_version: int | None = None
 
 
@@ -91,7 +68,7 @@ class QueryDiagnosticsDocument(AnswerDocument):
 class FoundDocument(AnswerDocument):
     """POST /memory/query."""
 
-    results: list[HitDocument]
+    results: tuple[HitDocument, ...]
     diagnostics: QueryDiagnosticsDocument
 
 
@@ -122,8 +99,8 @@ class WaitingDocument(AnswerDocument):
 class SpacesDocument(AnswerDocument):
     """GET /v1/embeddings/spaces."""
 
-    spaces: list[SpaceDocument]
-    without_space: list[WaitingDocument] = Field(default_factory=list)
+    spaces: tuple[SpaceDocument, ...]
+    without_space: tuple[WaitingDocument, ...] = ()
 
 
 class ActivatedDocument(AnswerDocument):
@@ -159,28 +136,28 @@ class JobDocument(AnswerDocument):
         return self.embedding_version or self.kind
 
 
-class PrunedSpaceDocument(AnswerDocument):
+class PrunedSpaceDocument(AnswerDocument, size_bytes="bytes"):
     """A space that was removed, or would be."""
 
     embedding_version: str
     provider: str
     state: str
     vectors: int
-    size_bytes: int = Field(alias="bytes")
+    size_bytes: int
 
 
 class PrunedDocument(AnswerDocument):
     """POST /v1/prune-embeddings."""
 
     dry_run: bool
-    spaces: list[PrunedSpaceDocument]
+    spaces: tuple[PrunedSpaceDocument, ...]
 
 
-class EffectDocument(AnswerDocument):
+class EffectDocument(AnswerDocument, from_dim="from", to_dim="to"):
     """What a change of dimension does, or did."""
 
-    from_dim: int = Field(alias="from")
-    to_dim: int = Field(alias="to")
+    from_dim: int
+    to_dim: int
     vectors_discarded: int
     chunks_to_embed: int
     estimated_tokens: int | None = None
@@ -211,8 +188,8 @@ class MarkerDocument(AnswerDocument):
 class ConsentsDocument(AnswerDocument):
     """GET /admin/embedding-dimension-change."""
 
-    held: list[HeldDocument]
-    markers: list[MarkerDocument]
+    held: tuple[HeldDocument, ...]
+    markers: tuple[MarkerDocument, ...]
 
 
 class RecordedDocument(AnswerDocument):
@@ -231,9 +208,9 @@ class OverviewDocument(AnswerDocument):
     chunks: int
     active: SpaceDocument | None = None
     semantic_status: str
-    spaces: list[SpaceDocument]
-    jobs: list[JobDocument] = Field(default_factory=list)
-    held: list[HeldDocument] = Field(default_factory=list)
+    spaces: tuple[SpaceDocument, ...]
+    jobs: tuple[JobDocument, ...] = ()
+    held: tuple[HeldDocument, ...] = ()
 
 
 class ActivityDocument(AnswerDocument):
@@ -245,11 +222,75 @@ class ActivityDocument(AnswerDocument):
     origin: str = ""
     kind: str
     subject: str
-    detail: dict[str, Any] = Field(default_factory=dict)
+    detail: dict[str, Any] | None = None
 
 
 class ActivitiesDocument(AnswerDocument):
     """GET /activity, newest first."""
 
-    activities: list[ActivityDocument]
+    activities: tuple[ActivityDocument, ...]
     next_before: int | None = None
+
+
+class JobsDocument(AnswerDocument):
+    """GET /v1/jobs, newest first."""
+
+    jobs: tuple[JobDocument, ...]
+    next_before: int | None = None
+
+
+class EstimateDocument(AnswerDocument):
+    """What a job of one space would take."""
+
+    chunks: int
+    already_there: int
+    copied: int
+    to_embed: int
+    estimated_tokens: int
+    estimated_cost: str | None = None
+    currency: str = "USD"
+    estimated_seconds: float | None = None
+    too_large: int = 0
+
+
+class PlannedDocument(AnswerDocument):
+    """One space that is filled, or would be."""
+
+    embedding_version: str
+    provider: str
+    estimate: EstimateDocument | None = None
+    job: JobDocument | None = None
+    retried: int = 0
+
+
+class BegunDocument(AnswerDocument):
+    """POST /v1/reembed and /v1/reindex."""
+
+    dry_run: bool
+    spaces: tuple[PlannedDocument, ...]
+    reindex: JobDocument | None = None
+    memories: int | None = None
+    outdated: int | None = None
+
+
+class UsedDocument(AnswerDocument):
+    """Calls and what they used."""
+
+    group: str = ""
+    calls: int
+    unanswered_calls: int = 0
+    inputs: int
+    tokens: int
+    uncounted_tokens: int = 0
+    cost: str | None = None
+    currency: str = "USD"
+
+
+class UsageDocument(AnswerDocument, since="from", until="to"):
+    """GET /v1/usage."""
+
+    since: str
+    until: str
+    tenant: str | None = None
+    groups: tuple[UsedDocument, ...]
+    total: UsedDocument

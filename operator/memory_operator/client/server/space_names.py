@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from memory_operator.client.errors import CommandError
+from memory_operator.client.server import paths
 from memory_operator.client.server.api import ApiClient
-from memory_operator.client.server.schemas import SpacesDocument, read
-
-SPACES = "/v1/embeddings/spaces"
+from memory_operator.client.server.reading import read
+from memory_operator.client.server.schemas import SpacesDocument
 
 
 def space_named(api: ApiClient, name: str | None) -> dict[str, str]:
@@ -18,7 +18,7 @@ def space_named(api: ApiClient, name: str | None) -> dict[str, str]:
         return {}
     if "/" in name:
         return {"provider": name}
-    spaces = read(SpacesDocument, api.get(SPACES)).spaces
+    spaces = read(SpacesDocument, api.get(paths.SPACES)).spaces
     if any(space.embedding_version == name for space in spaces):
         return {"embedding_version": name}
     providers = sorted({space.provider for space in spaces if space.provider.partition("/")[2] == name})

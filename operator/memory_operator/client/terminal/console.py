@@ -6,99 +6,26 @@ fields under one header line.
 
 from __future__ import annotations
 
-import json
-import re
+import os
+import shutil
 import sys
 from collections.abc import Sequence
-from datetime import datetime
-from typing import Any
-
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+from typing import Any, TextIO
 
 from memory_operator.client.errors import CommandError
+from memory_operator.client.terminal.format import cell_width, clean, json_text, one_line, padded
+from memory_operator.client.terminal.table import Cell, Columns, fit
 
-# C0 without newline and tab, DEL, C1, and the characters that turn the direction of writing around.
-_STEERING = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
-_ESCAPED_IN_JSON = re.compile(r"[\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-_SURROGATE = re.compile(r"[\ud800-\udfff]")
-
-STATE_STYLES = {
+_CODES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33", "bold red": "1;31"}
+_STYLES = {
     "ready": "green",
     "filling": "yellow",
     "orphaned": "red",
     "retired": "dim",
     "paused": "yellow",
     "cancelled": "dim",
+    "!": "red",
 }
-
-
-def clean(text: str) -> str:
-    """Foreign text without control characters, so that a stored memory cannot send codes to a terminal."""
-    plain = text.replace("\r\n", "\n").replace("\r", "\n")
-    return _SURROGATE.sub("\ufffd", _STEERING.sub("", plain))
-
-
-def one_line(text: str, width: int | None = None) -> str:
-    """Foreign text on one line, cut after `width` characters."""
-    flat = " ".join(clean(text).split())
-    return flat if width is None or len(flat) <= width else flat[: max(0, width - 1)] + "…"
-
-
-def json_text(document: Any, indent: int | None = 2) -> str:
-    """One JSON document; characters that could steer a terminal are escaped, which means the same in JSON."""
-    text = json.dumps(document, ensure_ascii=False, indent=indent)
-    return _ESCAPED_IN_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
-
-
-def number(value: int | None) -> str:
-    """A count for people."""
-    return "–" if value is None else f"{value:,}"
-
-
-def share(value: float | None) -> str:
-    """A coverage 0…1 as a percentage; never rounded up to 100."""
-    if value is None:
-        return "–"
-    return "100 %" if value >= 1 else f"{min(99.9, value * 100):.1f} %"
-
-
-def moment(value: datetime | None) -> str:
-    """A time, in this machine's time zone."""
-    return "–" if value is None else value.astimezone().strftime("%Y-%m-%d %H:%M:%S")
-
-
-def duration(seconds: float | None) -> str:
-    """A span of time in its two largest units."""
-    if seconds is None:
-        return "–"
-    whole = max(0, round(seconds))
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    if whole < 86400:
-        return f"{whole // 3600} h {whole % 3600 // 60} min"
-    return f"{whole // 86400} d {whole % 86400 // 3600} h"
-
-
-def price(amount: str | None, currency: str = "USD") -> str:
-    """An exact amount of money, as the server sent it, without zeros at its end."""
-    if amount is None:
-        return "–"
-    short = amount.rstrip("0").rstrip(".") if "." in amount else amount
-    return f"{short or '0'} {currency}"
-
-
-def size(count: int) -> str:
-    """An amount of bytes."""
-    amount, unit = float(count), "bytes"
-    for larger in ("kB", "MB", "GB", "TB"):
-        if amount < 1000:
-            break
-        amount, unit = amount / 1000, larger
-    return f"{amount:.0f} {unit}" if unit == "bytes" else f"{amount:.1f} {unit}"
 
 
 class Screen:
@@ -110,8 +37,6 @@ class Screen:
         self.may_ask = sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()
         """Whether there is somebody who could answer a question."""
         self.may_animate = sys.stderr.isatty() and not as_json
-        self._out = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
-        self.err = Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
     def document(self, document: Any) -> None:
         """One JSON document on stdout."""
@@ -124,65 +49,60 @@ class Screen:
 
     def line(self, text: str = "", style: str = "") -> None:
         """A line of the answer."""
-        if self.is_terminal:
-            self._out.print(Text(clean(text), style=style))
-        else:
-            # Not by way of the console, which turns tabs into spaces.
-            sys.stdout.write(clean(text) + "\n")
+        sys.stdout.write(_styled(sys.stdout, clean(text), style) + "\n")
 
     def remark(self, text: str, style: str = "") -> None:
         """A line about the answer, on stderr; none with --json."""
         if not self.as_json:
-            self.err.print(Text(clean(text), style=style))
-
-    def fields(self, pairs: Sequence[tuple[str, str]]) -> None:
-        """Names and values, one pair a line."""
-        width = max((len(name) for name, _ in pairs), default=0)
-        for name, value in pairs:
-            if self.is_terminal:
-                self._out.print(Text.assemble((f"{name:<{width}}  ", "dim"), one_line(value)))
-            else:
-                self.line(f"{name}\t{one_line(value)}")
-
-    def table(
-        self,
-        columns: Sequence[str],
-        rows: Sequence[Sequence[str]],
-        right: Sequence[str] = (),
-        whole: Sequence[str] = (),
-    ) -> None:
-        """A table; the columns in `right` hold figures, and the cells of those in `whole` are not broken either."""
-        if not self.is_terminal:
-            for row in (columns, *rows):
-                self.line("\t".join(one_line(cell) for cell in row))
-            return
-        table = Table(box=None, pad_edge=False, header_style="bold")
-        for column in columns:
-            figures = column in right
-            unbroken = figures or column in whole
-            table.add_column(column, justify="right" if figures else "left", no_wrap=unbroken, overflow="fold")
-        for row in rows:
-            table.add_row(*(_cell(one_line(cell)) for cell in row))
-        self._out.print(table, soft_wrap=False)
-
-    def failure(self, failure: CommandError) -> None:
-        """Why the command ends, on stderr: a problem document with --json, else a sentence and what to do next."""
-        if self.as_json:
-            sys.stderr.write(json_text(failure.document) + "\n")
-            return
-        self.err.print(Text.assemble(("error: ", "bold red"), clean(failure.detail)))
-        if failure.hint:
-            self.err.print(Text.assemble(("hint: ", "bold"), clean(failure.hint)))
+            self.ask_about(text, style)
 
     def ask_about(self, text: str, style: str = "") -> None:
         """A line of what a question is about; shown with --json too, since a person is there to answer."""
-        self.err.print(Text(clean(text), style=style))
+        sys.stdout.flush()  # what was said before stands before it
+        sys.stderr.write(_styled(sys.stderr, clean(text), style) + "\n")
+
+    def fields(self, pairs: Sequence[tuple[str, str]]) -> None:
+        """Names and values, one pair a line."""
+        width = max((cell_width(name) for name, _ in pairs), default=0)
+        for name, value in pairs:
+            shown = _styled(sys.stdout, padded(name, width), "dim") + "  " if self.is_terminal else f"{name}\t"
+            sys.stdout.write(f"{shown}{one_line(value)}\n")
+
+    def table(self, columns: Columns, rows: Sequence[Sequence[str]]) -> None:
+        """A table, as wide as the terminal at most."""
+        flat = [[one_line(cell) for cell in row] for row in rows]
+        if not self.is_terminal:
+            for row in (columns.names, *flat):
+                self.line("\t".join(row))
+            return
+        for line in fit(columns, flat, shutil.get_terminal_size().columns):
+            sys.stdout.write("".join(_styled(sys.stdout, cell.shown, _style(cell)) for cell in line).rstrip() + "\n")
+
+    def failure(self, failure: CommandError) -> None:
+        """Why the command ends, on stderr: a problem document with --json, else a sentence and what to do next."""
+        sys.stdout.flush()
+        if self.as_json:
+            sys.stderr.write(json_text(failure.document) + "\n")
+            return
+        sys.stderr.write(_styled(sys.stderr, "error: ", "bold red") + clean(failure.detail) + "\n")
+        if failure.hint:
+            sys.stderr.write(_styled(sys.stderr, "hint: ", "bold") + clean(failure.hint) + "\n")
 
     def confirm(self, question: str) -> bool:
         """Ask for a yes on the terminal; anything else is a no."""
-        self.err.print(Text(f"{clean(question)} [y/N] "), end="")
+        sys.stderr.write(f"{clean(question)} [y/N] ")
+        sys.stderr.flush()
         return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
-def _cell(text: str) -> Text:
-    return Text(text, style=STATE_STYLES.get(text, "red" if text == "!" else ""))
+def _style(cell: Cell) -> str:
+    if cell.column and cell.value == cell.column:
+        return "bold"
+    return _STYLES.get(cell.value, "")
+
+
+def _styled(stream: TextIO, text: str, style: str) -> str:
+    plain = not (style and text) or not stream.isatty()
+    if plain or os.environ.get("NO_COLOR") or os.environ.get("TERM") in ("dumb", "unknown"):
+        return text
+    return f"\x1b[{_CODES[style]}m{text}\x1b[0m"

@@ -5,10 +5,13 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from rich.progress import BarColumn, Progress, TaskID, TextColumn
+from memory_operator.client.terminal.console import Screen
+from memory_operator.client.terminal.format import one_line, share
 
-from memory_operator.client.terminal.console import Screen, one_line, share
+if TYPE_CHECKING:
+    from rich.progress import TaskID
 
 REMARK_CHARACTERS = 80
 
@@ -17,22 +20,28 @@ REMARK_CHARACTERS = 80
 class Bar:
     """What one bar shows."""
 
-    fraction: float
-    """0…1."""
+    fraction: float | None
+    """0…1; None where nobody knows the whole."""
     remark: str
 
 
 @contextlib.contextmanager
 def bars(screen: Screen) -> Iterator[Callable[[Mapping[str, Bar]], None]]:
     """What is yielded shows bars by name; one that is no longer named goes away, and all of them do at the end."""
+    if not screen.may_animate:
+        yield lambda _wanted: None
+        return
+    # Rich is imported only where a bar is shown: it takes longer to load than most commands to run.
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn
+
     progress = Progress(
         TextColumn("{task.description}"),
         BarColumn(),
         TextColumn("{task.fields[share]}"),
         TextColumn("{task.fields[remark]}"),
-        console=screen.err,
+        console=Console(stderr=True, highlight=False, markup=False, emoji=False),
         transient=True,
-        disable=not screen.may_animate,
     )
     tasks: dict[str, TaskID] = {}
 
@@ -41,7 +50,10 @@ def bars(screen: Screen) -> Iterator[Callable[[Mapping[str, Bar]], None]]:
             if name not in tasks:
                 tasks[name] = progress.add_task(one_line(name), total=1.0, share="", remark="")
             remark = one_line(bar.remark, REMARK_CHARACTERS)
-            progress.update(tasks[name], completed=bar.fraction, share=share(bar.fraction), remark=remark)
+            known = (
+                {"share": "", "total": None} if bar.fraction is None else {"share": share(bar.fraction), "total": 1.0}
+            )
+            progress.update(tasks[name], completed=bar.fraction or 0.0, remark=remark, **known)
         for name in tasks.keys() - wanted.keys():
             progress.remove_task(tasks.pop(name))
 

@@ -1,0 +1,90 @@
+"""`memory query`: find memories by meaning and by words."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated
+
+import typer
+
+from memory_operator.client.errors import MisuseError
+from memory_operator.client.options import ProjectOption, given
+from memory_operator.client.server import paths
+from memory_operator.client.server.schemas import FoundDocument, QueryDiagnosticsDocument
+from memory_operator.client.session import Session, command
+from memory_operator.client.terminal.format import one_line, share
+
+app = typer.Typer()
+
+
+@command(app, "query")
+def query(
+    session: Session,
+    text: Annotated[str, typer.Argument(metavar="TEXT", help="What to look for.")],
+    project: ProjectOption = None,
+    limit: Annotated[int, typer.Option("--limit", "-k", min=1, max=200, help="How many results.")] = 10,
+    memory_type: Annotated[str | None, typer.Option("--type", help="Only memories of this type.")] = None,
+    tag: Annotated[list[str] | None, typer.Option(help="Only memories with this tag; may be repeated.")] = None,
+    source: Annotated[str | None, typer.Option(help="Only memories from this source.")] = None,
+    after: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Only memories stored after it, such as 2026-01-31.")
+    ] = None,
+    before: Annotated[str | None, typer.Option(metavar="TIME", help="Only memories stored before it.")] = None,
+) -> None:
+    """Find memories by meaning and by words.
+
+    In a pipe every result is one line: id, score, kind of match and text, separated by tabs.
+
+    [bold]Examples[/]
+
+      memory query "when is staging rebuilt?"
+      memory query staging -k 3 --tag ops --after 2026-01-31 --json
+    """
+    filters = given(type=memory_type, tags=tag, source=source, created_after=_time(after), created_before=_time(before))
+    body = given(query=text, project=project, k=limit, filters=filters or None)
+    found = session.answer(FoundDocument, session.api.post(paths.QUERY, body))
+    if found is not None:
+        _show_found(session, found, project or "default")
+
+
+def _time(text: str | None) -> str | None:
+    """A moment as the server wants it; one without a zone is of this machine's."""
+    if text is None:
+        return None
+    try:
+        return datetime.fromisoformat(text).astimezone().isoformat()
+    except (ValueError, OverflowError, OSError) as error:
+        raise MisuseError(f"{text!r} is not a time", "such as 2026-01-31 or 2026-01-31T12:00:00Z") from error
+
+
+def _show_found(session: Session, found: FoundDocument, project: str) -> None:
+    screen = session.screen
+    for rank, hit in enumerate(found.results, 1):
+        if not screen.is_terminal:
+            screen.line("\t".join((hit.id, f"{hit.score:.4f}", hit.match_kind, one_line(hit.text))))
+            continue
+        screen.line(f"{rank}. {hit.id}  {hit.match_kind}  {hit.score:.4f}", "bold")
+        for line in hit.text.splitlines() or [""]:
+            screen.line(f"   {line}")
+    if not found.results:
+        screen.remark(f"nothing found in project {project}")
+    if remark := _remark_on(found.diagnostics):
+        screen.remark(remark, "yellow")
+
+
+def _remark_on(diagnostics: QueryDiagnosticsDocument) -> str:
+    """What a reader must know about an answer that is not the full one."""
+    reason = f" ({diagnostics.reason})" if diagnostics.reason else ""
+    match diagnostics.semantic_status:
+        case "ok":
+            return f"full-text only: semantic search took no part{reason}" if reason else ""
+        case "filling":
+            return f"partial: {share(diagnostics.coverage)} of the chunks have a vector; full-text stands in"
+        case "no_active_space":
+            return f"full-text only: no space is active{reason}; see memory embeddings list"
+        case "embedder_unavailable":
+            return f"full-text only: the embedder did not answer{reason}; see memory embeddings status"
+        case "disabled":
+            return "full-text only: semantic search is off; turn it on with memory embeddings activate NAME"
+        case other:
+            return f"semantic search: {other}{reason}"

@@ -1,0 +1,108 @@
+"""The spaces, how well queries can search them, and the changes that wait for consent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from memory_operator.client.exit_codes import ExitCode
+from memory_operator.client.server.schemas import (
+    EffectDocument,
+    HeldDocument,
+    OverviewDocument,
+    SpaceDocument,
+    WaitingDocument,
+)
+from memory_operator.client.session import Session
+from memory_operator.client.terminal.format import moment, number, share
+from memory_operator.client.terminal.table import Columns
+
+ENOUGH_COVERAGE = 0.99
+
+_SPACES = Columns(
+    ("", "NAME", "PROVIDER", "DIMS", "STATE", "VECTORS", "COVERAGE", "QUARANTINED"),
+    figures=("DIMS", "VECTORS", "COVERAGE", "QUARANTINED"),
+    fold=("PROVIDER", "QUARANTINED", "VECTORS"),
+)
+
+
+def show_spaces(session: Session, spaces: Sequence[SpaceDocument]) -> None:
+    """The table of spaces: * active, ! in trouble."""
+    if not spaces:
+        session.screen.remark("there is no space; it appears when a Provider with role embedding is applied")
+        return
+    session.screen.table(_SPACES, [_row(space) for space in spaces])
+    for space in spaces:
+        if space.trouble:
+            session.screen.remark(f"! {space.embedding_version}: {space.trouble}", "red")
+
+
+def _row(space: SpaceDocument) -> tuple[str, ...]:
+    return (
+        f"{'*' if space.active else ''}{'!' if space.trouble else ''}",
+        space.embedding_version,
+        space.provider,
+        str(space.dimensions),
+        space.state,
+        number(space.vectors),
+        share(space.coverage),
+        number(space.quarantined),
+    )
+
+
+def show_waiting(session: Session, waiting: Iterable[WaitingDocument]) -> None:
+    """The Providers that no space could be made for yet, and why."""
+    for each in waiting:
+        session.screen.remark(f"! {each.provider} has no space: {each.reason}: {each.message}", "red")
+
+
+def semantic_sentence(overview: OverviewDocument) -> str:
+    """How well queries can search by meaning."""
+    active = overview.active
+    match overview.semantic_status:
+        case "filling":
+            return f"partial: {share(active.coverage if active else None)} of the chunks have a vector"
+        case "embedder_unavailable":
+            return f"the embedder does not answer: {active.trouble if active else ''}".rstrip(": ")
+        case "no_active_space":
+            return "full-text only: no space is active"
+        case "disabled":
+            return "off (memory embeddings activate NAME turns it on)"
+        case other:
+            return other
+
+
+def verdict(overview: OverviewDocument, held: Sequence[HeldDocument]) -> ExitCode:
+    """What `--check` exits with: the first of these that a person has to see to."""
+    if held:
+        return ExitCode.CONSENT_REQUIRED
+    # The status counts for itself: spaces that the caller may not see are not listed.
+    match overview.semantic_status:
+        case "ok":
+            return ExitCode.DONE
+        case "embedder_unavailable":
+            return ExitCode.EMBEDDER_NOT_SET_UP
+        case "no_active_space" if not overview.spaces:
+            return ExitCode.NO_EMBEDDER
+        case "filling" if overview.active is not None and overview.active.coverage >= ENOUGH_COVERAGE:
+            return ExitCode.DONE
+        case _:
+            return ExitCode.GATE_NOT_PASSED
+
+
+def effect_sentence(effect: EffectDocument) -> str:
+    """What a change costs, in words."""
+    cost = f" ({effect.estimated_cost} {effect.currency})" if effect.estimated_cost is not None else ""
+    tokens = f", about {number(effect.estimated_tokens)} tokens{cost}" if effect.estimated_tokens else ""
+    return (
+        f"{effect.from_dim} → {effect.to_dim} dimensions: {number(effect.vectors_discarded)} vectors are discarded, "
+        f"{number(effect.chunks_to_embed)} chunks are embedded again{tokens}"
+    )
+
+
+def show_held(session: Session, held: Iterable[HeldDocument]) -> None:
+    """Held changes and how to allow them."""
+    for change in held:
+        since = f", since {moment(change.since)}" if change.since else ""
+        session.screen.line(f"held: {change.provider}{since}", "yellow")
+        session.screen.line(f"  {effect_sentence(change)}")
+        session.screen.line(f"  allow it with: memory embeddings consent {change.to_dim} --provider {change.provider}")
