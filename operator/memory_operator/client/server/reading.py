@@ -36,7 +36,7 @@ def read(model: type[A], document: Any, where: str = "") -> A:
     if not isinstance(document, dict):
         raise _misunderstood(where)
     result = model()
-    for name, key, kind in _fields(model):
+    for name, key, kind in _fields(model):  # type: ignore[arg-type]  # to mypy a type variable has no hash
         if key in document:
             setattr(result, name, _value(kind, document[key], f"{where}.{key}"))
         elif not hasattr(model, name):

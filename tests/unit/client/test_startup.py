@@ -1,0 +1,54 @@
+"""What `memory` costs before it does anything, and the table of commands that saves it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+from typer.main import get_command
+
+from memory_operator.client.main import app
+
+MODULES = """
+import json, sys
+from memory_operator.client.main import app
+try:
+    app(sys.argv[1:], standalone_mode=True)
+except SystemExit:
+    pass
+print("\\n" + json.dumps(sorted(sys.modules)), file=sys.stderr)
+"""
+
+
+def modules_after(*arguments: str) -> list[str]:
+    done = subprocess.run([sys.executable, "-c", MODULES, *arguments], capture_output=True, text=True, check=True)
+    loaded: list[str] = json.loads(done.stderr.splitlines()[-1])
+    return loaded
+
+
+def groups() -> list[tuple[list[str], str]]:
+    context = get_command(app).make_context("memory", ["--help"], resilient_parsing=True)
+    root = context.command
+    embeddings = root.get_command(context, "embeddings")  # type: ignore[attr-defined]
+    names = [([], name) for name in root.list_commands(context) if name != "embeddings"]  # type: ignore[attr-defined]
+    return names + [(["embeddings"], name) for name in embeddings.list_commands(context)]
+
+
+@pytest.mark.parametrize(("group", "name"), groups())
+def test_a_command_is_listed_with_the_first_sentence_of_its_help(group: list[str], name: str) -> None:
+    root = get_command(app)
+    context = root.make_context("memory", ["--help"], resilient_parsing=True)
+    for part in group:
+        root = root.get_command(context, part)  # type: ignore[attr-defined]
+    listed = root.get_command(context, name).help  # type: ignore[attr-defined]
+    _, command, _ = root.resolve_command(context, [name])  # type: ignore[attr-defined]
+    assert command.help.split("\n\n")[0] == listed
+
+
+def test_a_command_loads_only_what_it_needs() -> None:
+    loaded = modules_after("query", "x", "--server", "http://127.0.0.1:1")
+    assert "memory_operator.client.commands.query" in loaded
+    assert "memory_operator.client.commands.add" not in loaded
+    assert not [name for name in modules_after("--help") if name.startswith("memory_operator.client.commands.")]
