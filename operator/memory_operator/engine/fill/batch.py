@@ -51,8 +51,10 @@ class Item:
     """Further chunks with the same text that were read while this one was in flight."""
     shared: bool = False
     """Whether chunks that were not read, or are skipped, have the same text."""
-    attempts: int = 0
-    """Unusable replies so far."""
+    unusable: int = 0
+    """Replies so far that could not be used, for it or for its batch."""
+    refusals: int = 0
+    """Calls so far that failed with this text alone, while another text of the vendor succeeded."""
 
     def members(self) -> list[tuple[StoredChunk, ClaimedRange | None]]:
         """All chunks that get this item's vector."""

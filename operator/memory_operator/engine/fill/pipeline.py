@@ -155,6 +155,8 @@ class SpaceFill:
             return True
         if self._job is not None and await self._reader.read_range(self.space, self._job, self._backend):
             return True
+        if await self._reader.read_quarantined(self.space):
+            return True
         self._exhausted = True
         return False
 

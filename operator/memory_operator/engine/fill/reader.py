@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from memory_operator import metrics, traces
 from memory_operator.engine.embedding.spans import space_span
-from memory_operator.engine.fill.batch import ClaimedRange
+from memory_operator.engine.fill.batch import TOO_LARGE, ClaimedRange
 from memory_operator.engine.fill.inflight import InFlight
 from memory_operator.errors import LeaseLost
 from memory_operator.logs import get_logger
@@ -32,11 +32,12 @@ _COPIES_TRIED = 5
 
 @dataclass(frozen=True, slots=True)
 class _Origin:
-    """Where chunks are from: a range of a job, or those that are pending."""
+    """Where chunks are from: a range of a job, those that are pending, or those that were refused."""
 
     space: Space
     job: Job | None = None
     claimed: ClaimedRange | None = None
+    refused: bool = False
 
 
 class Reader:
@@ -57,6 +58,19 @@ class Reader:
             return False
         with space_span("fill.read", space) as span:
             await self._add(_Origin(space), taken, span)
+        return True
+
+    async def read_quarantined(self, space: Space) -> bool:
+        """Read refused chunks whose next try is due; False when there are none."""
+        async with self._store.connection() as conn:
+            due = await quarantine.take_due(conn, space.id, PENDING_ROWS)
+            chunks = await missing.among(conn, space.id, due) if due else []
+            if len(chunks) < len(due):
+                await quarantine.take_out(conn, space.id, set(due) - {chunk.id for chunk in chunks})
+        if not due:
+            return False
+        with space_span("fill.read", space) as span:
+            await self._add(_Origin(space, refused=True), chunks, span)
         return True
 
     async def read_range(self, space: Space, job: Job, backend: Backend) -> bool:
@@ -139,7 +153,8 @@ class Reader:
         async with self._store.connection() as conn:
             sources = await missing.sources(conn, space_id, sharing)
             firsts = {chunk.first_id for chunk in sharing if chunk.id not in sources and chunk.first_id != chunk.id}
-            reasons = await quarantine.reasons(conn, space_id, list(firsts)) if firsts else {}
+            known = firsts and not origin.refused  # those are to be tried again
+            reasons = await quarantine.reasons(conn, space_id, list(firsts)) if known else {}
         refused = {
             chunk.id: reasons[chunk.first_id]
             for chunk in sharing
@@ -161,7 +176,9 @@ class Reader:
             copied = await vectors.copy_from(conn, space_id, sources)
             if giving := [chunk_id for chunk_id in copied if chunk_id in firsts]:
                 copied += await vectors.give_to_equals(conn, space_id, giving, job.project_id if job else None)
-            quarantined = await quarantine.put(conn, space_id, refused) if refused else 0
+            too_large = [chunk_id for chunk_id, reason in refused.items() if reason == TOO_LARGE]
+            quarantined = await quarantine.put(conn, space_id, refused, too_large) if refused else 0
+            await quarantine.take_out(conn, space_id, copied)
             await missing.settle_pending(conn, space_id, [*copied, *refused])
             if origin.claimed is not None:
                 await leases.fence(conn, [origin.claimed.lease])

@@ -38,10 +38,10 @@ from memory_operator.store.usage.limits import Granted, Wait
 
 log = get_logger(__name__)
 
-_TRUSTED_SECONDS = 5.0
-"""A vendor that answered so recently works: what it refuses is at fault itself."""
 _UNUSABLE_TRIES = 3
 """Replies that cannot be used before a batch is halved: the fault may be the vendor's, and over by then."""
+_REFUSALS = 2
+"""Failures of a text alone, each while others succeeded, before it is set aside: one may be the end of an outage."""
 _FIRST_REST_SECONDS = 0.1
 _LAST_REST_SECONDS = 4.0
 _MOST_WAIT_SECONDS = 1.0
@@ -114,6 +114,7 @@ class Sender:
         """Make one call and add its result; False when the job no longer runs. Never raises for a vendor."""
         meter: Metered | None = None
         items = list(batch)
+        began = self._clock()
         try:
             embedder = await self._connector.embedder(self._space.config)
             permit = await self._acquire_permit(items, job)
@@ -125,6 +126,7 @@ class Sender:
                 self._in_flight.put_back(items[len(permit.batch) :])
                 items = permit.batch
             meter = Metered(self._store, permit.entry) if permit.entry else None
+            began = self._clock()
             with space_span("fill.call", self._space, job, texts=len(items)) as span:
                 reply = await self._embed(embedder, items, meter)
                 span.note(tokens=reply.tokens)
@@ -136,7 +138,7 @@ class Sender:
             self._concurrency.rest(_FIRST_REST_SECONDS)
         except (RequestRejected, BadReply) as error:
             self._ended(meter, job)
-            await self._refused(items, job, error)
+            await self._refused(items, job, error, began)
         except MemoryOperatorError as error:
             self._ended(meter, job)
             self._in_flight.retry(items)
@@ -239,8 +241,13 @@ class Sender:
             await self._begin_calls(conn, job)
             return await jobs.is_running(conn, job.id)
 
-    async def _refused(self, items: list[Item], job: Job | None, error: RequestRejected | BadReply) -> None:
-        """A batch that was refused, or whose reply cannot be used, is halved until who is to blame stands alone."""
+    async def _refused(
+        self, items: list[Item], job: Job | None, error: RequestRejected | BadReply, began: float
+    ) -> None:
+        """A batch that was refused, or whose reply cannot be used, is halved until the text at fault stands alone.
+
+        That text is set aside once it has failed so while others succeeded: while none does, the vendor is at fault.
+        """
         self._breaker.not_tried()
         if isinstance(error, RequestRejected) and not error.about_the_texts:
             self._in_flight.retry(items)
@@ -248,13 +255,13 @@ class Sender:
             return
         if isinstance(error, BadReply):
             for item in items:
-                item.attempts += 1
-            if items[0].attempts < _UNUSABLE_TRIES:
+                item.unusable += 1
+            if len(items) > 1 and items[0].unusable < _UNUSABLE_TRIES:
                 self._in_flight.retry(items)
                 self._concurrency.rest(_FIRST_REST_SECONDS)
                 return
         try:
-            works = await self._still_works(job)
+            works = await self._works_for_others(job, began)
         except MemoryOperatorError as failed:
             self._in_flight.retry(items)
             await self._failed(failed)
@@ -265,11 +272,18 @@ class Sender:
         elif len(items) > 1:
             self._in_flight.retry_in_halves(items)
         else:
-            self._in_flight.add_result(CallResult(refused={items[0]: error.message}, job=job))
+            self._refused_alone(items[0], job, error)
 
-    async def _still_works(self, job: Job | None) -> bool:
-        """Whether the embedder takes another text: else the texts that it refused are not to blame."""
-        if self._clock() - self._succeeded_at < _TRUSTED_SECONDS:
+    def _refused_alone(self, item: Item, job: Job | None, error: MemoryOperatorError) -> None:
+        item.refusals += 1
+        if item.refusals < _REFUSALS:
+            self._in_flight.retry([item])
+        else:
+            self._in_flight.add_result(CallResult(refused={item: error.message}, job=job))
+
+    async def _works_for_others(self, job: Job | None, began: float) -> bool:
+        """Whether another text succeeded since a call began that failed; the text of a probe, where none was sent."""
+        if self._succeeded_at > began:
             return True
         config = self._space.config
         embedder = await self._connector.embedder(config)

@@ -21,7 +21,7 @@ from memory_operator.logs import get_logger
 from memory_operator.store.db import locks
 from memory_operator.store.db.listen import listen
 from memory_operator.store.db.pool import Store
-from memory_operator.store.jobs import jobs, leases
+from memory_operator.store.jobs import jobs, leases, quarantine
 from memory_operator.store.memories.tenants import KeyRing
 from memory_operator.store.spaces import spaces
 
@@ -138,6 +138,7 @@ class Worker:
             wanted = await leases.claimable(conn)
             active = {space_id for space_id, space in live.items() if space.state in ACTIVE_STATES}
             wanted |= set(await spaces.pending(conn, active))
+            wanted |= await quarantine.due(conn, active)
         for space_id in wanted & live.keys():
             running = self._fills.get(space_id)
             if running is not None:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memory_operator import metrics
-from memory_operator.engine.fill.batch import ClaimedRange, Item
+from memory_operator.engine.fill.batch import TOO_LARGE, ClaimedRange, Item
 from memory_operator.errors import LeaseLost
 from memory_operator.logs import get_logger
 from memory_operator.store.db.pool import Conn
@@ -109,6 +109,7 @@ async def _store_vectors(conn: Conn, space: Space, results: Sequence[CallResult]
     replaced = max(0, len({*rows.chunk_ids.tolist(), *given}) - new - copied) if replace else 0
     if settled:
         await missing.settle_pending(conn, space.id, settled)
+        await quarantine.take_out(conn, space.id, settled)
     return StoredVectors(new, copied, replaced)
 
 
@@ -148,7 +149,8 @@ async def _quarantine(conn: Conn, space: Space, results: Sequence[CallResult], j
     if job is not None and job.replace:
         there = await vectors.present(conn, space.id, list(refused))
         kept, refused = len(there), {chunk: why for chunk, why in refused.items() if chunk not in there}
-    return kept + (await quarantine.put(conn, space.id, refused) if refused else 0)
+    too_large = [chunk_id for chunk_id, why in refused.items() if why == TOO_LARGE]
+    return kept + (await quarantine.put(conn, space.id, refused, too_large) if refused else 0)
 
 
 async def _fence(conn: Conn, results: Sequence[CallResult]) -> None:

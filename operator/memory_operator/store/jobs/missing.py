@@ -88,11 +88,6 @@ update memory_embedding_pending w set claimed_by = $2, claimed_until = now() + m
 from free where w.space_id = $1 and w.chunk_id = free.chunk_id returning w.chunk_id
 """
 
-_READ_TAKEN = f"""
-select {_chunks("$2")} where c.live and c.id = any($1)
-and not exists (select 1 from {{vectors}} v where v.chunk_id = c.id) order by c.id
-"""
-
 
 async def take_pending(conn: Conn, space_id: int, presence: int, limit: int) -> list[StoredChunk]:
     """Take live chunks that were stored without a vector, the oldest first, for LEASE_SECONDS."""
@@ -100,10 +95,22 @@ async def take_pending(conn: Conn, space_id: int, presence: int, limit: int) -> 
     ids = [row["chunk_id"] for row in taken]
     if not ids:
         return []
-    rows = await conn.fetch(vectors.for_space(_READ_TAKEN, space_id), ids, None)
-    gone = set(ids) - {row["id"] for row in rows}  # or has its vector by now, from a range
+    found = await among(conn, space_id, ids)
+    gone = set(ids) - {chunk.id for chunk in found}  # or has its vector by now, from a range
     if gone:
         await settle_pending(conn, space_id, gone)
+    return found
+
+
+_AMONG = f"""
+select {_chunks("$2")} where c.live and c.id = any($1)
+and not exists (select 1 from {{vectors}} v where v.chunk_id = c.id) order by c.id
+"""
+
+
+async def among(conn: Conn, space_id: int, chunk_ids: Collection[int]) -> list[StoredChunk]:
+    """Those of some chunks that are live and have no vector, by id."""
+    rows = await conn.fetch(vectors.for_space(_AMONG, space_id), list(chunk_ids), None)
     return [StoredChunk(*row) for row in rows]
 
 
