@@ -14,6 +14,7 @@ from asyncpg.pool import Pool, PoolConnectionProxy
 from pgvector.asyncpg import register_vector
 
 from memory_operator.errors import ConfigurationError, LockBusy, Retryable, StoreUnavailable
+from memory_operator.store.db import moments
 from memory_operator.store.db.address import DatabaseAddress
 
 Conn: TypeAlias = asyncpg.Connection | PoolConnectionProxy
@@ -161,6 +162,9 @@ async def open_store(database: str | DatabaseAddress, *, application: str, max_s
         async def prepare(conn: asyncpg.Connection) -> None:
             await register_vector(conn, schema=schema)
             await conn.set_type_codec("jsonb", schema="pg_catalog", encoder=json.dumps, decoder=json.loads)
+            await conn.set_type_codec(
+                "timestamptz", schema="pg_catalog", encoder=moments.encoded, decoder=moments.decoded, format="tuple"
+            )
             await conn.execute(_CUSTOM_PLANS)
 
         pool = await asyncpg.create_pool(

@@ -1,0 +1,22 @@
+"""Times as PostgreSQL stores them: it knows years before 1 and after 9999, and infinity; Python's datetime does not."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+_EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+_FIRST, _LAST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
+
+
+def decoded(stored: tuple[int]) -> datetime:
+    """A time in UTC from microseconds since 2000; beyond what a datetime can say, the first or the last that it can."""
+    try:
+        return _EPOCH + timedelta(microseconds=stored[0])
+    except OverflowError:
+        return _LAST if stored[0] > 0 else _FIRST
+
+
+def encoded(moment: datetime) -> tuple[int]:
+    """Microseconds since 2000 of a time with a zone."""
+    return ((moment - _EPOCH) // _MICROSECOND,)
