@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from prometheus_client import REGISTRY, CollectorRegistry
+from prometheus_client import CollectorRegistry
 
-import memory_operator.metrics  # registers what every process but the webhook counts
-from memory_webhook.metrics import Metrics
+from memory_operator.metrics import Metrics
+from memory_webhook.metrics import WebhookMetrics
 
 VALUES_INTRO = """# Values of the chart
 
@@ -103,12 +103,11 @@ def _comment(lines: list[str], at: int) -> str:
 
 def metrics_page() -> str:
     """docs/metrics.md: every metric of every process."""
-    rows = [row for registry in (REGISTRY, Metrics().registry) for row in _metrics(registry)]
+    rows = [row for registry in (Metrics().registry, WebhookMetrics().registry) for row in _metrics(registry)]
     return "\n".join([METRICS_INTRO, *sorted(rows)]) + "\n"
 
 
 def _metrics(registry: CollectorRegistry) -> Iterator[str]:
-    assert memory_operator.metrics.HELD_CHANGES is not None
     for collector in registry._collector_to_names:
         described = getattr(collector, "describe", None)
         for metric in described() if described else ():

@@ -8,7 +8,7 @@ import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from memory_webhook.metrics import Metrics
+from memory_webhook.metrics import WebhookMetrics
 from memory_webhook.review import NotAReviewError, answer, read_request, warnings_of
 
 Scope = MutableMapping[str, Any]
@@ -34,7 +34,7 @@ class GoneError(Exception):
     """The client hung up."""
 
 
-def review_app(metrics: Metrics) -> App:
+def review_app(metrics: WebhookMetrics) -> App:
     """The application that answers AdmissionReviews."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -55,7 +55,7 @@ def review_app(metrics: Metrics) -> App:
     return app
 
 
-async def _review(scope: Scope, receive: Receive, metrics: Metrics) -> tuple[str, bytes]:
+async def _review(scope: Scope, receive: Receive, metrics: WebhookMetrics) -> tuple[str, bytes]:
     """What came of one review, and the answer to it; "gone" when nobody is there to read that."""
     uid, warnings, result = "", list[str](), "ok"
     try:

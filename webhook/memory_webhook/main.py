@@ -17,7 +17,7 @@ import uvicorn
 
 from memory_webhook.app import App, review_app
 from memory_webhook.logs import set_up_logs
-from memory_webhook.metrics import Metrics
+from memory_webhook.metrics import WebhookMetrics
 from memory_webhook.probes import probe_app
 from memory_webhook.settings import Settings, read_settings
 from memory_webhook.tls import PairError, TlsFiles
@@ -61,7 +61,7 @@ def main() -> None:
 
 async def serve(settings: Settings) -> None:
     """Serve reviews and probes until SIGTERM or SIGINT. Raises StartError."""
-    stop, metrics = asyncio.Event(), Metrics()
+    stop, metrics = asyncio.Event(), WebhookMetrics()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):  # as process 1, nothing happens on either unless it is handled
         loop.add_signal_handler(number, stop.set)

@@ -7,7 +7,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 3.0)
 
 
-class Metrics:
+class WebhookMetrics:
     """The metrics of one process, in a registry of their own."""
 
     def __init__(self) -> None:

@@ -7,13 +7,13 @@ from collections.abc import Callable
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from memory_webhook.app import App, Receive, Scope, Send, respond
-from memory_webhook.metrics import Metrics
+from memory_webhook.metrics import WebhookMetrics
 
 NotReady = Callable[[], str | None]
 """Why the process is not ready; None when it is."""
 
 
-def probe_app(metrics: Metrics, not_ready: NotReady) -> App:
+def probe_app(metrics: WebhookMetrics, not_ready: NotReady) -> App:
     """The application that answers probes and scrapes."""
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:

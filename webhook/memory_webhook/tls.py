@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from memory_webhook.expiry import not_after
-from memory_webhook.metrics import Metrics
+from memory_webhook.metrics import WebhookMetrics
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +26,7 @@ class PairError(Exception):
 class TlsFiles:
     """A certificate chain and its key in two PEM files, and the context that serves them."""
 
-    def __init__(self, certificate: Path, key: Path, metrics: Metrics) -> None:
+    def __init__(self, certificate: Path, key: Path, metrics: WebhookMetrics) -> None:
         self._certificate = certificate
         self._key = key
         self._metrics = metrics

@@ -15,6 +15,7 @@ from memory_operator.http.routers import activity, consent, jobs, memories, spac
 from memory_operator.http.server.middleware import Guard
 from memory_operator.http.server.probes import probe_routes
 from memory_operator.http.services import Services
+from memory_operator.metrics import Metrics
 
 TITLE = "memory-operator"
 
@@ -27,9 +28,12 @@ class _MemoryApi(FastAPI):
         return self.openapi_schema
 
 
-def create_app(services: Services, auth: Authenticator, version: str, *, probes: bool = False) -> FastAPI:
+def create_app(
+    services: Services, auth: Authenticator, version: str, *, probes: bool = False, metrics: Metrics | None = None
+) -> FastAPI:
     """The app; with `probes`, /livez, /readyz and /metrics are on it too."""
     app = _MemoryApi(title=TITLE, version=version, docs_url=None, redoc_url=None, redirect_slashes=False)
+    metrics = metrics or Metrics()
     app.state.services, app.state.auth = services, auth
     for part in (memories, spaces, jobs, usage, consent, activity):
         app.include_router(part.router)
@@ -40,6 +44,6 @@ def create_app(services: Services, auth: Authenticator, version: str, *, probes:
         return HTMLResponse(docs_page(app.openapi()), headers={"Content-Security-Policy": CONTENT_SECURITY})
 
     if probes:
-        app.router.routes.extend(probe_routes(services.not_ready))
-    app.add_middleware(Guard, screen=auth.screen)
+        app.router.routes.extend(probe_routes(services.not_ready, metrics.registry))
+    app.add_middleware(Guard, screen=auth.screen, metrics=metrics)
     return app

@@ -29,7 +29,7 @@ async def serve_api(
 
     `listening` is told the port once connections are taken. Raises ConfigurationError when it cannot be had.
     """
-    app = create_app(services, auth, code_version(), probes=probes)
+    app = create_app(services, auth, code_version(), probes=probes, metrics=services.store.metrics)
 
     def announce(actual: int) -> None:
         log.info("the API listens on http://%s:%d", f"[{host}]" if ":" in host else host, actual)

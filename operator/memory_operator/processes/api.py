@@ -21,7 +21,8 @@ from memory_operator.http.services import Services
 from memory_operator.kube.client import open_api
 from memory_operator.kube.reviews import access_reviewer, token_reviewer
 from memory_operator.kube.secrets import secret_reader
-from memory_operator.processes.options import ProcessOptions
+from memory_operator.metrics import Metrics
+from memory_operator.processes.options import ApiOptions
 from memory_operator.processes.runtime import run_parts
 from memory_operator.processes.wiring import Base, open_base
 
@@ -39,22 +40,23 @@ def make_services(base: Base) -> Services:
     )
 
 
-async def run_api_process(options: ProcessOptions, stop: asyncio.Event) -> None:
+async def run_api_process(options: ApiOptions, stop: asyncio.Event) -> None:
     """Serve until `stop` is set. Raises ConfigurationError."""
     if options.auth_mode == "none":
         no_auth(options.host)  # refuses what is not loopback before anything else is looked at
     ready: list[Services] = []
+    metrics = Metrics()
 
     async def not_ready() -> str | None:
         return await ready[0].not_ready() if ready else "memory: waiting for the database"
 
     async def probes(stop: asyncio.Event) -> None:
-        await serve_probes(options.probe_host, options.probe_port, ready=not_ready, stop=stop)
+        await serve_probes(options.probe_host, options.probe_port, ready=not_ready, metrics=metrics, stop=stop)
 
     async def serve(stop: asyncio.Event) -> None:
         async with open_api(options.kubeconfig) as api:
             auth = make_auth(options, api)
-            async with open_base(options, "memory-api", secret_reader(api), stop) as base:
+            async with open_base(options, "memory-api", secret_reader(api), metrics, stop) as base:
                 if base is not None:
                     ready.append(make_services(base))
                     await serve_api(ready[0], auth, options.host, options.port, stop)
@@ -62,7 +64,7 @@ async def run_api_process(options: ProcessOptions, stop: asyncio.Event) -> None:
     await run_parts(stop, probes=probes, api=serve)
 
 
-def make_auth(options: ProcessOptions, api: Any) -> Authenticator:
+def make_auth(options: ApiOptions, api: Any) -> Authenticator:
     """Who may call, by auth mode. Raises ConfigurationError."""
     if options.auth_mode == "kubernetes":
         return kubernetes_auth(token_reviewer(api), access_reviewer(api))

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from memory_operator.dev.folder import FolderLock, prepare_folder
@@ -19,14 +18,13 @@ from memory_operator.kube.client import open_api
 from memory_operator.kube.secrets import secret_reader
 from memory_operator.logs import get_logger
 from memory_operator.memory.keyfile import generate_master_key
+from memory_operator.metrics import Metrics
 from memory_operator.processes.api import make_auth, make_services
 from memory_operator.processes.operator import Starting, watch_cluster
-from memory_operator.processes.options import ProcessOptions
+from memory_operator.processes.options import ApiOptions, CombinedOptions, DevOptions, OperatorOptions
 from memory_operator.processes.runtime import in_a_thread, run_parts
 from memory_operator.processes.sample import greet, load_sample
 from memory_operator.processes.wiring import make_operator, open_base, run_worker
-from memory_operator.settings import AuthMode, OnUnconsentedChange
-from memory_operator.store.db.address import DatabaseAddress
 from memory_operator.store.db.migrate import migrate
 
 log = get_logger(__name__)
@@ -35,24 +33,6 @@ HOST = "127.0.0.1"
 _ALIVE_SECONDS = 1.0
 _OWN_KEYS = ("OPENAI_API_KEY", "OPENAI_TOKEN")
 """Variables that a Provider may name on one's own machine without further ado."""
-
-
-@dataclass(frozen=True, slots=True)
-class DevOptions:
-    """Options of `dev`."""
-
-    port: int
-    data: Path
-    providers: Path | None = None
-    database_url: str | None = field(default=None, repr=False)
-    kubeconfig: Path | None = None
-    namespaces: tuple[str, ...] = ()
-    on_unconsented_change: OnUnconsentedChange = "Hold"
-    auth_mode: AuthMode = "none"
-    tokens_file: Path | None = None
-    sample: bool = False
-    credential_env_vars: tuple[str, ...] = ()
-    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
 
 
 async def run_dev(dev: DevOptions, stop: asyncio.Event) -> None:
@@ -65,7 +45,7 @@ async def run_dev(dev: DevOptions, stop: asyncio.Event) -> None:
             log.info("migrated %s", name)
         options = _options(dev, data, dsn)
         if dev.kubeconfig is not None:
-            await _run_with_cluster(dev, options, stop)
+            await _run_with_cluster(options, stop)
         else:
             await _run_with_folder(dev, data, options, stop)
 
@@ -100,12 +80,12 @@ async def _keep_alive(postgres: EmbeddedPostgres) -> None:
                 log.error("PostgreSQL does not start: %s", error)  # noqa: TRY400 - told, and tried again
 
 
-def _options(dev: DevOptions, data: Path, dsn: str) -> ProcessOptions:
+def _options(dev: DevOptions, data: Path, dsn: str) -> CombinedOptions:
     key_file = data / "master.key"
     if not key_file.exists():
         generate_master_key(key_file)
-    return ProcessOptions(
-        database=DatabaseAddress(dsn),
+    return CombinedOptions(
+        database_url=dsn,
         master_key_file=key_file,
         environment=dev.environment,
         kubeconfig=dev.kubeconfig,
@@ -119,24 +99,24 @@ def _options(dev: DevOptions, data: Path, dsn: str) -> ProcessOptions:
     )
 
 
-async def _run_with_folder(dev: DevOptions, data: Path, options: ProcessOptions, stop: asyncio.Event) -> None:
+async def _run_with_folder(dev: DevOptions, data: Path, options: CombinedOptions, stop: asyncio.Event) -> None:
     folder = await asyncio.to_thread(prepare_folder, dev.providers or data / "providers", option="--providers")
     if dev.sample:
         await asyncio.to_thread(write_sample_provider, folder)
-    source = FolderSource(folder, state=data)
+    source, metrics = FolderSource(folder, state=data), Metrics()
 
     async def operate(stop: asyncio.Event) -> None:
-        await _operate_folder(options, source, stop)
+        await _operate_folder(options, source, metrics, stop)
 
     async def work(stop: asyncio.Event) -> None:
-        await run_worker(options, source.read_secret, stop)
+        await run_worker(options, source.read_secret, metrics, stop)
 
     async def serve(stop: asyncio.Event) -> None:
-        await _serve(options, source.read_secret, stop)
+        await _serve(options, source.read_secret, metrics, stop)
 
     async def welcome(stop: asyncio.Event) -> None:
         if dev.sample:
-            await load_sample(options, source.read_secret, stop)
+            await load_sample(options, source.read_secret, metrics, stop)
         await _until_served(options, stop)
         if not stop.is_set():
             greet(options.port, folder, data, sample=dev.sample)
@@ -151,8 +131,10 @@ async def _run_with_folder(dev: DevOptions, data: Path, options: ProcessOptions,
     )
 
 
-async def _operate_folder(options: ProcessOptions, source: FolderSource, stop: asyncio.Event) -> None:
-    async with open_base(options, "memory-operator", source.read_secret, stop) as base:
+async def _operate_folder(
+    options: OperatorOptions, source: FolderSource, metrics: Metrics, stop: asyncio.Event
+) -> None:
+    async with open_base(options, "memory-operator", source.read_secret, metrics, stop) as base:
         if base is None:
             return
         operator = make_operator(options, base, source)
@@ -163,36 +145,36 @@ async def _operate_folder(options: ProcessOptions, source: FolderSource, stop: a
         await run_parts(stop, operator=operator.run, folder=watch)
 
 
-async def _run_with_cluster(dev: DevOptions, options: ProcessOptions, stop: asyncio.Event) -> None:
+async def _run_with_cluster(options: CombinedOptions, stop: asyncio.Event) -> None:
     """Providers and Secrets from a cluster; the rest on this machine."""
-    state = Starting()
+    state, metrics = Starting(), Metrics()
 
     async def operate(stop: asyncio.Event) -> None:
-        await watch_cluster(options, stop, state)
+        await watch_cluster(options, metrics, stop, state)
 
     async def work(stop: asyncio.Event) -> None:
         async with open_api(options.kubeconfig) as api:
-            await run_worker(options, secret_reader(api), stop)
+            await run_worker(options, secret_reader(api), metrics, stop)
 
     async def serve(stop: asyncio.Event) -> None:
         async with open_api(options.kubeconfig) as api:
-            await _serve(options, secret_reader(api), stop)
+            await _serve(options, secret_reader(api), metrics, stop)
 
     await run_parts(stop, api=in_a_thread("api", serve), operator=operate, worker=in_a_thread("worker", work))
 
 
-async def _serve(options: ProcessOptions, read_secret: SecretReader, stop: asyncio.Event) -> None:
+async def _serve(options: ApiOptions, read_secret: SecretReader, metrics: Metrics, stop: asyncio.Event) -> None:
     async with AsyncExitStack() as stack:
         api = None
         if options.auth_mode == "kubernetes":
             api = await stack.enter_async_context(open_api(options.kubeconfig))
         auth = make_auth(options, api)
-        base = await stack.enter_async_context(open_base(options, "memory-api", read_secret, stop))
+        base = await stack.enter_async_context(open_base(options, "memory-api", read_secret, metrics, stop))
         if base is not None:
             await serve_api(make_services(base), auth, options.host, options.port, stop, probes=True)
 
 
-async def _until_served(options: ProcessOptions, stop: asyncio.Event) -> None:
+async def _until_served(options: ApiOptions, stop: asyncio.Event) -> None:
     """Wait until the API's port takes connections."""
     while not stop.is_set():
         try:

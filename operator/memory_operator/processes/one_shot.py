@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 
 from memory_operator.dev.manifests.source import FolderSource
 from memory_operator.embedders import EmbedderPool
@@ -16,8 +15,8 @@ from memory_operator.kube.secrets import secret_reader
 from memory_operator.kube.source import KubeSource
 from memory_operator.logs import get_logger
 from memory_operator.processes.operator import served_namespaces
-from memory_operator.processes.options import ProcessOptions
-from memory_operator.store.db.address import DatabaseAddress
+from memory_operator.processes.options import CheckOptions, MigrateOptions
+from memory_operator.settings import CredentialAllowList
 from memory_operator.store.db.migrate import check_schema, migrate
 from memory_operator.store.db.pool import open_store
 
@@ -26,15 +25,15 @@ log = get_logger(__name__)
 _RETRY_SECONDS = 1.0
 
 
-async def run_migrate(database: DatabaseAddress, wait_seconds: float) -> list[str]:
+async def run_migrate(options: MigrateOptions) -> list[str]:
     """Bring a database to this release's schema; names of the migrations that ran.
 
-    A database that is away is waited for. Raises StoreUnavailable after `wait_seconds`, ConfigurationError.
+    A database that is away is waited for. Raises StoreUnavailable after `options.wait_seconds`, ConfigurationError.
     """
-    deadline = asyncio.get_running_loop().time() + wait_seconds
+    deadline = asyncio.get_running_loop().time() + options.wait_seconds
     while True:
         try:
-            return await migrate(database)
+            return await migrate(options.database)
         except (StoreUnavailable, LockBusy) as error:
             if asyncio.get_running_loop().time() >= deadline:
                 raise
@@ -42,20 +41,20 @@ async def run_migrate(database: DatabaseAddress, wait_seconds: float) -> list[st
             await asyncio.sleep(_RETRY_SECONDS)
 
 
-async def run_check(options: ProcessOptions, providers: Path | None) -> list[Comparison]:
+async def run_check(options: CheckOptions) -> list[Comparison]:
     """Compare every Provider, of a folder or of a cluster, with what is stored, and change nothing."""
-    if providers is not None:
-        source = FolderSource(providers)
-        return await _compare(options, source, source.read_secret)
+    if options.providers is not None:
+        folder = FolderSource(options.providers)
+        return await _compare(options, folder, folder.read_secret)
     async with open_api(options.kubeconfig) as api:
-        return await _compare(options, KubeSource(api, served_namespaces(options)), secret_reader(api))
+        source = KubeSource(api, served_namespaces(options.namespaces, options.kubeconfig))
+        return await _compare(options, source, secret_reader(api))
 
 
-async def _compare(options: ProcessOptions, source: ProviderSource, read_secret: SecretReader) -> list[Comparison]:
-    settings = options.engine_settings()
+async def _compare(options: CheckOptions, source: ProviderSource, read_secret: SecretReader) -> list[Comparison]:
     async with await open_store(options.database, application="memory-check", max_size=2) as store:
         async with store.connection() as conn:
             await check_schema(conn)
         async with EmbedderPool() as pool:
-            connector = Connector(pool, read_secret, settings.credentials, settings.environment)
+            connector = Connector(pool, read_secret, CredentialAllowList(), options.environment)
             return await compare(store, source, connector)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 
 from memory_operator.engine.gate.controller import Operator
 from memory_operator.engine.ports.sources import SecretReader
@@ -15,7 +16,8 @@ from memory_operator.kube.kopf_thread import run_kopf
 from memory_operator.kube.secrets import secret_reader
 from memory_operator.kube.source import KubeSource
 from memory_operator.logs import get_logger
-from memory_operator.processes.options import ProcessOptions
+from memory_operator.metrics import Metrics
+from memory_operator.processes.options import OperatorOptions, ProcessOptions
 from memory_operator.processes.runtime import Part, in_a_thread, run_parts
 from memory_operator.processes.wiring import make_operator, open_base, run_worker
 
@@ -33,37 +35,37 @@ class Starting:
         return "memory: waiting for the database" if self.operator is None else self.operator.not_ready()
 
 
-def served_namespaces(options: ProcessOptions) -> tuple[str, ...]:
+def served_namespaces(namespaces: tuple[str, ...], kubeconfig: Path | None) -> tuple[str, ...]:
     """The namespaces whose Providers are acted on; the process's own when none are named."""
-    return options.namespaces or (namespace_of(options.kubeconfig),)
+    return namespaces or (namespace_of(kubeconfig),)
 
 
-async def run_operator(options: ProcessOptions, stop: asyncio.Event, *, fill: bool) -> None:
+async def run_operator(options: OperatorOptions, stop: asyncio.Event) -> None:
     """Run until `stop` is set. Raises NeedsConsent in Exit mode, ConfigurationError."""
-    state = Starting()
+    state, metrics = Starting(), Metrics()
 
     async def probes(stop: asyncio.Event) -> None:
-        await serve_probes(options.probe_host, options.probe_port, ready=state.not_ready, stop=stop)
+        await serve_probes(options.probe_host, options.probe_port, ready=state.not_ready, metrics=metrics, stop=stop)
 
     async def operate(stop: asyncio.Event) -> None:
-        await watch_cluster(options, stop, state)
+        await watch_cluster(options, metrics, stop, state)
 
     async def work(stop: asyncio.Event) -> None:
         async with open_api(options.kubeconfig) as api:
-            await run_worker(options, secret_reader(api), stop)
+            await run_worker(options, secret_reader(api), metrics, stop)
 
     parts: dict[str, Part] = {"probes": probes, "operator": operate}
-    if fill:
+    if options.fill:
         parts["worker"] = in_a_thread("worker", work)
     await run_parts(stop, **parts)
 
 
-async def watch_cluster(options: ProcessOptions, stop: asyncio.Event, state: Starting) -> None:
+async def watch_cluster(options: OperatorOptions, metrics: Metrics, stop: asyncio.Event, state: Starting) -> None:
     """The operator on a cluster: our loop reconciles, kopf tells what changed."""
-    namespaces = served_namespaces(options)
+    namespaces = served_namespaces(options.namespaces, options.kubeconfig)
     async with open_api(options.kubeconfig) as api:
         read_secret = secret_reader(api)
-        async with open_base(options, "memory-operator", read_secret, stop) as base:
+        async with open_base(options, "memory-operator", read_secret, metrics, stop) as base:
             if base is None:
                 return
             operator = make_operator(options, base, KubeSource(api, namespaces))
@@ -76,14 +78,15 @@ async def watch_cluster(options: ProcessOptions, stop: asyncio.Event, state: Sta
 
 
 async def run_worker_process(options: ProcessOptions, stop: asyncio.Event) -> None:
-    """`memory-operator worker`: fill, feed and index until `stop` is set."""
+    """`memory-operator worker`: fill and index until `stop` is set."""
+    metrics = Metrics()
 
     async def probes(stop: asyncio.Event) -> None:
-        await serve_probes(options.probe_host, options.probe_port, ready=_always, stop=stop)
+        await serve_probes(options.probe_host, options.probe_port, ready=_always, metrics=metrics, stop=stop)
 
     async def work(stop: asyncio.Event) -> None:
         async with _secrets(options) as read_secret:
-            await run_worker(options, read_secret, stop)
+            await run_worker(options, read_secret, metrics, stop)
 
     await run_parts(stop, probes=probes, worker=in_a_thread("worker", work))
 

@@ -15,6 +15,7 @@ from memory_operator.engine.ports.sources import SecretReader
 from memory_operator.errors import MemoryOperatorError
 from memory_operator.logs import get_logger
 from memory_operator.memory.attributes import PlainAttributes
+from memory_operator.metrics import Metrics
 from memory_operator.processes.options import ProcessOptions
 from memory_operator.processes.wiring import Base, open_base
 from memory_operator.store.db.activity import Actor
@@ -30,9 +31,11 @@ _SPACE_SECONDS = 30.0
 _BY = Actor("sample", "dev")
 
 
-async def load_sample(options: ProcessOptions, read_secret: SecretReader, stop: asyncio.Event) -> None:
+async def load_sample(
+    options: ProcessOptions, read_secret: SecretReader, metrics: Metrics, stop: asyncio.Event
+) -> None:
     """Store the sample texts that are not there yet; a start that was cut short goes on where it was."""
-    async with open_base(options, "memory-sample", read_secret, stop) as base:
+    async with open_base(options, "memory-sample", read_secret, metrics, stop) as base:
         if base is None:
             return
         owner = await base.keys.tenant(base.store, TENANT)

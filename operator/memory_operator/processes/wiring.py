@@ -21,7 +21,8 @@ from memory_operator.errors import LockBusy, StoreUnavailable
 from memory_operator.logs import get_logger
 from memory_operator.memory.encryption import MasterKey
 from memory_operator.memory.keyfile import read_master_key
-from memory_operator.processes.options import ProcessOptions
+from memory_operator.metrics import Metrics
+from memory_operator.processes.options import OperatorOptions, ProcessOptions
 from memory_operator.store.db.migrate import check_schema
 from memory_operator.store.db.pool import Store, open_store
 from memory_operator.store.memories.tenants import KeyRing, check_or_store_key
@@ -44,14 +45,14 @@ class Base:
 
 @asynccontextmanager
 async def open_base(
-    options: ProcessOptions, application: str, read_secret: SecretReader, stop: asyncio.Event
+    options: ProcessOptions, application: str, read_secret: SecretReader, metrics: Metrics, stop: asyncio.Event
 ) -> AsyncIterator[Base | None]:
     """Open the store, waiting for a database that is not there yet; None when told to stop meanwhile.
 
     Raises ConfigurationError: another master key, a schema that is behind or ahead, a transaction pooler.
     """
     master = read_master_key(options.master_key_file)
-    store = await _open_when_there(options, application, master, stop)
+    store = await _open_when_there(options, application, master, metrics, stop)
     if store is None:
         yield None
         return
@@ -62,11 +63,11 @@ async def open_base(
 
 
 async def _open_when_there(
-    options: ProcessOptions, application: str, master: MasterKey, stop: asyncio.Event
+    options: ProcessOptions, application: str, master: MasterKey, metrics: Metrics, stop: asyncio.Event
 ) -> Store | None:
     while not stop.is_set():
         try:
-            store = await open_store(options.database, application=application)
+            store = await open_store(options.database, application=application, metrics=metrics)
             async with store.connection() as conn:
                 await check_schema(conn)
                 await check_or_store_key(conn, master)
@@ -78,11 +79,11 @@ async def _open_when_there(
     return None
 
 
-async def run_worker(options: ProcessOptions, read_secret: SecretReader, stop: asyncio.Event) -> None:
-    """Fill, feed and index spaces until `stop` is set."""
+async def run_worker(options: ProcessOptions, read_secret: SecretReader, metrics: Metrics, stop: asyncio.Event) -> None:
+    """Fill and index spaces until `stop` is set."""
     name = f"{socket.gethostname()}:{os.getpid()}"
     _let_queries_go_first()
-    async with open_base(options, "memory-worker", read_secret, stop) as base:
+    async with open_base(options, "memory-worker", read_secret, metrics, stop) as base:
         if base is not None:
             await Worker(base.store, base.connector, base.keys, name).run(stop)
 
@@ -100,6 +101,6 @@ def _let_queries_go_first() -> None:
             os.setpriority(os.PRIO_PROCESS, thread, _NICE)
 
 
-def make_operator(options: ProcessOptions, base: Base, source: ProviderSource) -> Operator:
+def make_operator(options: OperatorOptions, base: Base, source: ProviderSource) -> Operator:
     """The operator of one source."""
     return Operator(base.store, source, base.connector, options.engine_settings())

@@ -16,6 +16,7 @@ from fixtures.waiting import ends
 from memory_operator.errors import ConfigurationError
 from memory_operator.http.server.probes import serve_probes
 from memory_operator.http.server.uvicorn import serve
+from memory_operator.metrics import Metrics
 
 HOST = "127.0.0.1"
 
@@ -117,7 +118,9 @@ async def probe(ready: Callable[[], str | None]) -> dict[str, httpx.Response]:
     async def not_ready() -> str | None:
         return ready()
 
-    task = asyncio.create_task(serve_probes(HOST, 0, ready=not_ready, stop=stop, listening=port.set_result))
+    task = asyncio.create_task(
+        serve_probes(HOST, 0, ready=not_ready, metrics=Metrics(), stop=stop, listening=port.set_result)
+    )
     try:
         url = f"http://{HOST}:{await ends(port, 'the port is told')}"
         async with httpx.AsyncClient(base_url=url, trust_env=False) as client:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from memory_operator import metrics
 from memory_operator.contract.resource import ProviderRef
 from memory_operator.embedders import PROBE_TEXT, Embeddings, calls_a_vendor, probe
 from memory_operator.engine.embedding.connector import PROBE_SECONDS, Connector
@@ -190,7 +189,7 @@ async def write_outcomes(store: Store, meter: Metered) -> None:
             outcomes = meter.outcomes()
             await ledger.complete(conn, outcomes, durable=False)
             for outcome in outcomes:
-                metrics.CALLS.labels(outcome.entry.intent.purpose, outcome.ending).inc()
+                store.metrics.calls.labels(outcome.entry.intent.purpose, outcome.ending).inc()
     except MemoryOperatorError as error:
-        metrics.LEDGER_FAILURES.inc()
+        store.metrics.ledger_failures.inc()
         log.warning("how a call ended could not be written down: %s", error)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Iterable
 
-from memory_operator import metrics
 from memory_operator.engine.spaces.activation import coverage_is_comparable, switch
 from memory_operator.errors import Retryable
 from memory_operator.logs import get_logger
@@ -74,7 +73,7 @@ async def _complete(store: Store, job: Job) -> None:
             else:
                 log.warning("%s lacks what its embedder refuses; activate it by hand", space.embedding_version)
         await registry.announce(conn)
-    metrics.SPACES_COMPLETED.inc()
+    store.metrics.spaces_completed.inc()
     log.info("space %s is ready", space.embedding_version, extra={"provider": str(space.ref)})
 
 

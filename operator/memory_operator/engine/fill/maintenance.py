@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from memory_operator import metrics
 from memory_operator.engine.spaces.progress import rate_of, seconds_left
 from memory_operator.logs import get_logger
+from memory_operator.metrics import Metrics
 from memory_operator.store.db.pool import Conn, Store
 from memory_operator.store.jobs import jobs, leases
 from memory_operator.store.jobs.jobs import Job
@@ -31,24 +31,24 @@ async def maintain_jobs(store: Store) -> None:
             async with store.transaction() as conn:
                 await _resume_within_budget(conn, job)
     for paused_for in ("user", "budget"):
-        metrics.JOBS_PAUSED.labels(paused_for).set(sum(job.paused_for == paused_for for job in open_jobs))
+        store.metrics.jobs_paused.labels(paused_for).set(sum(job.paused_for == paused_for for job in open_jobs))
     running = [job for job in open_jobs if job.state == "running"]
-    metrics.PENDING.set(sum(max(0, job.total - job.done) for job in running) + sum(waiting.values()))
-    _show({names[job.space_id]: job for job in open_jobs if job.space_id in names})
+    store.metrics.pending.set(sum(max(0, job.total - job.done) for job in running) + sum(waiting.values()))
+    _show(store.metrics, {names[job.space_id]: job for job in open_jobs if job.space_id in names})
 
 
-def _show(by_provider: Mapping[str, Job]) -> None:
+def _show(metrics: Metrics, by_provider: Mapping[str, Job]) -> None:
     """Let the metrics say how far each open job is; those of jobs that ended are taken back."""
-    for gauge in (metrics.JOB_CHUNKS, metrics.JOB_RATE, metrics.JOB_ETA_SECONDS, metrics.JOB_TOKENS, metrics.JOB_COST):
+    for gauge in (metrics.job_chunks, metrics.job_rate, metrics.job_eta_seconds, metrics.job_tokens, metrics.job_cost):
         gauge.clear()
     for provider, job in by_provider.items():
         for state, count in (("total", job.total), ("done", job.done), ("quarantined", job.quarantined)):
-            metrics.JOB_CHUNKS.labels(provider, state).set(count)
-        metrics.JOB_TOKENS.labels(provider).set(job.tokens or 0)
-        metrics.JOB_COST.labels(provider).set(float(job.cost or 0))
+            metrics.job_chunks.labels(provider, state).set(count)
+        metrics.job_tokens.labels(provider).set(job.tokens or 0)
+        metrics.job_cost.labels(provider).set(float(job.cost or 0))
         if rate := rate_of(job):
-            metrics.JOB_RATE.labels(provider).set(rate)
-            metrics.JOB_ETA_SECONDS.labels(provider).set(seconds_left(job, rate))
+            metrics.job_rate.labels(provider).set(rate)
+            metrics.job_eta_seconds.labels(provider).set(seconds_left(job, rate))
 
 
 async def _resume_within_budget(conn: Conn, job: Job) -> None:

@@ -12,7 +12,6 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from memory_operator import metrics
 from memory_operator.backoff import backoff
 from memory_operator.embedders import batch_limit, token_limits
 from memory_operator.engine.embedding.connector import Connector
@@ -21,7 +20,7 @@ from memory_operator.engine.fill.batch import Item
 from memory_operator.engine.fill.inflight import InFlight
 from memory_operator.engine.fill.reader import Reader
 from memory_operator.engine.fill.sender import Sender
-from memory_operator.engine.fill.writer import CallResult, commit
+from memory_operator.engine.fill.writer import CallResult, commit, count_commit
 from memory_operator.errors import LeaseLost, LockBusy, StoreUnavailable
 from memory_operator.logs import get_logger
 from memory_operator.store.db.pool import Conn, Store, TableGone, terminate_after, translate_errors
@@ -262,14 +261,15 @@ class SpaceFill:
         part = [result for result in results if result.job_id == job_id]
         try:
             with (
-                metrics.FILL_STAGE_SECONDS.labels("write").time(),
+                self._store.metrics.fill_stage_seconds.labels("write").time(),
                 space_span("fill.write", self.space, job) as span,
             ):
                 async with translate_errors():
                     done = await commit(conn, self.space, part, job)
+                count_commit(self._store.metrics, done, part)
                 span.note(vectors=done.stored.new, copied=done.stored.copied, quarantined=done.quarantined)
         except LeaseLost as lost:
-            metrics.FILL_LEASES_LOST.inc(len(lost.lost))
+            self._store.metrics.fill_leases_lost.inc(len(lost.lost))
             log.info("%s", lost)
             self._in_flight.lose(lost.lost, results)
             return [self._in_flight.strip_lost(result) for result in results]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
-from memory_operator import metrics, traces
+from memory_operator import traces
 from memory_operator.engine.embedding.spans import space_span
 from memory_operator.engine.fill.batch import TOO_LARGE, ClaimedRange
 from memory_operator.engine.fill.inflight import InFlight
@@ -75,7 +75,7 @@ class Reader:
 
     async def read_range(self, space: Space, job: Job, backend: Backend) -> bool:
         """Claim a range and read its chunks; False when there is none to claim."""
-        with metrics.FILL_STAGE_SECONDS.labels("read").time(), ExitStack() as traced:
+        with self._store.metrics.fill_stage_seconds.labels("read").time(), ExitStack() as traced:
             async with self._store.connection() as conn:
                 lease = await leases.claim(conn, job.id, self._name, self._presence, backend)
             if lease is None:
@@ -185,5 +185,5 @@ class Reader:
             if job is not None:
                 await jobs.advance(conn, job.id, len(copied), len(copied), quarantined)
             await registry.count(conn, {space_id: len(copied)})
-        metrics.FILL_COPIED.inc(len(copied))
+        self._store.metrics.fill_copied.inc(len(copied))
         return set(copied)

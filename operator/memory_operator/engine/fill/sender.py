@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from memory_operator import metrics
 from memory_operator.backoff import backoff
 from memory_operator.embedders import PROBE_TEXT, Embedder, Embeddings, calls_a_vendor
 from memory_operator.engine.embedding.circuit_breaker import Breaker
@@ -161,7 +160,7 @@ class Sender:
 
     async def _embed(self, embedder: Embedder, items: Sequence[Item], meter: Metered | None) -> Embeddings:
         began = self._clock()
-        with metrics.FILL_STAGE_SECONDS.labels("call").time():
+        with self._store.metrics.fill_stage_seconds.labels("call").time():
             reply = await embedder.embed(
                 [item.text for item in items],
                 mode="document",
@@ -320,7 +319,7 @@ class Sender:
 
     async def _failed(self, error: MemoryOperatorError) -> None:
         """Slow down after a call that brought nothing, and publish the error when that goes on."""
-        metrics.FILL_TROUBLES.labels(type(error).__name__).inc()
+        self._store.metrics.fill_troubles.labels(type(error).__name__).inc()
         log.info("call failed, retrying (space=%s): %s", self._space.embedding_version, error)
         self._connector.forget(self._space.config, error)
         publish = True
@@ -355,11 +354,11 @@ class Sender:
             log.info("the error of an embedder was not stored: %s", unavailable)
 
     def _gauge(self) -> None:
-        name = str(self._space.ref)
-        metrics.FILL_CALLS_ALLOWED.labels(name).set(self._concurrency.limit)
-        metrics.FILL_CALLS_IN_FLIGHT.labels(name).set(self._concurrency.in_flight)
-        metrics.FILL_ROWS_IN_HAND.labels(name).set(self._in_flight.sent)
-        metrics.CIRCUIT_OPEN.labels(name).set(self._breaker.is_open)
+        name, metrics = str(self._space.ref), self._store.metrics
+        metrics.fill_calls_allowed.labels(name).set(self._concurrency.limit)
+        metrics.fill_calls_in_flight.labels(name).set(self._concurrency.in_flight)
+        metrics.fill_rows_in_hand.labels(name).set(self._in_flight.sent)
+        metrics.circuit_open.labels(name).set(self._breaker.is_open)
 
 
 def _pause_after(failures: int) -> float:

@@ -8,7 +8,6 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 
-from memory_operator import metrics
 from memory_operator.backoff import backoff, first_of, wait_for_event
 from memory_operator.engine.embedding.connector import Connector
 from memory_operator.engine.fill.completion import complete_exhausted, reconcile_indexes
@@ -18,6 +17,7 @@ from memory_operator.engine.fill.rechunk import rechunk_one_range
 from memory_operator.engine.spaces.activation import ACTIVE_STATES
 from memory_operator.errors import Retryable, StoreUnavailable
 from memory_operator.logs import get_logger
+from memory_operator.metrics import Metrics
 from memory_operator.store.db import locks
 from memory_operator.store.db.listen import listen
 from memory_operator.store.db.pool import Store
@@ -64,7 +64,7 @@ class Worker:
             tasks = [present]
             tasks += [group.create_task(self._repeat(name, step), name=name) for name, step in steps.items()]
             tasks.append(group.create_task(self._listen(), name="work listener"))
-            tasks.append(group.create_task(_measure_lag(), name="loop lag"))
+            tasks.append(group.create_task(_measure_lag(self._store.metrics), name="loop lag"))
             await stop.wait()
             for task in tasks[1:]:
                 task.cancel()  # nothing further is begun; what waits for a silent server does so beside the fills
@@ -173,7 +173,7 @@ class Worker:
         return await rechunk_one_range(context.store, context.keys, context.name, context.presence)
 
 
-async def _measure_lag() -> None:
+async def _measure_lag(metrics: Metrics) -> None:
     """Keep the longest delay of this event loop: heartbeats and queries beside a fill depend on it."""
     loop = asyncio.get_running_loop()
     window: deque[float] = deque(maxlen=_LAG_WINDOW)
@@ -181,4 +181,4 @@ async def _measure_lag() -> None:
         before = loop.time()
         await asyncio.sleep(_LAG_STEP_SECONDS)
         window.append(loop.time() - before - _LAG_STEP_SECONDS)
-        metrics.LOOP_LAG.set(max(window))
+        metrics.loop_lag.set(max(window))

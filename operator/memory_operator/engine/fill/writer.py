@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from memory_operator import metrics
 from memory_operator.engine.fill.batch import TOO_LARGE, ClaimedRange, Item
 from memory_operator.errors import LeaseLost
 from memory_operator.logs import get_logger
+from memory_operator.metrics import Metrics
 from memory_operator.store.db.pool import Conn
 from memory_operator.store.jobs import jobs, leases, missing, quarantine
 from memory_operator.store.jobs.jobs import Job
@@ -83,10 +83,17 @@ async def commit(conn: Conn, space: Space, results: Sequence[CallResult], job: J
         done = CommitResult(stored, quarantined)
         await _account(conn, space, results, done, job)
         await registry.count(conn, {space.id: stored.new + stored.copied})
-    metrics.FILL_VECTORS.inc(stored.new)
-    metrics.FILL_COPIED.inc(stored.copied)
-    metrics.FILL_QUARANTINED.inc(quarantined)
     return done
+
+
+def count_commit(metrics: Metrics, done: CommitResult, results: Sequence[CallResult]) -> None:
+    """Count what a commit stored, once it is there."""
+    metrics.fill_vectors.inc(done.stored.new)
+    metrics.fill_copied.inc(done.stored.copied)
+    metrics.fill_quarantined.inc(done.quarantined)
+    for outcome in [outcome for result in results for outcome in result.outcomes]:
+        metrics.calls.labels("fill", outcome.ending).inc()
+        metrics.fill_tokens.inc(outcome.tokens or 0)
 
 
 async def _store_vectors(conn: Conn, space: Space, results: Sequence[CallResult], job: Job | None) -> StoredVectors:
@@ -183,6 +190,3 @@ async def _account(
         if space.config.limits.tokens_per_minute is not None:
             over = sum(outcome.spent_tokens - outcome.entry.intent.tokens for outcome in fresh)
             await limits.correct(conn, space.ref, over)
-    for outcome in outcomes:
-        metrics.CALLS.labels("fill", outcome.ending).inc()
-        metrics.FILL_TOKENS.inc(outcome.tokens or 0)

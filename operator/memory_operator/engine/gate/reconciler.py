@@ -6,7 +6,6 @@ import asyncio
 import random
 from datetime import UTC, datetime
 
-from memory_operator import metrics
 from memory_operator.contract.provider import EmbeddingSpec, ProviderSpec
 from memory_operator.contract.resource import ProviderObject, ProviderRef
 from memory_operator.contract.status import ConditionType, Phase, Reason
@@ -81,9 +80,9 @@ class Reconciler:
                     return None
                 if not await self.observe(provider):
                     return None
-                with metrics.RECONCILE_SECONDS.time():
+                with self._store.metrics.reconcile_seconds.time():
                     findings = await self._settle(provider)
-                metrics.RECONCILES.labels(str(findings.phase or "Settled")).inc()
+                self._store.metrics.reconciles.labels(str(findings.phase or "Settled")).inc()
                 await self._report.publish(provider, findings)
                 return findings.retry_after
         except ProviderChanged:
@@ -266,7 +265,7 @@ class Reconciler:
             return
         try:
             discarded = await reshape.reshape(self._store, change, view.applied, marker_id)
-            metrics.VECTORS_DISCARDED.inc(discarded)
+            self._store.metrics.vectors_discarded.inc(discarded)
         except NeedsConsent as error:
             raise ProviderChanged from error  # held again at the next look
         log.info(

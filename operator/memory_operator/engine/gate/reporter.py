@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from memory_operator import metrics
 from memory_operator.contract.resource import ProviderObject, ProviderRef
 from memory_operator.contract.status import (
     Condition,
@@ -104,7 +103,8 @@ class Reporter:
     async def publish(self, provider: ProviderObject, findings: Findings) -> None:
         """Build the status, publish it where it differs, send Events and log a held change on transitions."""
         self._findings[provider.ref] = (provider, findings)
-        metrics.HELD_CHANGES.set(sum(known.held_message is not None for _, known in self._findings.values()))
+        held = sum(known.held_message is not None for _, known in self._findings.values())
+        self._store.metrics.held_changes.set(held)
         if findings.held_message is None:
             self._logged.pop(provider.ref, None)
         elif self._logged.get(provider.ref) != findings.desired_dimensions:

@@ -12,9 +12,10 @@ from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from memory_operator import metrics, traces
+from memory_operator import traces
 from memory_operator.http.problems import Problem, answer, internal
 from memory_operator.logs import REQUEST_ID, get_logger
+from memory_operator.metrics import Metrics
 from memory_operator.traces import Span
 
 log = get_logger(__name__)
@@ -45,12 +46,14 @@ class Guard:
         app: ASGIApp,
         screen: Screen,
         *,
+        metrics: Metrics | None = None,
         max_requests: int = MAX_REQUESTS,
         queue_seconds: float = QUEUE_SECONDS,
         request_seconds: float = REQUEST_SECONDS,
     ) -> None:
         self._app = app
         self._screen = screen
+        self._metrics = metrics or Metrics()
         self._room = asyncio.Semaphore(max_requests)
         self._queue_seconds = queue_seconds
         self._request_seconds = request_seconds
@@ -79,7 +82,7 @@ class Guard:
             if problem is not None and not reply.started:
                 await answer(problem, request_id)(scope, receive, reply)
         finally:
-            _account(scope, reply.status, time.perf_counter() - started, span)
+            _account(self._metrics, scope, reply.status, time.perf_counter() - started, span)
 
     async def _answered(self, scope: Scope, receive: Receive, reply: _TrackedReply, request_id: str) -> Problem | None:
         """Let the app answer; the problem to answer with instead, or None."""
@@ -165,11 +168,11 @@ def _too_large() -> Problem:
     return Problem(413, "body_too_large", f"a request body has at most {MAX_BODY_BYTES} bytes")
 
 
-def _account(scope: Scope, status: int, seconds: float, span: Span) -> None:
+def _account(metrics: Metrics, scope: Scope, status: int, seconds: float, span: Span) -> None:
     """Count a request by its route; the path itself may hold an id, and its query a text."""
     route = str(getattr(scope.get("route"), "path", "unmatched"))
     method = scope["method"] if scope["method"] in _METHODS else "other"
     span.answered(method, route, status)
-    metrics.HTTP_REQUESTS.labels(method, route, str(status)).inc()
-    metrics.HTTP_SECONDS.labels(method, route).observe(seconds)
+    metrics.http_requests.labels(method, route, str(status)).inc()
+    metrics.http_seconds.labels(method, route).observe(seconds)
     log.debug("%s %s %d %.1f ms", method, route, status, seconds * 1000)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from memory_operator.http.server.uvicorn import serve
+from memory_operator.metrics import Metrics
 
 NotReady = Callable[[], Awaitable[str | None]]
 """Why a process is not ready, as the body of a 503; None when it is."""
@@ -19,7 +20,7 @@ NotReady = Callable[[], Awaitable[str | None]]
 _READY_SECONDS = 3.0
 
 
-def probe_routes(not_ready: NotReady) -> list[Route]:
+def probe_routes(not_ready: NotReady, registry: CollectorRegistry) -> list[Route]:
     """The three routes. They need no authentication, so they carry no tenant and no text of a user."""
 
     async def livez(_: Request) -> Response:
@@ -34,7 +35,7 @@ def probe_routes(not_ready: NotReady) -> list[Route]:
         return PlainTextResponse(f"{reason or 'ok'}\n", 503 if reason else 200)
 
     async def metrics(_: Request) -> Response:
-        return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+        return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
     return [Route("/livez", livez), Route("/readyz", readyz), Route("/metrics", metrics)]
 
@@ -44,6 +45,7 @@ async def serve_probes(
     port: int,
     *,
     ready: NotReady,
+    metrics: Metrics,
     stop: asyncio.Event,
     listening: Callable[[int], None] | None = None,
 ) -> None:
@@ -51,4 +53,4 @@ async def serve_probes(
 
     Raises ConfigurationError when the port cannot be had.
     """
-    await serve(Starlette(routes=probe_routes(ready)), host, port, stop, listening=listening)
+    await serve(Starlette(routes=probe_routes(ready, metrics.registry)), host, port, stop, listening=listening)

@@ -14,6 +14,7 @@ from asyncpg.pool import Pool, PoolConnectionProxy
 from pgvector.asyncpg import register_vector
 
 from memory_operator.errors import ConfigurationError, LockBusy, Retryable, StoreUnavailable
+from memory_operator.metrics import Metrics
 from memory_operator.store.db import moments
 from memory_operator.store.db.address import DatabaseAddress
 
@@ -89,9 +90,11 @@ _SET_LOCK_TIMEOUT = """select set_config('lock_timeout', $1, true)"""
 class Store:
     """The database of one process's event loop. Open it with `open_store`, close it with `async with`."""
 
-    def __init__(self, pool: Pool, address: DatabaseAddress) -> None:
+    def __init__(self, pool: Pool, address: DatabaseAddress, metrics: Metrics) -> None:
         self._pool = pool
         self._address = address
+        self.metrics = metrics
+        """What the process counts; here, since everything that counts has its store."""
 
     async def __aenter__(self) -> Store:
         return self
@@ -146,7 +149,9 @@ async def terminate_after(conn: Conn, seconds: float) -> AsyncIterator[None]:
         timer.cancel()
 
 
-async def open_store(database: str | DatabaseAddress, *, application: str, max_size: int = 8) -> Store:
+async def open_store(
+    database: str | DatabaseAddress, *, application: str, max_size: int = 8, metrics: Metrics | None = None
+) -> Store:
     """Open a pool on a migrated database. Raises StoreUnavailable, ConfigurationError (transaction pooling)."""
     address = DatabaseAddress(database) if isinstance(database, str) else database
     async with translate_errors():
@@ -178,7 +183,7 @@ async def open_store(database: str | DatabaseAddress, *, application: str, max_s
             max_inactive_connection_lifetime=300,
             server_settings={"application_name": application},
         )
-    return Store(pool, address)
+    return Store(pool, address, metrics or Metrics())
 
 
 async def _reset(conn: Conn) -> None:
