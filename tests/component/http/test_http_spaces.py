@@ -26,7 +26,7 @@ async def states(api: Api) -> dict[str, tuple[str, bool]]:
     return {version: (space["state"], space["active"]) for version, space in (await listed(api)).items()}
 
 
-async def asked(api: Api) -> dict[str, Any]:
+async def diagnostics_of_a_query(api: Api) -> dict[str, Any]:
     """Diagnostics of a query."""
     found: dict[str, Any] = (await api.post("/memory/query", {"query": "memory"})).json()["diagnostics"]
     return found
@@ -94,7 +94,7 @@ async def test_a_second_provider_is_activated_by_hand_once_it_is_full(world: Wor
         document = (await api.post(ACTIVATE, {"embedding_version": "b-32-2"})).json()
         assert (document["status"], document["embedding_version"]) == ("activated", "b-32-2")
         assert document["space"]["active"] is True
-        assert (await asked(api))["embedding_version"] == "b-32-2"
+        assert (await diagnostics_of_a_query(api))["embedding_version"] == "b-32-2"
         # The operator hears of it and says so in both statuses.
         await until(lambda: world.cluster.statuses[second].embedding.active, "the second Provider's space is active")
         await until(
@@ -122,7 +122,7 @@ async def test_a_space_that_lacks_vectors_is_activated_only_by_force_and_the_ref
         assert problem["threshold"] == 0.99
         assert "force" in problem["hint"]
         assert (await api.post(ACTIVATE, {"embedding_version": "b-64-2", "force": True})).status_code == 200
-        diagnostics = await asked(api)
+        diagnostics = await diagnostics_of_a_query(api)
         assert (diagnostics["semantic_status"], diagnostics["coverage"]) == ("filling", 0.0)
         assert (await api.get("/v1/embeddings/status")).json()["semantic_status"] == "filling"
 
@@ -138,7 +138,7 @@ async def test_activating_the_space_beside_switches_a_provider_that_waits_for_it
             return (await states(api)).get("b-64-2") == ("ready", False)
 
         await until(full_beside, "the space beside is full")
-        assert (await asked(api))["embedding_version"] == "a-64-1"
+        assert (await diagnostics_of_a_query(api))["embedding_version"] == "a-64-1"
         await api.post(ACTIVATE, {"provider": "default/memory"})
         assert await states(api) == {"a-64-1": ("retired", False), "b-64-2": ("ready", True)}
         await until(
@@ -172,7 +172,7 @@ async def test_the_space_of_a_provider_that_is_gone_cannot_be_activated(world: W
         await until(orphaned, "the space is orphaned")
         problem = refused(await api.post(ACTIVATE, {"embedding_version": "a-64-1", "force": True}), 409)
         assert problem["code"] == "space_orphaned"
-        diagnostics = await asked(api)
+        diagnostics = await diagnostics_of_a_query(api)
         assert (diagnostics["semantic_status"], diagnostics["reason"]) == ("no_active_space", "provider_deleted")
 
 
@@ -196,9 +196,9 @@ async def test_deactivated_search_answers_from_full_text_until_a_space_is_activa
         assert (await listed(api))["a-64-1"]["vectors"] == 3
         # Another Provider does not change the mind of whoever said so.
         await world.until_phase(world.cluster.apply("other", mock("b")), "Ready")
-        assert (await asked(api))["semantic_status"] == "disabled"
+        assert (await diagnostics_of_a_query(api))["semantic_status"] == "disabled"
         await api.post(ACTIVATE, {"embedding_version": "a-64-1"})
-        assert (await asked(api))["semantic_status"] == "ok"
+        assert (await diagnostics_of_a_query(api))["semantic_status"] == "ok"
 
 
 async def test_a_space_that_was_left_out_for_a_while_gets_what_it_missed(world: World, api: Api) -> None:

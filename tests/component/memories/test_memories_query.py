@@ -204,7 +204,7 @@ async def test_a_space_that_vanishes_while_a_query_is_embedded_is_resolved_once_
         old = await memories.space(by_vendor(vendor))
         await memories.add("survivor of the switch")
         vendor.fault = Fault(hold=True)
-        asking = asyncio.create_task(memories.query("survivor"), name="query")
+        querying = asyncio.create_task(memories.query("survivor"), name="query")
         await asyncio.to_thread(vendor.wait_for_calls, 2)
         async with memories.world.store.transaction() as conn:
             await registry.lock_registry_exclusive(conn)
@@ -214,7 +214,7 @@ async def test_a_space_that_vanishes_while_a_query_is_embedded_is_resolved_once_
         async with memories.world.store.transaction() as conn:
             await vectors.store(conn, new.id, "vector", one_row(chunk, vendor.vector("x", "m", 32)))
         vendor.fault = None
-        answer = await asking
+        answer = await querying
         assert answer.diagnostics.embedding_version == new.embedding_version
         assert answer.diagnostics.semantic_status == "ok"
         assert [result.match_kind for result in answer.results] == ["both"]
@@ -225,13 +225,13 @@ async def test_a_space_that_vanishes_for_good_leaves_full_text(memories: Memorie
         old = await memories.space(by_vendor(vendor))
         await memories.add("survivor of the deletion")
         vendor.fault = Fault(hold=True)
-        asking = asyncio.create_task(memories.query("survivor"), name="query")
+        querying = asyncio.create_task(memories.query("survivor"), name="query")
         await asyncio.to_thread(vendor.wait_for_calls, 2)
         async with memories.world.store.transaction() as conn:
             await registry.lock_registry_exclusive(conn)
             await spaces.discard(conn, old)
         vendor.fault = None
-        answer = await asking
+        answer = await querying
         assert answer.diagnostics.semantic_status == "no_active_space"
         assert [result.match_kind for result in answer.results] == ["fulltext"]
 

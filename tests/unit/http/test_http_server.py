@@ -72,11 +72,11 @@ async def test_a_request_in_hand_is_answered_before_the_end() -> None:
     server = Running(slow)
     port = await ends(server.port, "the port is told")
     async with httpx.AsyncClient(trust_env=False) as client:
-        asked = asyncio.create_task(client.get(f"http://{HOST}:{port}/"))
+        calling = asyncio.create_task(client.get(f"http://{HOST}:{port}/"))
         await inside.wait()
         server.stop.set()
         go.set()
-        assert (await asked).text == "hello"
+        assert (await calling).text == "hello"
     await server.end()
 
 
@@ -90,10 +90,10 @@ async def test_a_request_that_never_ends_does_not_hold_up_the_end() -> None:
     server = Running(never, grace_seconds=1)
     port = await ends(server.port, "the port is told")
     async with httpx.AsyncClient(trust_env=False) as client:
-        asked = asyncio.create_task(client.get(f"http://{HOST}:{port}/"))
+        calling = asyncio.create_task(client.get(f"http://{HOST}:{port}/"))
         await inside.wait()
         await server.end()
-        await asyncio.gather(asked, return_exceptions=True)
+        await asyncio.gather(calling, return_exceptions=True)
 
 
 async def test_a_taken_port_is_refused_with_its_number() -> None:

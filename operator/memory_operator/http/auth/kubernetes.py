@@ -57,7 +57,7 @@ class _Kubernetes:
         return granted
 
 
-def _end_of_review(_key: object, answer: Identity | bool | None, now: float) -> float:
+def _end_of_review(_key: object, answer: object, now: float) -> float:
     return now + (GRANTED_SECONDS if answer else DENIED_SECONDS)
 
 
