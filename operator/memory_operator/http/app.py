@@ -12,8 +12,9 @@ from memory_operator.http.auth.base import Authenticator
 from memory_operator.http.openapi.document import openapi
 from memory_operator.http.openapi.page import CONTENT_SECURITY, docs_page
 from memory_operator.http.routers import activity, consent, jobs, memories, spaces, usage
+from memory_operator.http.server.admission import Slots
 from memory_operator.http.server.middleware import Guard
-from memory_operator.http.server.probes import probe_routes
+from memory_operator.http.server.probes import PROBE_PATHS, probe_routes
 from memory_operator.http.services import Services
 from memory_operator.metrics import Metrics
 
@@ -29,7 +30,13 @@ class _MemoryApi(FastAPI):
 
 
 def create_app(
-    services: Services, auth: Authenticator, version: str, *, probes: bool = False, metrics: Metrics | None = None
+    services: Services,
+    auth: Authenticator,
+    version: str,
+    *,
+    probes: bool = False,
+    metrics: Metrics | None = None,
+    slots: Slots | None = None,
 ) -> FastAPI:
     """The app; with `probes`, /livez, /readyz and /metrics are on it too."""
     app = _MemoryApi(title=TITLE, version=version, docs_url=None, redoc_url=None, redirect_slashes=False)
@@ -45,5 +52,11 @@ def create_app(
 
     if probes:
         app.router.routes.extend(probe_routes(services.not_ready, metrics.registry))
-    app.add_middleware(Guard, screen=auth.screen, metrics=metrics)
+    app.add_middleware(
+        Guard,
+        screen=auth.screen,
+        metrics=metrics,
+        slots=slots,
+        always_answered=PROBE_PATHS if probes else (),
+    )
     return app

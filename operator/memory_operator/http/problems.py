@@ -26,6 +26,7 @@ _HINTS = {
     403: "ask for the right that is named",
     404: "GET /openapi.json lists the routes",
     405: "GET /openapi.json lists the methods of each route",
+    408: "send it faster, or less at a time",
     409: "look at the present state, then decide",
     413: "split the text, or send less at a time",
     500: "look for the request id in the server's log",

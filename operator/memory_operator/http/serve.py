@@ -7,12 +7,16 @@ from collections.abc import Callable
 
 from memory_operator.http.app import create_app
 from memory_operator.http.auth.base import Authenticator
+from memory_operator.http.server.admission import Slots
 from memory_operator.http.server.uvicorn import serve
 from memory_operator.http.services import Services
 from memory_operator.logs import get_logger
 from memory_operator.store.db.migrate import code_version
 
 log = get_logger(__name__)
+
+REQUESTS_PER_CONNECTION = 16
+"""More of them would wait longer for the database than their callers wait for an answer."""
 
 
 async def serve_api(
@@ -24,16 +28,18 @@ async def serve_api(
     *,
     probes: bool = False,
     listening: Callable[[int], None] | None = None,
+    drain_seconds: float = 0.0,
 ) -> None:
     """Serve until `stop` is set, then let the requests in hand end. Port 0 takes a free one.
 
     `listening` is told the port once connections are taken. Raises ConfigurationError when it cannot be had.
     """
-    app = create_app(services, auth, code_version(), probes=probes, metrics=services.store.metrics)
+    slots = Slots(services.store.pool_size * REQUESTS_PER_CONNECTION)
+    app = create_app(services, auth, code_version(), probes=probes, metrics=services.store.metrics, slots=slots)
 
     def announce(actual: int) -> None:
         log.info("the API listens on http://%s:%d", f"[{host}]" if ":" in host else host, actual)
         if listening is not None:
             listening(actual)
 
-    await serve(app, host, port, stop, listening=announce)
+    await serve(app, host, port, stop, listening=announce, drain_seconds=drain_seconds)

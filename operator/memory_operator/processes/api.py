@@ -26,6 +26,9 @@ from memory_operator.processes.options import ApiOptions
 from memory_operator.processes.runtime import run_parts
 from memory_operator.processes.wiring import Base, open_base
 
+DRAIN_SECONDS = 5.0
+"""How long a pod that was told to stop still answers: its Service sends it requests for about so long."""
+
 
 def make_services(base: Base) -> Services:
     """What the routes call."""
@@ -59,7 +62,8 @@ async def run_api_process(options: ApiOptions, stop: asyncio.Event) -> None:
             async with open_base(options, "memory-api", secret_reader(api), metrics, stop) as base:
                 if base is not None:
                     ready.append(make_services(base))
-                    await serve_api(ready[0], auth, options.host, options.port, stop)
+                    drain = DRAIN_SECONDS if options.engine_settings().in_pod else 0.0
+                    await serve_api(ready[0], auth, options.host, options.port, stop, drain_seconds=drain)
 
     await run_parts(stop, probes=probes, api=serve)
 

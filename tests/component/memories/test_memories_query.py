@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 from fixtures.engine import World
 from fixtures.memories import AGENT, Memories, config
-from memory_operator.engine.memories.channels import EMBED_SECONDS
+from memory_operator.engine.memories.channels import CHANNEL_SECONDS, EMBED_SECONDS
 from memory_operator.engine.memories.recall import Recall
 from memory_operator.engine.memories.remember import Changes
 from memory_operator.errors import InvalidInput, StoreUnavailable
 from memory_operator.plan.space import SpaceConfig
-from memory_operator.store.db.pool import open_store
+from memory_operator.store.db.pool import Store, open_store
 from memory_operator.store.spaces import registry, spaces, vectors
 from memory_operator.store.spaces.vectors import Rows
 from vendor import Fault, StubVendor
@@ -306,3 +306,24 @@ async def _with_slow_words(world: World) -> Any:
     )
     await world.fetch(f'alter database "{name}" set search_path = slow, pg_catalog, public')
     return await open_store(world.dsn, application="test")
+
+
+async def test_waiting_for_a_connection_is_no_part_of_a_channels_time(world: World, memories: Memories) -> None:
+    await memories.space(config())
+    await memories.add("busy pools are no reason to miss a memory")
+    async with await open_store(world.dsn, application="test", max_size=1) as store:
+        recall = Recall(store, world.connector, world.keys)
+        await recall.query("default", "default", "pools")
+        async with store.connection():
+            querying = asyncio.create_task(recall.query("default", "default", "pools"))
+            await asyncio.sleep(0)
+            busy = asyncio.create_task(_sleep_in(store, 1.2 * CHANNEL_SECONDS))
+            await asyncio.sleep(0)
+        answer = await querying
+        await busy
+    assert {channel.status for channel in answer.diagnostics.channels.values()} == {"ok"}
+
+
+async def _sleep_in(store: Store, seconds: float) -> None:
+    async with store.connection() as conn:
+        await conn.execute("select pg_sleep($1)", seconds)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Mapping
+from typing import Any
 
 import pytest
 from starlette.requests import Request
@@ -12,6 +13,7 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from memory_operator.http.problems import MEDIA_TYPE, Problem
+from memory_operator.http.server.admission import Slots
 from memory_operator.http.server.middleware import MAX_BODY_BYTES, Guard
 
 from .conftest import client
@@ -105,7 +107,7 @@ async def test_more_requests_than_there_is_room_for_wait_their_turn_and_then_are
         await go.wait()
         await PlainTextResponse("done")(scope, receive, send)
 
-    async with client(Guard(slow, open_to_all, max_requests=1, queue_seconds=0.05)) as http:
+    async with client(Guard(slow, open_to_all, slots=Slots(1, queue_seconds=0.05))) as http:
         first = asyncio.create_task(http.get("/"))
         await inside.wait()
         refused = await http.get("/")
@@ -149,3 +151,72 @@ async def test_half_an_answer_is_never_completed_by_a_problem() -> None:
     with pytest.raises(ValueError, match="in the middle"):
         async with client(Guard(half, open_to_all)) as http:
             await http.get("/")
+
+
+async def test_a_body_that_does_not_come_takes_no_slot_and_is_given_up() -> None:
+    async def stalling() -> AsyncIterator[bytes]:
+        yield b"x"
+        await asyncio.Event().wait()
+
+    async with client(Guard(echo, open_to_all, slots=Slots(1, queue_seconds=0.05))) as http:
+        slow = [asyncio.create_task(http.post("/", content=stalling())) for _ in range(64)]
+        await asyncio.sleep(0)
+        assert (await http.get("/")).status_code == 200
+        assert (await http.post("/", content=b"quick")).text == "5"
+        for task in slow:
+            task.cancel()
+        await asyncio.gather(*slow, return_exceptions=True)
+
+
+async def test_a_body_has_its_time_limit() -> None:
+    async def never() -> dict[str, object]:
+        await asyncio.Event().wait()
+        return {}
+
+    sent: list[dict[str, Any]] = []
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": "POST", "path": "/", "headers": [], "query_string": b""}
+    await Guard(echo, open_to_all, body_seconds=0.05)(scope, never, send)  # type: ignore[arg-type]
+    assert sent[0]["status"] == 408
+    assert (b"connection", b"close") in sent[0]["headers"]
+
+
+async def test_no_caller_has_more_than_half_of_the_slots_and_a_free_one_goes_to_who_has_the_fewest() -> None:
+    slots = Slots(4, queue_seconds=10)
+    for _ in range(2):
+        await slots.take("greedy")
+    late = asyncio.create_task(slots.take("greedy"))
+    for _ in range(2):
+        await slots.take("modest")
+    other = asyncio.create_task(slots.take("other"))
+    await asyncio.sleep(0)
+    assert not late.done()
+    assert not other.done()
+    slots.give_back("greedy")
+    await other
+    assert not late.done()
+    slots.give_back("modest")
+    await late
+
+
+async def test_a_slot_that_is_waited_for_in_vain_is_left_to_others() -> None:
+    slots = Slots(2, queue_seconds=0.01)
+    await slots.take("a")
+    with pytest.raises(Problem):
+        await slots.take("a")
+    gone = asyncio.create_task(slots.take("a"))
+    await asyncio.sleep(0)
+    gone.cancel()
+    await asyncio.gather(gone, return_exceptions=True)
+    await slots.take("b")
+    slots.give_back("a")
+    await slots.take("a")
+
+
+async def test_probes_need_no_slot() -> None:
+    async with client(Guard(echo, open_to_all, slots=Slots(0, queue_seconds=0.01), always_answered=["/livez"])) as http:
+        assert (await http.get("/livez")).status_code == 200
+        assert (await http.get("/")).status_code == 503

@@ -28,11 +28,11 @@ async def hello(scope: Scope, receive: Receive, send: Send) -> None:
 class Running:
     """A server under test."""
 
-    def __init__(self, app: ASGIApp, host: str = HOST, grace_seconds: int = 5) -> None:
+    def __init__(self, app: ASGIApp, host: str = HOST, grace_seconds: int = 5, **limits: float) -> None:
         self.stop = asyncio.Event()
         self.port: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self.task = asyncio.create_task(
-            serve(app, host, 0, self.stop, listening=self.port.set_result, grace_seconds=grace_seconds)
+            serve(app, host, 0, self.stop, listening=self.port.set_result, grace_seconds=grace_seconds, **limits)
         )
 
     async def end(self) -> None:
@@ -143,3 +143,27 @@ async def test_a_process_that_is_not_ready_says_why_and_is_alive_all_the_same() 
         503,
         "memory: changing the embedding dimension …\n",
     )
+
+
+async def test_a_connection_that_does_not_send_a_whole_head_is_closed() -> None:
+    server = Running(hello, head_seconds=0.1)
+    port = await ends(server.port, "the port is told")
+    for begun in (b"", b"GET / HTTP/1.1\r\nHost", b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nx"):
+        reader, writer = await asyncio.open_connection(HOST, port)
+        writer.write(begun)
+        assert await ends(reader.read(), "the connection is closed") == b"" or begun.startswith(b"POST")
+        writer.close()
+    await server.end()
+
+
+async def test_each_answer_is_the_last_of_its_connection_while_the_server_drains() -> None:
+    server = Running(hello, drain_seconds=0.3)
+    port = await ends(server.port, "the port is told")
+    url = f"http://{HOST}:{port}/"
+    async with httpx.AsyncClient(trust_env=False) as client:
+        assert "connection" not in (await client.get(url)).headers
+        server.stop.set()
+        await asyncio.sleep(0)  # it hears of it
+        answer = await client.get(url)
+        assert (answer.text, answer.headers["connection"]) == ("hello", "close")
+    await server.end()

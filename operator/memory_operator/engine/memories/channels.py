@@ -19,7 +19,7 @@ from memory_operator.engine.spaces.active import Resolved, SemanticStatus, resol
 from memory_operator.errors import MemoryOperatorError, StoreUnavailable
 from memory_operator.logs import get_logger
 from memory_operator.memory.search_terms import query_terms
-from memory_operator.store.db.pool import Store
+from memory_operator.store.db.pool import Conn, Store
 from memory_operator.store.memories import fulltext, nearest
 from memory_operator.store.memories.nearest import Filters, Hit, SpaceVanished, TookTooLong
 from memory_operator.store.spaces.spaces import Space
@@ -30,7 +30,10 @@ EMBED_SECONDS = 2.0
 """Limit of embedding a query, a repetition included; after it the other channels answer alone."""
 
 CHANNEL_SECONDS = 0.5
-"""Limit of one channel's search, without the embedding."""
+"""Limit of one channel's search, from when it has a connection."""
+
+CONNECTION_SECONDS = 5.0
+"""Limit of the wait for a connection: the database is slow for everybody, not for this search."""
 
 _STATEMENT_SECONDS = 0.9 * CHANNEL_SECONDS
 """After this the server itself ends a statement, which is cheaper than to cancel it from here."""
@@ -90,23 +93,16 @@ class Channels:
         channel = Channel()
         query = query_terms(wanted.text)
 
-        async def read() -> list[Hit]:
-            async with nearest.bounded(self._store) as conn:
-                small = self._small_words.get(wanted.project_id)
-                if small is None:
-                    small = await fulltext.is_small(conn, wanted.project_id)
-                    self._small_words[wanted.project_id] = small
-                return await fulltext.fulltext(
-                    conn,
-                    wanted.project_id,
-                    query,
-                    wanted.limit,
-                    wanted.filters,
-                    small=small,
-                    seconds=_STATEMENT_SECONDS,
-                )
+        async def read(conn: Conn) -> list[Hit]:
+            small = self._small_words.get(wanted.project_id)
+            if small is None:
+                small = await fulltext.is_small(conn, wanted.project_id)
+                self._small_words[wanted.project_id] = small
+            return await fulltext.fulltext(
+                conn, wanted.project_id, query, wanted.limit, wanted.filters, small=small, seconds=_STATEMENT_SECONDS
+            )
 
-        await _within_limit("query.fulltext", channel, read)
+        await self._within_limit("query.fulltext", channel, read)
         return channel
 
     async def semantic(self, wanted: ChannelQuery, text: str, resolved: Resolved) -> Semantic:
@@ -137,24 +133,23 @@ class Channels:
         if vector is None:
             return
 
-        async def read() -> list[Hit]:
-            async with nearest.bounded(self._store) as conn:
-                exact = self._small_vectors.get((space.id, wanted.project_id))
-                if exact is None:
-                    exact = await nearest.is_small(conn, space.id, wanted.project_id)
-                    self._small_vectors[space.id, wanted.project_id] = exact
-                return await nearest.nearest(
-                    conn,
-                    space,
-                    wanted.project_id,
-                    vector,
-                    wanted.limit,
-                    wanted.filters,
-                    exact=exact,
-                    seconds=_STATEMENT_SECONDS,
-                )
+        async def read(conn: Conn) -> list[Hit]:
+            exact = self._small_vectors.get((space.id, wanted.project_id))
+            if exact is None:
+                exact = await nearest.is_small(conn, space.id, wanted.project_id)
+                self._small_vectors[space.id, wanted.project_id] = exact
+            return await nearest.nearest(
+                conn,
+                space,
+                wanted.project_id,
+                vector,
+                wanted.limit,
+                wanted.filters,
+                exact=exact,
+                seconds=_STATEMENT_SECONDS,
+            )
 
-        await _within_limit("query.semantic", channel, read)
+        await self._within_limit("query.semantic", channel, read)
 
     async def _embedded(
         self, channel: Semantic, wanted: ChannelQuery, space: Space, text: str, deadline: float
@@ -185,28 +180,24 @@ class Channels:
             return found
         return None
 
-
-async def _within_limit(name: str, channel: Channel, read: Callable[[], Awaitable[list[Hit]]]) -> None:
-    """Run a search, as a span of that name. SpaceVanished passes."""
-    with traces.span(name) as span:
-        await _search_within_limit(channel, read)
-        span.note(status=channel.status, hits=len(channel.hits))
-
-
-async def _search_within_limit(channel: Channel, read: Callable[[], Awaitable[list[Hit]]]) -> None:
-    """Run a search, and note how it ended. SpaceVanished passes."""
-    started = _now()
-    try:
-        async with asyncio.timeout(CHANNEL_SECONDS):
-            channel.hits = await read()
-        channel.status = "ok"
-    except (TimeoutError, TookTooLong):
-        channel.status = "timeout"
-    except StoreUnavailable as error:
-        channel.status = "unavailable"
-        log.warning("a search failed: %s", error.message)
-    finally:
-        channel.seconds += _now() - started
+    async def _within_limit(self, name: str, channel: Channel, read: Callable[[Conn], Awaitable[list[Hit]]]) -> None:
+        """Run a search, as a span of that name, and note how it ended. SpaceVanished passes."""
+        with traces.span(name) as span:
+            started = _now()
+            try:
+                async with asyncio.timeout(CONNECTION_SECONDS) as limit, nearest.bounded(self._store) as conn:
+                    started = _now()
+                    limit.reschedule(started + CHANNEL_SECONDS)
+                    channel.hits = await read(conn)
+                channel.status = "ok"
+            except (TimeoutError, TookTooLong):
+                channel.status = "timeout"
+            except StoreUnavailable as error:
+                channel.status = "unavailable"
+                log.warning("a search failed: %s", error.message)
+            finally:
+                channel.seconds += _now() - started
+            span.note(status=channel.status, hits=len(channel.hits))
 
 
 def _code(error: MemoryOperatorError) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from uuid import uuid4
 
 from starlette.datastructures import Headers
@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from memory_operator import traces
 from memory_operator.http.problems import Problem, answer, internal
+from memory_operator.http.server.admission import Slots
 from memory_operator.logs import REQUEST_ID, get_logger
 from memory_operator.metrics import Metrics
 from memory_operator.traces import Span
@@ -21,14 +22,17 @@ from memory_operator.traces import Span
 log = get_logger(__name__)
 
 MAX_BODY_BYTES = 1 << 20
-MAX_REQUESTS = 64
-"""Requests that are answered at the same time."""
-QUEUE_SECONDS = 2.0
-"""How long one waits for its turn."""
+MAX_REQUESTS = 128
+"""Requests that are worked on at the same time, unless the number of database connections says otherwise."""
+BODY_SECONDS = 30.0
+"""How long a body may take to arrive."""
 REQUEST_SECONDS = 30.0
+"""How long a request is worked on."""
 
 _GOOD_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _METHODS = frozenset(("GET", "POST", "PATCH", "DELETE"))
+_WITH_BODY = frozenset(("POST", "PATCH"))
+"""Methods whose routes read a body, all of them to its end."""
 _HEADERS = {
     b"x-content-type-options": b"nosniff",
     b"cache-control": b"no-store",
@@ -47,15 +51,18 @@ class Guard:
         screen: Screen,
         *,
         metrics: Metrics | None = None,
-        max_requests: int = MAX_REQUESTS,
-        queue_seconds: float = QUEUE_SECONDS,
+        slots: Slots | None = None,
+        always_answered: Collection[str] = (),
+        body_seconds: float = BODY_SECONDS,
         request_seconds: float = REQUEST_SECONDS,
     ) -> None:
+        """`always_answered` are the paths of probes: they need no slot."""
         self._app = app
         self._screen = screen
         self._metrics = metrics or Metrics()
-        self._room = asyncio.Semaphore(max_requests)
-        self._queue_seconds = queue_seconds
+        self._slots = slots or Slots(MAX_REQUESTS)
+        self._always_answered = always_answered
+        self._body_seconds = body_seconds
         self._request_seconds = request_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -102,20 +109,37 @@ class Guard:
         return None
 
     async def _admitted(self, scope: Scope, receive: Receive, reply: _TrackedReply) -> None:
+        """Let the app answer. A slot is taken once the body is there: who sends slowly keeps nobody else waiting."""
+        if scope["path"] in self._always_answered:
+            await self._app(scope, receive, reply)
+            return
+        caller, admitted = _caller(scope), False
         try:
-            async with asyncio.timeout(self._queue_seconds):
-                await self._room.acquire()
-        except TimeoutError:
-            raise Problem(503, "busy", "too many requests are being answered") from None
-        try:
-            async with asyncio.timeout(self._request_seconds) as limit:
-                await self._app(scope, _limited(receive), reply)
+            async with asyncio.timeout(self._body_seconds) as limit:
+
+                async def admit() -> None:
+                    nonlocal admitted
+                    await self._slots.take(caller)
+                    admitted = True
+                    limit.reschedule(asyncio.get_running_loop().time() + self._request_seconds)
+
+                late = scope["method"] in _WITH_BODY
+                if not late:
+                    await admit()
+                await self._app(scope, _limited(receive, admit if late else None), reply)
         except TimeoutError:
             if not limit.expired():
                 raise
-            raise Problem(503, "timeout", f"no answer was found within {self._request_seconds:g} s") from None
+            raise self._too_late(admitted=admitted) from None
         finally:
-            self._room.release()
+            if admitted:
+                self._slots.give_back(caller)
+
+    def _too_late(self, *, admitted: bool) -> Problem:
+        if admitted:
+            return Problem(503, "timeout", f"no answer was found within {self._request_seconds:g} s")
+        close = {"Connection": "close"}
+        return Problem(408, "body_too_slow", f"the body did not arrive within {self._body_seconds:g} s", headers=close)
 
 
 class _TrackedReply:
@@ -149,16 +173,25 @@ def _check_length(scope: Scope) -> None:
         raise _too_large()
 
 
-def _limited(receive: Receive) -> Receive:
-    """Count the bytes of a body that comes in chunks."""
-    seen = 0
+def _caller(scope: Scope) -> str:
+    """Who shares slots with whom: the same token, or the same address where there is none."""
+    token = Headers(scope=scope).get("authorization")
+    return f"token {hash(token)}" if token else f"address {(scope.get('client') or ('',))[0]}"
+
+
+def _limited(receive: Receive, admit: Callable[[], Awaitable[None]] | None) -> Receive:
+    """Count the bytes of a body that comes in chunks, and have the request admitted once it is there."""
+    seen, whole = 0, False
 
     async def limited() -> Message:
-        nonlocal seen
+        nonlocal seen, whole
         message = await receive()
         seen += len(message.get("body", b""))
         if seen > MAX_BODY_BYTES:
             raise _too_large()
+        if admit and not whole and message["type"] == "http.request" and not message.get("more_body"):
+            whole = True
+            await admit()
         return message
 
     return limited

@@ -14,6 +14,8 @@ from starlette.routing import Route
 from memory_operator.http.server.uvicorn import serve
 from memory_operator.metrics import Metrics
 
+PROBE_PATHS = ("/livez", "/readyz", "/metrics")
+
 NotReady = Callable[[], Awaitable[str | None]]
 """Why a process is not ready, as the body of a 503; None when it is."""
 
@@ -37,7 +39,8 @@ def probe_routes(not_ready: NotReady, registry: CollectorRegistry) -> list[Route
     async def metrics(_: Request) -> Response:
         return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
-    return [Route("/livez", livez), Route("/readyz", readyz), Route("/metrics", metrics)]
+    endpoints = {"/livez": livez, "/readyz": readyz, "/metrics": metrics}
+    return [Route(path, endpoints[path]) for path in PROBE_PATHS]
 
 
 async def serve_probes(

@@ -96,6 +96,11 @@ class Store:
         self.metrics = metrics
         """What the process counts; here, since everything that counts has its store."""
 
+    @property
+    def pool_size(self) -> int:
+        """Connections that the pool has at most."""
+        return int(self._pool.get_max_size())
+
     async def __aenter__(self) -> Store:
         return self
 
