@@ -146,7 +146,7 @@ async def test_a_second_provider_fills_beside_the_first_and_is_never_active_by_i
         assert await world.value("select active_space_id from memory_registry") == 1
         assert world.cluster.statuses[first].embedding.active
         assert not world.cluster.statuses[second].embedding.active
-        await Catalog(world.store).activate(None, "default/other", False, BY)
+        await Catalog(world.store).activate(None, "default/other", BY)
         await until(lambda: world.cluster.statuses[second].embedding.active, "the second Provider's space is active")
 
 

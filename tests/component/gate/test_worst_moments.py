@@ -340,7 +340,7 @@ async def test_activating_is_not_undone_by_a_space_that_is_completed_later(world
         second = world.cluster.apply("second", provider(vendor, "b", 32))
         await world.until_phase(second, "Ready")
         world.cluster.apply("first", provider(vendor, "c"))
-        await Catalog(world.store).activate(None, "default/second", False, BY)
+        await Catalog(world.store).activate(None, "default/second", BY)
         await until(
             lambda: world.cluster.statuses[first].embedding.embedding_version == "c-64-3",
             "the first Provider has the space of model c",
