@@ -14,6 +14,8 @@ from cryptography import x509
 
 from cluster.harness import ControlPlane
 from fixtures.chart import CHART, OFFLINE, ROOT, Chart, HelmRefusalError, Releases, named, overlay
+from memory_operator.engine.ports.secrets import usable_values
+from memory_operator.errors import SecretMissing
 
 CRD = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/providers.omnia.altairalabs.ai"
 FOREIGN = ROOT / "tests" / "cluster" / "foreign_crd.yaml"
@@ -65,6 +67,19 @@ def test_an_uninstalled_release_finds_its_key_and_its_password_again(releases: R
     again = kept(releases, place)
     assert again["memory-master-key"] == first["memory-master-key"]
     assert again["memory-postgresql"] == first["memory-postgresql"]
+
+
+def test_no_secret_of_an_installed_release_is_given_to_a_provider(releases: Releases, place: str) -> None:
+    releases.install("install", place, EMBEDDED)
+    # The key that the chart made stays there when the release goes over to another one.
+    releases.install("upgrade", place, EMBEDDED, {"masterKey": {"existingSecret": "another"}})
+    secrets = releases.control_plane.request("GET", f"/api/v1/namespaces/{place}/secrets").body["items"]
+    assert {each["metadata"]["name"] for each in secrets} >= {*SECRETS, "sh.helm.release.v1.memory.v1"}
+    for secret in secrets:
+        with pytest.raises(SecretMissing, match="is for no Provider"):
+            usable_values(
+                place, secret["metadata"]["name"], secret["type"], secret["metadata"].get("labels", {}), secret["data"]
+            )
 
 
 def test_the_master_key_is_32_bytes_as_base64(releases: Releases, place: str) -> None:

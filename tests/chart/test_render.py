@@ -304,3 +304,47 @@ def test_a_packed_chart_renders_the_same(chart: Chart) -> None:
     (packed,) = chart.folder.glob("memory-operator-*.tgz")
     text = chart.run("template", "memory", str(packed), "-n", "memory-system", "-f", chart.values(OFFLINE))
     assert manifests(text) == chart.render(OFFLINE)
+
+
+@pytest.mark.parametrize(
+    ("values", "named_secrets"),
+    [
+        ({"database": {"url": "postgresql://a:b@c/d", "existingSecret": ""}}, {"memory-master"}),
+        (EMBEDDED, {"memory-master", "db"}),
+        ({"auth": {"mode": "tokens", "tokens": {"existingSecret": "tokens"}}}, {"memory-master", "tokens"}),
+        ({"test": {"tokenSecret": "test-token"}}, {"test-token"}),
+        ({"webhook": {"tls": {"mode": "certManager"}}}, {"memory-webhook-ca", "memory-webhook-tls"}),
+        (
+            {
+                "webhook": {
+                    "tls": {
+                        "mode": "existingSecret",
+                        "existingSecret": "pair",
+                        "caBundle": "-----BEGIN CERTIFICATE-----\nx",
+                    }
+                }
+            },
+            {"pair", "memory-webhook-ca", "memory-master-key"},
+        ),
+    ],
+    ids=["url", "embedded", "tokens", "test", "cert-manager", "pair"],
+)
+def test_each_secret_that_a_release_has_is_withheld_from_providers(
+    chart: Chart, values: dict[str, Any], named_secrets: set[str]
+) -> None:
+    objects = chart.render(OFFLINE, values)
+    withheld = {
+        entry["value"]
+        for name, each in containers(objects).items()
+        for entry in each.get("env", [])
+        if entry["name"] == "MEMORY_WITHHELD_SECRETS"
+    }
+    (listed,) = withheld
+    secrets = {each["metadata"]["name"] for each in objects if each["kind"] == "Secret"}
+    mounted = {
+        volume["secret"]["secretName"]
+        for spec in pod_specs(objects).values()
+        for volume in spec.get("volumes", [])
+        if "secret" in volume
+    }
+    assert {f"memory-system/{name}" for name in secrets | mounted | named_secrets} <= set(listed.split(","))

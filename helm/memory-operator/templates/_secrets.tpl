@@ -67,9 +67,11 @@ items:
 {{/* The Secrets that no Provider may name, as namespace/name, by commas. */}}
 {{- define "memory.ownSecrets" -}}
 {{- $own := list (include "memory.masterKeySecret" . | fromYaml).secretName (include "memory.databaseSecret" . | fromYaml).secretName -}}
-{{- $own = concat $own (list .Values.webhook.tls.existingSecret .Values.auth.tokens.existingSecret .Values.postgresql.auth.existingSecret) -}}
-{{- $own = append $own (printf "%s-postgresql" (include "memory.fullname" .)) -}}
-{{- $own = append $own (printf "%s-webhook-tls" (include "memory.fullname" .)) -}}
+{{- $own = concat $own (list .Values.webhook.tls.existingSecret .Values.auth.tokens.existingSecret .Values.postgresql.auth.existingSecret .Values.test.tokenSecret) -}}
+{{- /* Those that this or an earlier release of the chart made, whatever the values say now. */ -}}
+{{- range list "master-key" "database" "postgresql" "webhook-tls" "webhook-ca" -}}
+{{- $own = append $own (printf "%s-%s" (include "memory.fullname" $) .) -}}
+{{- end -}}
 {{- $names := list -}}
 {{- range $own | compact | uniq -}}{{- $names = append $names (printf "%s/%s" $.Release.Namespace .) -}}{{- end -}}
 {{- join "," $names -}}

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 
 from kubernetes.aio.client import ApiClient
 
+from memory_operator.engine.ports.secrets import usable_values
 from memory_operator.engine.ports.sources import SecretReader
 from memory_operator.errors import NotFound, SecretMissing
 from memory_operator.kube.boundary import ApiCall, ask
@@ -16,7 +17,8 @@ _SECONDS = 5.0
 
 
 def secret_reader(api: ApiClient) -> SecretReader:
-    """A function (namespace, name) → the Secret's decoded texts. A key whose value is no UTF-8 text is left out.
+    """A function (namespace, name) → the Secret's decoded texts. A key whose value is no UTF-8 text is left out, and
+    so is what `usable_values` withholds.
 
     It raises SecretMissing and SourceUnavailable.
     """
@@ -29,9 +31,10 @@ def secret_reader(api: ApiClient) -> SecretReader:
             raise SecretMissing(
                 f"Secret {namespace}/{name} does not exist", hint="create it in the Provider's namespace"
             ) from error
-        data = secret.get("data") or {}
-        decoded = {key: _text(value) for key, value in data.items()}
-        return {key: text for key, text in decoded.items() if text is not None}
+        decoded = {key: _text(value) for key, value in (secret.get("data") or {}).items()}
+        values = {key: text for key, text in decoded.items() if text is not None}
+        labels = secret.get("metadata", {}).get("labels") or {}
+        return usable_values(namespace, name, str(secret.get("type") or ""), labels, values)
 
     return read
 

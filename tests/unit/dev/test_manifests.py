@@ -507,3 +507,26 @@ async def test_threads_with_loops_of_their_own_can_ask_at_the_same_time(source, 
         return asyncio.run(ask())
 
     assert await asyncio.gather(*(asyncio.to_thread(in_a_thread) for _ in range(4))) == [1] * 4
+
+
+@pytest.mark.parametrize(
+    "line", ["type: helm.sh/release.v1", "metadata: {name: key, labels: {app.kubernetes.io/part-of: memory-operator}}"]
+)
+async def test_a_secret_that_is_no_vendors_key_is_not_given_to_a_provider(source, folder, line):
+    text = secret("x") if line.startswith("type") else secret("x").replace("metadata: {name: key}\n", "")
+    (folder / "s.yaml").write_text(f"{text}{line}\n")
+    with pytest.raises(SecretMissing, match="is for no Provider"):
+        await source.read_secret("default", "key")
+
+
+@pytest.mark.parametrize("content", ["", "\n", "# nothing is left\n", "---\n"])
+async def test_an_emptied_file_is_a_broken_file_and_deletes_nothing(watching, folder, steered, content):
+    (folder / "a.yaml").write_text(provider())
+    before = await watching.source.get(A)
+    (folder / "a.yaml").write_text(content)
+    await until(lambda: watching.source.reports, "the emptied file is reported")
+    await pass_absence(watching.source, steered)
+
+    assert watching.source.reports == ("a.yaml:1: holds no manifest; delete the file to delete what it defined",)
+    assert await watching.source.get(A) == before
+    assert watching.deletions == 0

@@ -81,3 +81,15 @@ async def test_headers_that_http_cannot_carry_are_refused_without_their_value(ma
     with pytest.raises(ConfigurationError) as refused:
         make(headers=headers)
     assert HEADER not in str(refused.value) + refused.value.hint
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("Host", "host", "Connection", "Keep-Alive", "Proxy-Authorization", "Proxy-Connection", "TE", "Trailer"),
+        *("Upgrade", "Transfer-Encoding", "Via", "Forwarded", "HTTP2-Settings"),
+    ],
+)
+async def test_a_provider_cannot_set_the_host_or_a_header_of_the_connection(make, name):
+    with pytest.raises(ConfigurationError, match="cannot be set by a Provider"):
+        make(headers={name: "other.example"})

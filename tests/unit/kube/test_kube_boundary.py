@@ -127,3 +127,32 @@ async def test_a_document_that_is_not_there_is_none_and_a_broken_server_is_an_er
         assert await read_path(api, "/apis/x") is None
         with pytest.raises(SourceUnavailable):
             await read_path(api, "/apis/x")
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "labels"),
+    [
+        ("sh.helm.release.v1.memory.v1", "Opaque", {}),
+        ("sh.helm.release.v1.memory.v1", "helm.sh/release.v1", {"owner": "helm"}),
+        ("any", "Opaque", {"owner": "helm"}),
+        ("any", "helm.sh/release.v1", {}),
+        ("any", "kubernetes.io/service-account-token", {}),
+        ("any", "kubernetes.io/dockerconfigjson", {}),
+        ("any", "kubernetes.io/basic-auth", {}),
+        ("memory-master-key", "Opaque", {"app.kubernetes.io/part-of": "memory-operator"}),
+    ],
+)
+async def test_a_secret_that_is_no_vendors_key_is_not_given_to_a_provider(
+    api_server: Any, tmp_path: Path, name: str, kind: str, labels: dict[str, str]
+) -> None:
+    api_server.answers = [(200, {"type": kind, "metadata": {"labels": labels}, "data": {"release": "c2VjcmV0"}})]
+    async with open_api(api_server.kubeconfig(tmp_path)) as api:
+        with pytest.raises(SecretMissing, match="is for no Provider"):
+            await secret_reader(api)("agents", name)
+
+
+async def test_of_a_tls_secret_only_the_certificates_are_given(api_server: Any, tmp_path: Path) -> None:
+    data = {"ca.crt": "Y2E=", "tls.crt": "Y3J0", "tls.key": "a2V5"}
+    api_server.answers = [(200, {"type": "kubernetes.io/tls", "data": data})]
+    async with open_api(api_server.kubeconfig(tmp_path)) as api:
+        assert await secret_reader(api)("agents", "ca") == {"ca.crt": "ca", "tls.crt": "crt"}

@@ -58,7 +58,10 @@ class ParsedFile:
 
 
 def parse_manifests(text: str, *, is_json: bool = False) -> ParsedFile:
-    """Read all documents of a file. Raises BrokenManifest: a file is good as a whole or not at all."""
+    """Read all documents of a file. Raises BrokenManifest: a file is good as a whole or not at all.
+
+    A file without a document is broken: an editor or a full disk may have emptied it, and nobody deletes like that.
+    """
     documents = []
     unused: dict[str, None] = {}
     for manifest, node in _objects(text, is_json=is_json):
@@ -73,6 +76,8 @@ def parse_manifests(text: str, *, is_json: bool = False) -> ParsedFile:
                 unused[str(part.get("kind"))] = None
             else:
                 documents.append(document)
+    if not documents and not unused:
+        raise BrokenManifest(1, "holds no manifest; delete the file to delete what it defined")
     return ParsedFile(tuple(documents), tuple(unused))
 
 

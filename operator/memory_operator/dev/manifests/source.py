@@ -22,6 +22,7 @@ from memory_operator.contract.status import ProviderStatus
 from memory_operator.dev.folder import write_private
 from memory_operator.dev.manifests.identities import Identities
 from memory_operator.dev.manifests.scan import SYSTEM_CLOCK, Clock, FolderScan, FoundManifest, Key, Look
+from memory_operator.engine.ports.secrets import usable_values
 from memory_operator.engine.ports.sources import ProviderEvent
 from memory_operator.errors import SecretMissing, SourceUnavailable
 from memory_operator.logs import get_logger
@@ -82,7 +83,12 @@ class FolderSource:
         look = await self._settled(lambda look: not look.unsettled)
         found = look.objects.get(Key("Secret", namespace, name))
         if found is not None:
-            return dict(found.document.secret)
+            manifest = found.document.manifest
+            labels = manifest["metadata"].get("labels")
+            kind = str(manifest.get("type") or "")
+            return usable_values(
+                namespace, name, kind, labels if isinstance(labels, dict) else {}, found.document.secret
+            )
         if look.broken:
             raise SourceUnavailable(
                 f"Secret {namespace}/{name} may be in a file that cannot be used: {', '.join(look.broken)}",

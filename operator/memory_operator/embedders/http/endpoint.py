@@ -15,11 +15,12 @@ _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _HEADER_VALUE = re.compile(r"[\x21-\x7e](?:[\t\x20-\x7e]*[\x21-\x7e])?")
 _FRAMING = frozenset(
     {
-        *("accept-encoding", "connection", "content-encoding", "content-length", "content-type", "expect"),
-        *("keep-alive", "te", "trailer", "transfer-encoding", "upgrade"),
+        *("accept-encoding", "connection", "content-encoding", "content-length", "content-type", "expect", "forwarded"),
+        *("host", "http2-settings", "keep-alive", "max-forwards", "proxy-authenticate", "proxy-authorization"),
+        *("proxy-connection", "te", "trailer", "transfer-encoding", "upgrade", "via"),
     }
 )
-"""Headers that belong to the connection or to the body that we write: a Provider cannot set them."""
+"""Headers of the connection (hop by hop), of its target, or of the body that we write: a Provider cannot set them."""
 
 
 @dataclass(frozen=True, slots=True)

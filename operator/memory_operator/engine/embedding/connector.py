@@ -11,6 +11,7 @@ from cachetools import LRUCache, TTLCache
 from memory_operator.contract.known_models import default_secret_keys, needs_credential
 from memory_operator.embedders import Embedder, EmbedderPool
 from memory_operator.engine.embedding.circuit_breaker import Breaker
+from memory_operator.engine.ports.secrets import checked_credential
 from memory_operator.engine.ports.sources import SecretReader
 from memory_operator.errors import CredentialRefused, SecretMissing, SourceUnavailable
 from memory_operator.plan.space import CallConfig, SecretKeyConfig
@@ -49,7 +50,7 @@ class Connector:
         credential = await self.credential(config)
         ca_pem = None
         if config.ca_secret is not None:
-            ca_pem = await self._from_secret(config.namespace, config.ca_secret, _CA_KEYS)
+            _, ca_pem = await self._from_secret(config.namespace, config.ca_secret, _CA_KEYS)
         return self._pool.embedder(config, credential, ca_pem)
 
     def breaker(self, config: CallConfig) -> Breaker:
@@ -73,7 +74,8 @@ class Connector:
         if reference.secret is not None:
             platform = config.platform.type if config.platform else None
             keys = default_secret_keys(config.type, platform)
-            return await self._from_secret(config.namespace, reference.secret, keys)
+            key, value = await self._from_secret(config.namespace, reference.secret, keys)
+            return checked_credential(config.namespace, reference.secret.name, key, value)
         if reference.env_var is not None:
             return self._from_environment(reference.env_var)
         if reference.file_path is not None:
@@ -85,12 +87,15 @@ class Connector:
         if isinstance(error, CredentialRefused) and config.credential and config.credential.secret:
             self._secrets.pop((config.namespace, config.credential.secret.name), None)
 
-    async def _from_secret(self, namespace: str, ref: SecretKeyConfig, default_keys: tuple[str, ...]) -> str:
+    async def _from_secret(
+        self, namespace: str, ref: SecretKeyConfig, default_keys: tuple[str, ...]
+    ) -> tuple[str, str]:
+        """The key that was found in a Secret, and its value."""
         data = await self._secret(namespace, ref.name)
         keys = (ref.key,) if ref.key else default_keys
         for key in keys:
             if data.get(key, "").strip():
-                return data[key].strip()
+                return key, data[key].strip()
         raise SecretMissing(
             f"Secret {namespace}/{ref.name} has no key {' or '.join(keys)}",
             hint="add one of them to the Secret, or name the right key in the Provider",
