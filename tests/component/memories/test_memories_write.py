@@ -81,11 +81,14 @@ async def test_a_long_text_becomes_chunks_with_a_vector_each(memories: Memories)
     assert (await memories.remember.show("default", stored.id)).memory.text == text
 
 
-async def test_every_feeding_space_gets_its_vectors_side_by_side(memories: Memories) -> None:
+async def test_a_space_that_is_about_to_be_completed_gets_its_vectors_beside_the_active_one(memories: Memories) -> None:
     with StubVendor(64) as one, StubVendor(32) as two:
         active = await memories.space(vendor_config(one))
         beside = await memories.space(
             config(32, type="openai_compatible", base_url=two.base_url), "other", active=False, state="filling"
+        )
+        await memories.world.fetch(
+            "insert into memory_reembed_jobs (space_id, bound, total, closing_at) values ($1, 0, 0, now())", beside.id
         )
         one.fault, two.fault = Fault(hold=True), Fault(hold=True)
         adding = asyncio.create_task(memories.add("both of them"))
@@ -272,6 +275,10 @@ async def test_a_purge_erases_every_version_in_every_space_and_confirms_it(memor
     other = await memories.add("stays")
     stored = await memories.add("first words", tags=("tag",), source="there", summary="sum", metadata={"a": 1})
     await memories.remember.amend("default", stored.id, Changes("second words"), AGENT)
+    async with memories.world.worker():
+        await until(
+            lambda: memories.world.value("select count(*) = 0 from memory_embedding_pending"), "both spaces are filled"
+        )
     if forgotten:
         await memories.remember.forget("default", stored.id, AGENT)
     erased = await memories.remember.purge("default", stored.id, AGENT)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Iterable
+from typing import TypeVar
 
 from memory_operator.engine.spaces.activation import coverage_is_comparable, switch
 from memory_operator.errors import Retryable
@@ -10,60 +11,91 @@ from memory_operator.logs import get_logger
 from memory_operator.store.db import activity
 from memory_operator.store.db.activity import Actor
 from memory_operator.store.db.pool import Conn, Store
-from memory_operator.store.jobs import control, jobs, missing
+from memory_operator.store.jobs import jobs, missing
 from memory_operator.store.jobs.jobs import Job
+from memory_operator.store.jobs.missing import Balance
 from memory_operator.store.spaces import hnsw, providers, registry, spaces
 from memory_operator.store.spaces.hnsw import Wanted
 from memory_operator.store.spaces.spaces import Space
 
 log = get_logger(__name__)
 
+T = TypeVar("T")
+
 WORKER = Actor("memory-operator", "worker")
 
 
-async def complete_exhausted(store: Store) -> None:
-    """Complete each fill that is exhausted: no range is left."""
+_MOST_PENDING = 100
+_MOST_PENDING_SHARE = 1_000
+"""A space may become ready while at most 100 chunks, or one in a thousand if that is less, wait for a vector."""
+
+
+async def complete_exhausted(store: Store) -> bool:
+    """Complete each fill that is exhausted: no range is left. True while one will be in a moment."""
     async with store.connection() as conn:
         exhausted = await jobs.exhausted(conn)
-    await _each(_complete(store, job) for job in exhausted)
+    return any(await _each(_complete(store, job) for job in exhausted))
 
 
-async def _each(steps: Iterable[Awaitable[None]]) -> None:
+async def _each(steps: Iterable[Awaitable[T]]) -> list[T]:
     """Take all steps, one after the other, also where one fails; then raise what the first one raised."""
     first: Exception | None = None
+    results: list[T] = []
     for step in steps:
         try:
-            await step
+            results.append(await step)
         except Exception as error:
             if first is not None and not isinstance(error, Retryable):
                 log.exception("a fill was not completed, retrying")
             first = first or error
     if first is not None:
         raise first
+    return results
 
 
-async def _complete(store: Store, job: Job) -> None:
+async def _complete(store: Store, job: Job) -> bool:
+    """Complete a fill, if it can be; True where only what was just written is in the way."""
     async with store.connection() as conn:
         space = await spaces.get(conn, job.space_id) if job.space_id is not None else None
         needs_index = space is not None and await hnsw.wanted(conn, space.id)
+        drift = (await missing.balance(conn, space.id)).unaccounted if space is not None else 0
     if space is None:
-        return
-    if await _run_again(store, job, space):
-        return
+        return False
+    if drift > 0 and await _run_again(store, job, space):
+        return True
     if needs_index:
         await hnsw.build(store, Wanted(space.id, space.column_type, space.distance))
+    async with store.connection() as conn:
+        if _too_much_pending(await missing.balance(conn, space.id)):
+            return await jobs.begin_closing(conn, job.id)
+    ready = await _finish(store, job, space, max(0, drift))
+    if ready:
+        store.metrics.spaces_completed.inc()
+        log.info("space %s is ready", space.embedding_version, extra={"provider": str(space.ref)})
+    return not ready
+
+
+def _too_much_pending(balance: Balance) -> bool:
+    return balance.pending > min(_MOST_PENDING, balance.chunks // _MOST_PENDING_SHARE)
+
+
+async def _finish(store: Store, job: Job, space: Space, drift: int) -> bool:
+    """Make a space ready, and switch to it, unless too much was written meanwhile.
+
+    What the counters say beyond `drift` is missing: the chunks themselves were looked at before, without the lock.
+    """
     async with store.transaction() as conn:
         await registry.lock_registry_exclusive(conn)
-        if job.project_id is not None and await control.lacks_some(conn, space.id, None):
+        balance = await missing.balance(conn, space.id)
+        if job.project_id is not None and balance.unaccounted > 0:
             # The space is neither ready nor left by this: what other projects lack nobody has asked for.
             await jobs.finish(conn, job.id)
             await registry.announce(conn)
-            return
-        if await jobs.queue_late_chunks(conn, space.id, job.bound):
-            await jobs.wake(conn)  # they are embedded first, then this runs again
-            return
+            return False
+        if balance.unaccounted > drift or _too_much_pending(balance):
+            return False
         if not await jobs.finish(conn, job.id):
-            return  # cancelled, or completed by another process meanwhile
+            return False  # cancelled, or completed by another process meanwhile
         await spaces.set_state(conn, space.id, "ready")
         await activity.record(conn, WORKER, "filled", space.embedding_version, vectors=job.done)
         row = await providers.by_space(conn, space.id)
@@ -73,28 +105,26 @@ async def _complete(store: Store, job: Job) -> None:
             else:
                 log.warning("%s lacks what its embedder refuses; activate it by hand", space.embedding_version)
         await registry.announce(conn)
-    store.metrics.spaces_completed.inc()
-    log.info("space %s is ready", space.embedding_version, extra={"provider": str(space.ref)})
+    return True
 
 
 async def _run_again(store: Store, job: Job, space: Space) -> bool:
-    """Let a job run once more where the counters say that chunks were missed, and some really were.
+    """Have chunks filled that the counters say were missed; False where none really was.
 
-    A server that commits without waiting for its disk, or a standby that took over, may have forgotten some; or the
-    chunk was forgotten that others with the same text were left out for.
+    Some came after the job's bound, while nothing was embedded for the space. Others a server forgot that commits
+    without waiting for its disk, or a standby that took over; or the chunk was forgotten that others with the same
+    text were left out for.
     """
-    async with store.connection() as conn:
-        counted = await registry.counted(conn)
-        quarantined = (await spaces.quarantined(conn)).get(space.id, 0)
-        if counted.get(registry.CHUNKS, 0) - counted.get(space.id, 0) - quarantined <= 0:
-            return False
     async with store.transaction() as conn:
-        if not await missing.any_up_to(conn, space.id, job.bound, job.project_id):
-            return False
-        if not await jobs.recreate_ranges(conn, job.id):
-            return False
+        late = await jobs.queue_late_chunks(conn, job)
+        if not late:
+            if not await missing.any_up_to(conn, space.id, job.bound, job.project_id):
+                return False
+            if not await jobs.recreate_ranges(conn, job.id):
+                return False
         await jobs.wake(conn)
-    log.warning("filling again, some chunks were left without a vector (space=%s)", space.embedding_version)
+    if not late:
+        log.warning("filling again, some chunks were left without a vector (space=%s)", space.embedding_version)
     return True
 
 

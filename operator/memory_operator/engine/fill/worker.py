@@ -28,6 +28,8 @@ from memory_operator.store.spaces import spaces
 log = get_logger(__name__)
 
 _IDLE_SECONDS = 1.0
+_CLOSING_SECONDS = 0.1
+"""Between two looks at a fill that is about to be completed."""
 _PRESENCE_SECONDS = 5.0
 _FIRST_BACKOFF_SECONDS = 0.4
 _LAST_BACKOFF_SECONDS = 5.0
@@ -157,8 +159,10 @@ class Worker:
         self._wakes["completer"].set()
 
     async def _complete(self) -> bool:
-        await complete_exhausted(self._store)
-        return False
+        if not await complete_exhausted(self._store):
+            return False
+        await asyncio.sleep(_CLOSING_SECONDS)
+        return True
 
     async def _reconcile_indexes(self) -> bool:
         await reconcile_indexes(self._store)

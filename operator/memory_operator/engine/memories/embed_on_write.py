@@ -1,4 +1,4 @@
-"""Embedding what is being written, while its author waits: every space at once, within one time limit."""
+"""Embedding what is being written, while its author waits: for the active space, and those about to be completed."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from memory_operator.store.spaces.spaces import Space
 
 log = get_logger(__name__)
 
-GRACE_SECONDS = 0.5
-"""How long the other spaces may take once the active one has its vectors; the workers do what is left."""
+CLOSING_SECONDS = 5.0
+"""How long spaces that are about to be completed may take once the active one has its vectors."""
 
 _CALLS_IN_FLIGHT = 4
 _SLACK_SECONDS = 0.25
@@ -78,7 +78,7 @@ async def embed_now(
     """Embed texts for several spaces side by side; what each got, by its id.
 
     `wanted` says by space which of the texts it lacks. The first space is the one that is waited for; the others
-    get GRACE_SECONDS more. Never raises for an embedder: what it did not give in time is simply not there.
+    get CLOSING_SECONDS more. Never raises for an embedder: what it did not give in time is simply not there.
     """
     made = {space.id: Made() for space in spaces}
     deadline = asyncio.get_running_loop().time() + seconds
@@ -94,7 +94,7 @@ async def embed_now(
     try:
         await asyncio.wait(tasks[:1], timeout=seconds + _SLACK_SECONDS)
         left = deadline + _SLACK_SECONDS - asyncio.get_running_loop().time()
-        await asyncio.wait(tasks, timeout=max(0.0, min(GRACE_SECONDS, left)))
+        await asyncio.wait(tasks, timeout=max(0.0, min(CLOSING_SECONDS, left)))
     finally:
         await _end(tasks)
     return made

@@ -208,7 +208,7 @@ class Remember:
     async def _embed(self, tenant_id: int, prepared: Prepared, old: Version | None, started: float) -> Vectors:
         """Make the vectors that the old version does not have, outside of any transaction; a text is paid once."""
         async with self._store.connection() as conn:
-            writable = await spaces.accepting_writes(conn)
+            writable = await spaces.embedded_at_once(conn)
         wanted: dict[int, Sequence[int]] = {}
         unpaid: dict[int, Sequence[int]] = {}
         known: dict[int, Mapping[bytes, NDArray[np.float32]]] = {}

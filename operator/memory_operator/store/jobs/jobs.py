@@ -280,26 +280,45 @@ async def finish(conn: Conn, job_id: int) -> bool:
     return bool(await conn.fetchval(_FINISH, job_id))
 
 
+_RAISE_BOUND = """
+update memory_reembed_jobs set bound = greatest(bound, coalesce((select max(id) from memory_chunks), 0))
+where id = $1 and state = 'running'
+"""
+
 _QUEUE_LATE_CHUNKS = """
-with late as (
-select c.id from memory_chunks c where c.live and c.id > $2
+insert into memory_embedding_pending (space_id, chunk_id)
+select $1, c.id from memory_chunks c where c.live and c.id > $2 and ($3::int is null or c.project_id = $3)
 and not exists (select 1 from {vectors} v where v.chunk_id = c.id)
-and not exists (select 1 from memory_embedding_quarantine q
-  where q.space_id = $1 and q.chunk_id = c.id)),
-asked as (insert into memory_embedding_pending (space_id, chunk_id) select $1, id from late
-  on conflict do nothing)
-select (select count(*) from late) + (select count(*) from memory_embedding_pending w
-  join memory_chunks c on c.id = w.chunk_id and c.live
-  where w.space_id = $1 and not exists (select 1 from late where late.id = w.chunk_id))
+and not exists (select 1 from memory_embedding_quarantine q where q.space_id = $1 and q.chunk_id = c.id)
+order by c.id for share of c on conflict do nothing returning 1
 """
 
 
-async def queue_late_chunks(conn: Conn, space_id: int, bound: int) -> int:
-    """Mark as pending every live chunk above a fill's bound that lacks a vector; how many are missing.
+async def queue_late_chunks(conn: Conn, job: Job) -> int:
+    """Mark as pending what came after a fill's bound and was not written for its space; how many there were.
 
-    The registry is held for the switch, so no chunk can appear while this looks.
+    The bound is raised first: what is stored meanwhile, below it, is found among the chunks up to the bound.
     """
-    return int(await conn.fetchval(vectors.for_space(_QUEUE_LATE_CHUNKS, space_id), space_id, bound))
+    await conn.execute(_RAISE_BOUND, job.id)
+    statement = vectors.for_space(_QUEUE_LATE_CHUNKS, job.space_id or 0)
+    return len(await conn.fetch(statement, job.space_id, job.bound, job.project_id))
+
+
+_BEGIN_CLOSING = """
+with begun as (update memory_reembed_jobs j set closing_at = now() where j.id = $1 and j.state = 'running'
+  and (j.closing_at is null or j.closing_at < now() - interval '30 s')
+  and exists (select 1 from memory_embedding_spaces s where s.id = j.space_id and s.trouble is null) returning 1)
+select exists (select 1 from begun) or exists (select 1 from memory_reembed_jobs j
+  where j.id = $1 and j.closing_at > now() - interval '10 s')
+"""
+
+
+async def begin_closing(conn: Conn, job_id: int) -> bool:
+    """Have writes embed for a job's space too, for ten seconds, so that nothing new is in the way of its end.
+
+    False where its embedder gives no vectors, or ten seconds were not enough just now.
+    """
+    return bool(await conn.fetchval(_BEGIN_CLOSING, job_id))
 
 
 _NOTE_TROUBLE = """

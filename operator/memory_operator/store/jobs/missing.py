@@ -188,17 +188,46 @@ _ANY_UP_TO = """
 select exists (select 1 from memory_chunks c where c.live and c.id <= $2
 and ($3::int is null or c.project_id = $3)
 and not exists (select 1 from {vectors} v where v.chunk_id = c.id)
-and not exists (select 1 from memory_embedding_quarantine q where q.space_id = $1
-  and q.chunk_id = c.id))
+and not exists (select 1 from memory_embedding_quarantine q where q.space_id = $1 and q.chunk_id = c.id)
+and not exists (select 1 from memory_embedding_pending w where w.space_id = $1 and w.chunk_id = c.id))
 """
 
 
 async def any_up_to(conn: Conn, space_id: int, bound: int, project_id: int | None) -> bool:
-    """Whether a live chunk (of a project) up to an id has neither a vector nor a place in quarantine.
+    """Whether a live chunk (of a project) up to an id has no vector, and is neither in quarantine nor pending.
 
     Looks at all of them.
     """
     return bool(await conn.fetchval(vectors.for_space(_ANY_UP_TO, space_id), space_id, bound, project_id))
+
+
+@dataclass(frozen=True, slots=True)
+class Balance:
+    """What a space has and lacks at one moment, by counters and by what is kept about chunks without a vector."""
+
+    chunks: int
+    """Live ones."""
+    vectors: int
+    quarantined: int
+    pending: int
+
+    @property
+    def unaccounted(self) -> int:
+        """Chunks without a vector that nobody is to make one for."""
+        return self.chunks - self.vectors - self.quarantined - self.pending
+
+
+_BALANCE = """
+select coalesce((select sum(n) from memory_embedding_counters where scope = $2), 0)::bigint as chunks,
+coalesce((select sum(n) from memory_embedding_counters where scope = $1), 0)::bigint as vectors,
+(select count(*) from memory_embedding_quarantine where space_id = $1) as quarantined,
+(select count(*) from memory_embedding_pending where space_id = $1) as pending
+"""
+
+
+async def balance(conn: Conn, space_id: int) -> Balance:
+    """The balance of a space. It never looks at the chunks themselves."""
+    return Balance(**dict(await conn.fetchrow(_BALANCE, space_id, registry.CHUNKS) or {}))
 
 
 _COUNT_LIVE = """select count(*) from memory_chunks c where c.live and c.project_id = $1"""

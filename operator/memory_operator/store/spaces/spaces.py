@@ -158,8 +158,23 @@ order by s.id = r.active_space_id desc nulls last, s.id
 
 
 async def accepting_writes(conn: Conn) -> list[Space]:
-    """The spaces that new chunks are embedded for, the active one first."""
+    """The spaces that new chunks are embedded for, at once or by the workers, the active one first."""
     rows = await conn.fetch(_ACCEPTING_WRITES)
+    return [_space(row) for row in rows]
+
+
+_EMBEDDED_AT_ONCE = f"""
+select {_COLUMNS} from memory_embedding_spaces s cross join memory_registry r
+where s.create_enabled and s.state in ('filling', 'ready') and (s.id = r.active_space_id
+  or exists (select 1 from memory_reembed_jobs j where j.space_id = s.id and j.state = 'running'
+    and j.closing_at > now() - interval '10 s'))
+order by s.id = r.active_space_id desc nulls last, s.id
+"""
+
+
+async def embedded_at_once(conn: Conn) -> list[Space]:
+    """The spaces that a write waits for: the active one, first, and those whose fill is about to be completed."""
+    rows = await conn.fetch(_EMBEDDED_AT_ONCE)
     return [_space(row) for row in rows]
 
 
