@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
+from memory_operator.backoff import wait_for_event
 from memory_operator.dev.folder import FolderLock, prepare_folder
 from memory_operator.dev.manifests.source import FolderSource
 from memory_operator.dev.postgres.server import EmbeddedPostgres
 from memory_operator.dev.sample import write_sample_provider
 from memory_operator.engine.ports.sources import SecretReader
-from memory_operator.errors import MemoryOperatorError
+from memory_operator.errors import ConfigurationError, MemoryOperatorError
 from memory_operator.http.serve import serve_api
 from memory_operator.kube.client import open_api
 from memory_operator.kube.secrets import secret_reader
 from memory_operator.logs import get_logger
-from memory_operator.memory.keyfile import generate_master_key
+from memory_operator.memory.keyfile import generate_master_key, read_master_key
 from memory_operator.metrics import Metrics
 from memory_operator.processes.api import make_auth, make_services
 from memory_operator.processes.operator import Starting, watch_cluster
@@ -26,11 +28,14 @@ from memory_operator.processes.runtime import in_a_thread, run_parts
 from memory_operator.processes.sample import greet, load_sample
 from memory_operator.processes.wiring import make_operator, open_base, run_worker
 from memory_operator.store.db.migrate import migrate
+from memory_operator.store.db.pool import open_store
+from memory_operator.store.memories.tenants import check_or_store_key, stored_fingerprint
 
 log = get_logger(__name__)
 
 HOST = "127.0.0.1"
 _ALIVE_SECONDS = 1.0
+_LISTENS_SECONDS = 0.1
 _OWN_KEYS = ("OPENAI_API_KEY", "OPENAI_TOKEN")
 """Variables that a Provider may name on one's own machine without further ado."""
 
@@ -44,6 +49,7 @@ async def run_dev(dev: DevOptions, stop: asyncio.Event) -> None:
         for name in await migrate(dsn):
             log.info("migrated %s", name)
         options = _options(dev, data, dsn)
+        await _prepare_master_key(options)
         if dev.kubeconfig is not None:
             await _run_with_cluster(options, stop)
         else:
@@ -81,12 +87,9 @@ async def _keep_alive(postgres: EmbeddedPostgres) -> None:
 
 
 def _options(dev: DevOptions, data: Path, dsn: str) -> CombinedOptions:
-    key_file = data / "master.key"
-    if not key_file.exists():
-        generate_master_key(key_file)
     return CombinedOptions(
         database_url=dsn,
-        master_key_file=key_file,
+        master_key_file=data / "master.key",
         environment=dev.environment,
         kubeconfig=dev.kubeconfig,
         namespaces=dev.namespaces,
@@ -99,11 +102,31 @@ def _options(dev: DevOptions, data: Path, dsn: str) -> CombinedOptions:
     )
 
 
+async def _prepare_master_key(options: CombinedOptions) -> None:
+    """Make the key of a new store. Raises ConfigurationError for a store that has lost its key, or was given another.
+
+    A new key for an old store would make all that is in it unreadable.
+    """
+    async with (
+        await open_store(options.database_url, application="memory-dev", max_size=1) as store,
+        store.connection() as conn,
+    ):
+        if not options.master_key_file.exists():
+            made_with = await stored_fingerprint(conn)
+            if made_with is not None:
+                raise ConfigurationError(
+                    f"{options.master_key_file} is missing, and this database was made with the master key {made_with}",
+                    hint="restore that file from a backup, or start anew with another folder (--data)",
+                )
+            await asyncio.to_thread(generate_master_key, options.master_key_file)
+        await check_or_store_key(conn, await asyncio.to_thread(read_master_key, options.master_key_file))
+
+
 async def _run_with_folder(dev: DevOptions, data: Path, options: CombinedOptions, stop: asyncio.Event) -> None:
     folder = await asyncio.to_thread(prepare_folder, dev.providers or data / "providers", option="--providers")
     if dev.sample:
         await asyncio.to_thread(write_sample_provider, folder)
-    source, metrics = FolderSource(folder, state=data), Metrics()
+    source, metrics, listens = FolderSource(folder, state=data), Metrics(), threading.Event()
 
     async def operate(stop: asyncio.Event) -> None:
         await _operate_folder(options, source, metrics, stop)
@@ -112,14 +135,15 @@ async def _run_with_folder(dev: DevOptions, data: Path, options: CombinedOptions
         await run_worker(options, source.read_secret, metrics, stop)
 
     async def serve(stop: asyncio.Event) -> None:
-        await _serve(options, source.read_secret, metrics, stop)
+        await _serve(options, source.read_secret, metrics, stop, listening=lambda _: listens.set())
 
     async def welcome(stop: asyncio.Event) -> None:
         if dev.sample:
             await load_sample(options, source.read_secret, metrics, stop)
-        await _until_served(options, stop)
+        while not listens.is_set() and not stop.is_set():
+            await wait_for_event(stop, _LISTENS_SECONDS)
         if not stop.is_set():
-            greet(options.port, folder, data, sample=dev.sample)
+            greet(options, folder, data, sample=dev.sample)
         await stop.wait()
 
     await run_parts(
@@ -163,7 +187,14 @@ async def _run_with_cluster(options: CombinedOptions, stop: asyncio.Event) -> No
     await run_parts(stop, api=in_a_thread("api", serve), operator=operate, worker=in_a_thread("worker", work))
 
 
-async def _serve(options: ApiOptions, read_secret: SecretReader, metrics: Metrics, stop: asyncio.Event) -> None:
+async def _serve(
+    options: ApiOptions,
+    read_secret: SecretReader,
+    metrics: Metrics,
+    stop: asyncio.Event,
+    *,
+    listening: Callable[[int], None] | None = None,
+) -> None:
     async with AsyncExitStack() as stack:
         api = None
         if options.auth_mode == "kubernetes":
@@ -171,17 +202,5 @@ async def _serve(options: ApiOptions, read_secret: SecretReader, metrics: Metric
         auth = make_auth(options, api)
         base = await stack.enter_async_context(open_base(options, "memory-api", read_secret, metrics, stop))
         if base is not None:
-            await serve_api(make_services(base), auth, options.host, options.port, stop, probes=True)
-
-
-async def _until_served(options: ApiOptions, stop: asyncio.Event) -> None:
-    """Wait until the API's port takes connections."""
-    while not stop.is_set():
-        try:
-            async with asyncio.timeout(1):
-                _, writer = await asyncio.open_connection(options.host, options.port)
-        except (OSError, TimeoutError):
-            await asyncio.sleep(0.1)
-        else:
-            writer.close()
-            return
+            services = make_services(base)
+            await serve_api(services, auth, options.host, options.port, stop, probes=True, listening=listening)

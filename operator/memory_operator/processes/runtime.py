@@ -49,9 +49,10 @@ async def run_parts(stop: asyncio.Event, **parts: Part) -> None:
             task.cancel()
         if late:
             await asyncio.wait(late, timeout=STOP_SECONDS)
-    for task in tasks:
-        if not task.cancelled() and (error := task.exception()):
-            raise error
+    # All are looked at, since one that nobody looks at ends in the log as a traceback.
+    errors = [error for task in tasks if not task.cancelled() and (error := task.exception())]
+    if errors:
+        raise errors[0]
 
 
 async def _named(awaitable: Awaitable[None]) -> None:

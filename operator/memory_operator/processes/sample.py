@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from memory_operator.dev.corpus import SampleText, sample_texts
+from memory_operator.dev.manifests.scan import is_manifest
 from memory_operator.engine.memories.prepare import NewMemory
 from memory_operator.engine.memories.remember import Remember
 from memory_operator.engine.ports.sources import SecretReader
@@ -16,7 +17,7 @@ from memory_operator.errors import MemoryOperatorError
 from memory_operator.logs import get_logger
 from memory_operator.memory.attributes import PlainAttributes
 from memory_operator.metrics import Metrics
-from memory_operator.processes.options import ProcessOptions
+from memory_operator.processes.options import ApiOptions, ProcessOptions
 from memory_operator.processes.wiring import Base, open_base
 from memory_operator.store.db.activity import Actor
 from memory_operator.store.memories import memories
@@ -87,21 +88,36 @@ async def _store_one(remember: Remember, text: SampleText) -> None:
         log.warning("sample %s is left out: %s", text.source, error)
 
 
-def greet(port: int, folder: Path, data: Path, *, sample: bool) -> None:
-    """Say where everything is, and print the commands to try next."""
-    manifest = next(iter(sorted([*folder.glob("*.yaml"), *folder.glob("*.yml")])), folder / "provider.yaml")
-    url = f"http://127.0.0.1:{port}"
-    project = f', "project": "{PROJECT}"' if sample else ""
-    print(  # noqa: T201 - for the person at the terminal
-        f"""
-memory-operator is ready: {url}  (API docs: {url}/docs)
+def greet(options: ApiOptions, folder: Path, data: Path, *, sample: bool) -> None:
+    """Print where everything is and the commands to try next. The API listens by now."""
+    url = f"http://127.0.0.1:{options.port}"
+    token = "" if options.auth_mode == "none" else ' -H "Authorization: Bearer $MEMORY_TOKEN"'
+    lines = [f"memory-operator is ready: {url}  (API docs: {url}/docs)", *_about_tokens(options), ""]
+    manifests = sorted(path for path in folder.iterdir() if is_manifest(path.name))
+    if not manifests:
+        lines += [f"There is no Provider yet: put a manifest into {folder}, or start with --sample.", ""]
+    lines += ["Try next, in another terminal:"]
+    if sample:
+        body = f'{{"query": "sort a list by a key", "k": 3, "project": "{PROJECT}"}}'
+    else:
+        lines += [f'  curl -s{token} {url}/memory/add -d \'{{"text": "sorted() takes a key function"}}\'']
+        body = '{"query": "sort a list by a key", "k": 3}'
+    lines += [f"  curl -s{token} {url}/memory/query -d '{body}'"]
+    changed = next((path for path in manifests if "dimensions: 256" in path.read_text(errors="replace")), None)
+    if changed is not None:
+        lines += [
+            f"  sed -i 's/dimensions: 256/dimensions: 128/' {changed}    # held: look at {url}/v1/embeddings/status",
+            f"  curl -s{token} -X POST {url}/admin/embedding-dimension-change -d '{{\"target_dim\": 128}}'",
+        ]
+    url_file = data / "database-url"
+    database = f'The database: psql "$(cat {url_file})"      ' if url_file.exists() else ""
+    lines += ["", f"{database}Stop with Ctrl-C; everything is kept in {data}."]
+    print("\n" + "\n".join(lines) + "\n", flush=True)  # noqa: T201 - for the person at the terminal
 
-Try next, in another terminal:
-  curl -s {url}/memory/query -d '{{"query": "sort a list by a key", "k": 3{project}}}'
-  sed -i 's/dimensions: 256/dimensions: 128/' {manifest}    # a change that is held: look at {url}/v1/embeddings/status
-  curl -s -X POST {url}/admin/embedding-dimension-change -d '{{"target_dim": 128}}'
 
-The database: psql "$(cat {data / "database-url"})"      Stop with Ctrl-C; everything is kept in {data}.
-""",
-        flush=True,
-    )
+def _about_tokens(options: ApiOptions) -> list[str]:
+    if options.auth_mode == "tokens":
+        return [f"Calls need a token, of those whose SHA-256 is in {options.tokens_file}: export MEMORY_TOKEN=…"]
+    if options.auth_mode == "kubernetes":
+        return ["Calls need a token: export MEMORY_TOKEN=$(kubectl create token SERVICEACCOUNT -n NAMESPACE)"]
+    return []

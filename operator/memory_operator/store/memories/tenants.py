@@ -72,6 +72,11 @@ insert into memory_store (key_fingerprint, key_check) values ($1, $2) on conflic
 _READ_KEY = """select key_fingerprint, key_check from memory_store"""
 
 
+async def stored_fingerprint(conn: Conn) -> str | None:
+    """Fingerprint of the master key that this store was made with; None of a store that has none yet."""
+    return next((str(row["key_fingerprint"]) for row in await conn.fetch(_READ_KEY)), None)
+
+
 async def check_or_store_key(conn: Conn, master: MasterKey) -> None:
     """Refuse a master key that this store was not made with; the first process to start stores what tells.
 
