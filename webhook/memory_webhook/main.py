@@ -9,13 +9,13 @@ import logging
 import os
 import signal
 import socket
-import ssl
 import sys
 from collections.abc import Iterator
 
 import uvicorn
 
 from memory_webhook.app import App, review_app
+from memory_webhook.connections import Connections
 from memory_webhook.logs import set_up_logs
 from memory_webhook.metrics import WebhookMetrics
 from memory_webhook.probes import probe_app
@@ -27,8 +27,6 @@ EXIT_USAGE = 2
 
 _KEEP_ALIVE_SECONDS = 120
 """Longer than the API server keeps an idle connection (90 s), so that it never sends into one that we just closed."""
-_MOST_CONNECTIONS = 512
-"""More get a 503 at once, which the API server ignores like any other failure of ours."""
 _GRACE_SECONDS = 1
 """A review takes milliseconds. What still holds a connection by then is a client that does not answer our goodbye."""
 _STOP_SECONDS = 5.0
@@ -72,13 +70,15 @@ async def serve(settings: Settings) -> None:
         raise StartError(str(error)) from error
     metrics.tls_loads.labels("ok").inc()
     with listening(settings.host, settings.port) as door, listening(settings.probe_host, settings.probe_port) as probes:
-        reviews = _server(review_app(metrics), tls.context)
-        probing = _server(probe_app(metrics, lambda: _not_ready(reviews, stop)), None)
+        reviews = _server(review_app(metrics))
+        probing = _server(probe_app(metrics, lambda: _not_ready(reviews, stop)))
         log.info("reviews on %s port %d, probes on %s port %d", *_address(door), *_address(probes))
         tasks = [
-            asyncio.create_task(probing.serve([probes]), name="probes"),
-            asyncio.create_task(reviews.serve([door]), name="reviews"),
+            asyncio.create_task(probing.serve([]), name="probes"),
+            asyncio.create_task(reviews.serve([]), name="reviews"),
             asyncio.create_task(tls.watch(settings.reload_seconds), name="tls files"),
+            asyncio.create_task(Connections(reviews, tls.context).accept(door), name="connections"),
+            asyncio.create_task(Connections(probing, None).accept(probes), name="probes' connections"),
         ]
         gc.collect()
         gc.freeze()  # what is loaded by now stays for good: no collection need walk it again
@@ -102,12 +102,14 @@ async def _until_stopped(tasks: list[asyncio.Task[None]], stop: asyncio.Event) -
 
 async def _end(tasks: list[asyncio.Task[None]], reviews: uvicorn.Server, probing: uvicorn.Server) -> None:
     """Let requests in hand end, reviews before probes; what takes longer than _STOP_SECONDS is cancelled."""
-    probe_task, review_task, tls_task = tasks
+    _, review_task, tls_task, accepting, probes_accepting = tasks
     tls_task.cancel()
+    accepting.cancel()
     reviews.should_exit = True
     await asyncio.wait([review_task], timeout=_STOP_SECONDS)
     probing.should_exit = True
-    _, late = await asyncio.wait([probe_task, review_task, tls_task], timeout=_STOP_SECONDS)
+    probes_accepting.cancel()
+    _, late = await asyncio.wait(tasks, timeout=_STOP_SECONDS)
     for task in late:
         log.warning("%s did not end within %g s", task.get_name(), _STOP_SECONDS)
         task.cancel()
@@ -119,19 +121,17 @@ def _not_ready(reviews: uvicorn.Server, stop: asyncio.Event) -> str | None:
     return None if reviews.started else "starting"
 
 
-def _server(app: App, context: ssl.SSLContext | None) -> uvicorn.Server:
+def _server(app: App) -> uvicorn.Server:
     config = uvicorn.Config(
         app,
         log_config=None,
         access_log=False,
         lifespan="off",
         server_header=False,
-        limit_concurrency=_MOST_CONNECTIONS,
         timeout_keep_alive=_KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=_GRACE_SECONDS,
     )
     config.load()
-    config.ssl = context  # a context of ours instead of file names, so that new pairs can be loaded into it
     return _Server(config)
 
 

@@ -16,7 +16,7 @@ class WebhookMetrics:
         self.reviews = Counter(
             "memory_webhook_reviews",
             "AdmissionReviews answered, all of them with allowed: true, by result: "
-            "ok, not_a_review, too_large, too_slow, failed.",
+            "ok, not_a_review, too_large, too_slow, busy, failed.",
             ["result"],
             registry=self.registry,
         )
@@ -43,7 +43,7 @@ class WebhookMetrics:
             "When the certificate that is served ends, in seconds since 1970.",
             registry=self.registry,
         )
-        for result in ("ok", "not_a_review", "too_large", "too_slow", "failed"):
+        for result in ("ok", "not_a_review", "too_large", "too_slow", "busy", "failed"):
             self.reviews.labels(result)
         for result in ("ok", "failed"):
             self.tls_loads.labels(result)
