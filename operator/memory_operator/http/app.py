@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import FastAPI
-from fastapi.responses import HTMLResponse
+from fastapi import Depends, FastAPI, Request, Response
+from fastapi.responses import HTMLResponse, JSONResponse
 
 from memory_operator.http import problems
 from memory_operator.http.auth.base import Authenticator
+from memory_operator.http.auth.permissions import known_parameters
 from memory_operator.http.openapi.document import openapi
-from memory_operator.http.openapi.page import CONTENT_SECURITY, docs_page
+from memory_operator.http.openapi.page import CONTENT_SECURITY, docs_page, index_page
 from memory_operator.http.routers import activity, consent, jobs, memories, spaces, usage
 from memory_operator.http.server.admission import Slots
 from memory_operator.http.server.middleware import Guard
@@ -43,8 +44,15 @@ def create_app(
     metrics = metrics or Metrics()
     app.state.services, app.state.auth = services, auth
     for part in (memories, spaces, jobs, usage, consent, activity):
-        app.include_router(part.router)
+        app.include_router(part.router, dependencies=[Depends(known_parameters)])
     problems.install(app)
+
+    @app.get("/", include_in_schema=False)
+    async def index(request: Request) -> Response:
+        """Where to go from here, for a browser or a program."""
+        if "text/html" in request.headers.get("accept", ""):
+            return HTMLResponse(index_page(TITLE, version), headers={"Content-Security-Policy": CONTENT_SECURITY})
+        return JSONResponse({"name": TITLE, "version": version, "docs": "/docs", "openapi": "/openapi.json"})
 
     @app.get("/docs", include_in_schema=False)
     async def docs() -> HTMLResponse:

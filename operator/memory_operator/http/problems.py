@@ -33,6 +33,29 @@ _HINTS = {
     503: "try again in a moment",
 }
 _FAULTS_SHOWN = 10
+_FAULTS = (
+    ("extra_forbidden", "unknown field"),
+    ("missing", "is needed"),
+    ("json_invalid", "the body is not JSON, or nested too deeply"),
+    ("model_", "expected is a JSON object"),
+    ("dict_", "expected is a JSON object"),
+    ("list_", "expected is a list"),
+    ("string_too_short", "expected are at least {min_length} characters"),
+    ("string_too_long", "expected are at most {max_length} characters"),
+    ("string_pattern_mismatch", "is not written as it should be; /docs shows an example"),
+    ("string_", "expected is a text"),
+    ("too_long", "expected are at most {max_length} entries"),
+    ("int_parsing_size", "the number is out of range"),
+    ("int_", "expected is a whole number"),
+    ("float_", "expected is a number"),
+    ("finite_number", "expected is a finite number"),
+    ("bool_", "expected is true or false"),
+    ("uuid_", "expected is the id of a memory, as /memory/add answers it"),
+    ("date", "expected is a time such as 2026-01-31T12:00:00Z"),
+    ("greater_than_equal", "expected is at least {ge}"),
+    ("less_than_equal", "expected is at most {le}"),
+)
+"""What pydantic calls a fault, by its beginning, and what we say."""
 _PLACE_CHARS = 100
 
 
@@ -103,18 +126,31 @@ def from_validation(error: ValidationError | RequestValidationError) -> Problem:
     """The problem that a body or parameter has that does not fit; each fault by its place, never with the value."""
     # A route's own parameters are placed below "path" or "query", the fields of a body below nothing.
     first = 1 if isinstance(error, RequestValidationError) else 0
-    faults = [_fault(detail["loc"][first:], str(detail["type"]), str(detail["msg"])) for detail in error.errors()]
+    faults = [_fault(detail["loc"][first:], detail) for detail in error.errors()]
     text = "; ".join(faults[:_FAULTS_SHOWN])
     left_out = len(faults) - _FAULTS_SHOWN
     return Problem(400, "invalid_request", f"{text}; and {left_out} more" if left_out > 0 else text)
 
 
-def _fault(location: Iterable[Any], kind: str, message: str) -> str:
-    unknown = kind == "extra_forbidden"
+def _fault(location: Iterable[Any], detail: Mapping[str, Any]) -> str:
+    unknown = detail["type"] == "extra_forbidden"
     # The validators that pydantic names in a place mean nothing to a reader.
     place = ".".join(str(part) for part in location if unknown or "[" not in str(part))[:_PLACE_CHARS]
-    text = "unknown field" if unknown else message.removeprefix("Value error, ")
+    text = plain_fault(detail)
     return f"{place}: {text}" if place else text
+
+
+def plain_fault(detail: Mapping[str, Any]) -> str:
+    """What is wrong with a value, in our words: pydantic's name its types and show regular expressions."""
+    kind, context = str(detail["type"]), detail.get("ctx", {})
+    if kind == "value_error":
+        return str(detail["msg"]).removeprefix("Value error, ")
+    if kind == "literal_error":
+        return f"expected is {context['expected']}"
+    for start, text in _FAULTS:
+        if kind.startswith(start):
+            return text.format(**context)
+    return "cannot be used here"
 
 
 def install(app: FastAPI) -> None:

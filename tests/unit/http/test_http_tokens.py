@@ -128,3 +128,48 @@ def test_no_file_and_a_missing_one_are_refused_at_start(tmp_path: Path) -> None:
         token_auth(None)
     with pytest.raises(ConfigurationError, match="cannot be read"):
         token_auth(tmp_path / "none.json")
+
+
+async def test_a_revocation_that_keeps_size_and_time_is_noticed(write: Write) -> None:
+    path = write([entry("old", "consent")])
+    os.utime(path, (1, 1))
+    auth = token_auth(path)
+    await auth.identify(request(authorization="Bearer old"))
+    before = path.stat()
+    with path.open("r+") as file:
+        file.write(json.dumps([entry("new", "consent")]))
+    os.utime(path, (1, 1))
+    assert (path.stat().st_size, path.stat().st_mtime, path.stat().st_ino) == (
+        before.st_size,
+        before.st_mtime,
+        before.st_ino,
+    )
+    with pytest.raises(Problem):
+        await auth.identify(request(authorization="Bearer old"))
+
+
+def test_the_same_token_twice_is_refused_with_its_line(write: Write) -> None:
+    twice = [entry("a", "consent", name="first"), entry("b"), entry("a", name="second")]
+    twice[2]["sha256"] = twice[2]["sha256"].upper()
+    with pytest.raises(ConfigurationError, match=r"line 3 has the same token as line 1"):
+        token_auth(write("[" + ",\n".join(json.dumps(each) for each in twice) + "]"))
+
+
+def test_a_pipe_in_place_of_the_file_keeps_nobody_waiting(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "tokens.json")
+    with pytest.raises(ConfigurationError, match="not a regular file"):
+        token_auth(tmp_path / "tokens.json")
+
+
+@pytest.mark.parametrize("field", ["name", "tenant"])
+def test_a_name_that_no_database_stores_is_refused_at_load(write: Write, field: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"0.{field}: control characters"):
+        token_auth(write([{**entry("a"), field: "a\x00b"}]))
+
+
+def test_a_broken_file_is_told_in_our_words(write: Write) -> None:
+    with pytest.raises(ConfigurationError, match="64 hexadecimal digits") as refusal:
+        token_auth(write([{**entry("a"), "sha256": "abc"}]))
+    assert "pattern" not in refusal.value.message
+    with pytest.raises(ConfigurationError, match="line 2 is not JSON"):
+        token_auth(write("[\n{"))

@@ -192,20 +192,22 @@ class Catalog:
             await activity.record(conn, by, "deactivate", before.embedding_version if before else "")
             await registry.announce(conn)
 
-    async def set_create_enabled(self, embedding_version: str, by: Actor, *, enabled: bool) -> SpaceView:
+    async def set_create_enabled(
+        self, embedding_version: str | None, provider: str | None, by: Actor, *, enabled: bool
+    ) -> SpaceView:
         """Let new memories be embedded for a space, or not; once they are again, it gets what it missed.
 
         Raises NotFound.
         """
         async with self._store.transaction() as conn:
             await registry.lock_registry_exclusive(conn)
-            view = await _wanted(conn, embedding_version, None)
-            await spaces.set_create_enabled(conn, view.space.id, enabled)
-            if enabled and not view.space.create_enabled:
-                await activation.catch_up(conn, view.space)
-            await activity.record(conn, by, "create-enabled", embedding_version, enabled=enabled)
+            space = (await _wanted(conn, embedding_version, provider)).space
+            await spaces.set_create_enabled(conn, space.id, enabled)
+            if enabled and not space.create_enabled:
+                await activation.catch_up(conn, space)
+            await activity.record(conn, by, "create-enabled", space.embedding_version, enabled=enabled)
             await registry.announce(conn)
-            return await _wanted(conn, embedding_version, None)
+            return await _wanted(conn, space.embedding_version, None)
 
     async def prune(self, namespaces: Collection[str], by: Actor, *, dry_run: bool = False) -> list[Pruned]:
         """Remove the spaces that nobody asks for: orphaned and retired ones that are not active.

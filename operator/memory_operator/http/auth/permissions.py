@@ -20,6 +20,15 @@ def services_of(request: Request) -> Services:
     return found
 
 
+def known_parameters(request: Request) -> None:
+    """Raise a 400 problem for a query parameter that the route does not have: a misspelt one would change nothing."""
+    known = {field.alias for field in request.scope["route"].dependant.query_params}
+    unknown = sorted(set(request.query_params) - known)
+    if unknown:
+        hint = f"it takes {', '.join(sorted(known))}" if known else "it takes none"
+        raise Problem(400, "invalid_request", f"{unknown[0][:100]}: unknown query parameter", hint=hint)
+
+
 async def identify(request: Request) -> Identity:
     """The caller. Raises Problem."""
     return await _auth(request).identify(request)

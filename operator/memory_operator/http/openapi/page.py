@@ -43,6 +43,15 @@ def docs_page(document: Mapping[str, Any]) -> str:
     )
 
 
+def index_page(title: str, version: str) -> str:
+    """HTML of the address without a path."""
+    return (
+        f"<!doctype html><html lang=en><meta charset=utf-8><title>{escape(title)}</title><style>{_STYLE}</style>"
+        f"<h1>{escape(title)} {escape(version)}</h1><p>This is the memory API: <a href='/docs'>its routes</a>,"
+        " <a href='/openapi.json'>the same for programs</a>. The command line is <code>memory</code>.</p></html>"
+    )
+
+
 def _groups(paths: Mapping[str, Any], schemas: Schemas) -> Iterator[str]:
     groups: dict[str, list[tuple[str, str, Schema]]] = {}
     for path, methods in paths.items():

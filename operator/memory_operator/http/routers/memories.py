@@ -12,6 +12,7 @@ from memory_operator.engine.memories.remember import Changes
 from memory_operator.http.auth.base import DELETE_MEMORIES, READ_MEMORIES, WRITE_MEMORIES, Identity
 from memory_operator.http.auth.permissions import actor, permitted, services_of
 from memory_operator.http.openapi.document import reply, request_body, responses
+from memory_operator.http.problems import Problem
 from memory_operator.http.schemas.memories import (
     ChangesBody,
     ErasedAnswer,
@@ -50,6 +51,14 @@ async def query(request: Request, identity: Reader, body: Annotated[QueryBody, D
     filters = (body.filters or FiltersBody()).filters()
     found = await services_of(request).recall.query(identity.tenant, body.project, body.query, body.k, filters)
     return reply(QueryAnswer.of(found))
+
+
+@router.api_route("/add", methods=["GET", "PATCH", "DELETE"], include_in_schema=False)
+@router.api_route("/query", methods=["GET", "PATCH", "DELETE"], include_in_schema=False)
+async def only_post(request: Request) -> Response:
+    """What stands for no memory is not taken for the id of one."""
+    text = f"this route does not take {request.method}"
+    raise Problem(405, "method_not_allowed", text, hint="POST a JSON object to it", headers={"Allow": "POST"})
 
 
 @router.get("/{memory_id}", responses=responses(MemoryAnswer, 200, 404))

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Request, Response
 
+from memory_operator.engine.admin.spaces import Catalog
 from memory_operator.http.auth.base import ACTIVATE, JOBS
 from memory_operator.http.auth.permissions import Known, actor, namespaces_with, readable, require, services_of
 from memory_operator.http.openapi.document import reply, request_body, responses
@@ -61,13 +62,16 @@ async def activate(
 ) -> Response:
     """Let queries read another space; refused with the figures while it covers less than 0.99, unless forced."""
     catalog = services_of(request).catalog
-    if body.provider is not None:
-        namespace: str | None = body.provider.partition("/")[0]
-    else:
-        namespace = await catalog.namespace_of(body.embedding_version or "")
-    await require(request, identity, ACTIVATE, namespace)
+    await require(request, identity, ACTIVATE, await _namespace(catalog, body))
     view = await catalog.activate(body.embedding_version, body.provider, actor(request, identity), force=body.force)
     return reply(ActivatedAnswer(embedding_version=view.space.embedding_version, space=SpaceAnswer.of(view)))
+
+
+async def _namespace(catalog: Catalog, body: ActivateBody | CreateEnabledBody) -> str | None:
+    """Where the caller needs the permission for the space that is named; None: everywhere, as there is none."""
+    if body.provider is not None:
+        return body.provider.partition("/")[0]
+    return await catalog.namespace_of(body.embedding_version or "")
 
 
 @router.post(
@@ -93,9 +97,9 @@ async def create_enabled(
     request: Request, identity: Known, body: Annotated[CreateEnabledBody, Depends(read(CreateEnabledBody))]
 ) -> Response:
     """Let new memories be embedded for a space, or not, until its Provider says otherwise."""
-    catalog = services_of(request).catalog
-    await require(request, identity, ACTIVATE, await catalog.namespace_of(body.embedding_version))
-    view = await catalog.set_create_enabled(body.embedding_version, actor(request, identity), enabled=body.enabled)
+    catalog, by = services_of(request).catalog, actor(request, identity)
+    await require(request, identity, ACTIVATE, await _namespace(catalog, body))
+    view = await catalog.set_create_enabled(body.embedding_version, body.provider, by, enabled=body.enabled)
     return reply(
         CreateEnabledAnswer(
             status="enabled" if view.space.create_enabled else "disabled",

@@ -8,6 +8,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer
 
+_PROVIDER = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?/[a-z0-9]([-a-z0-9.]*[a-z0-9])?")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
@@ -18,8 +19,18 @@ def _plain(text: str) -> str:
 
 
 Name = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_plain)]
+
+
+def _namespaced(text: str) -> str:
+    if not _PROVIDER.fullmatch(text):
+        raise ValueError("expected is namespace/name, in lower case")
+    return text
+
+
 ProviderName = Annotated[
-    str, Field(pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?/[a-z0-9]([-a-z0-9.]*[a-z0-9])?$", max_length=507)
+    str,
+    Field(max_length=507, json_schema_extra={"pattern": f"^{_PROVIDER.pattern}$"}),
+    AfterValidator(_namespaced),
 ]
 Money = Annotated[
     Decimal, PlainSerializer(lambda amount: f"{amount:f}", return_type=str), Field(description="US dollars, exact.")

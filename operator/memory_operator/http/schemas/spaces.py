@@ -34,8 +34,15 @@ class ActivateBody(Body):
 class CreateEnabledBody(Body):
     """Whether new memories are embedded for a space."""
 
-    embedding_version: Name = Field(description="Name of the space.")
+    embedding_version: Name | None = Field(default=None, description="Name of the space.")
+    provider: ProviderName | None = Field(default=None, description="namespace/name of a Provider.")
     enabled: bool = Field(description="false stops embedding new memories for it.")
+
+    @model_validator(mode="after")
+    def _one(self) -> CreateEnabledBody:
+        if (self.embedding_version is None) == (self.provider is None):
+            raise ValueError("give embedding_version or provider")
+        return self
 
 
 class PruneBody(Body):
