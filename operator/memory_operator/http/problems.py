@@ -36,7 +36,7 @@ _FAULTS_SHOWN = 10
 _FAULTS = (
     ("extra_forbidden", "unknown field"),
     ("missing", "is needed"),
-    ("json_invalid", "the body is not JSON, or nested too deeply"),
+    ("json_invalid", "the body is not JSON: {error}"),
     ("model_", "expected is a JSON object"),
     ("dict_", "expected is a JSON object"),
     ("list_", "expected is a list"),
