@@ -12,7 +12,6 @@ import pytest
 from fixtures.engine import World, open_world
 from fixtures.fills import complete, provider, some_are_stored, sound
 from fixtures.waiting import until
-from memory_operator.engine.fill import pipeline
 from memory_operator.engine.fill.worker import Worker
 from memory_operator.store.db import pool
 from vendor.stub import StubVendor
@@ -130,12 +129,11 @@ async def test_a_worker_that_is_stopped_while_the_database_is_frozen_ends_in_tim
 async def test_a_fill_whose_connections_fall_silent_goes_on_over_new_ones(
     world: World, vendor: StubVendor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module, name in ((pipeline, "COPY_SECONDS"), (pool, "STATEMENT_SECONDS")):
-        monkeypatch.setattr(module, name, 3.0)
+    monkeypatch.setattr(pool, "STATEMENT_SECONDS", 3.0)
     await world.stored(CHUNKS)
     async with far_away(world) as (wire, far):
         world.cluster.apply("memory", provider(vendor))
-        async with far.worker():
+        async with far.worker(commit_seconds=3.0):
             await some_are_stored(world)
             wire.swallow_what_is_open()
             await until(lambda: complete(world), "the fill is complete", 120)

@@ -254,7 +254,12 @@ class InFlight:
             result = self._results.popleft()
             for item in (*result.items, *result.refused):
                 self._forget_text(item)
-            rows += len(result.items)
+            if result.rows > most_rows - rows and result.rows > 1:
+                head, tail = result.divided(most_rows - rows)
+                self._sent += len(head.items) + len(tail.items) - len(result.items)
+                self._results.appendleft(tail)
+                result = head
+            rows += result.rows
             taken.append(result)
         return taken
 

@@ -17,10 +17,19 @@ from memory_operator.embedders import batch_limit, token_limits
 from memory_operator.engine.embedding.connector import Connector
 from memory_operator.engine.embedding.spans import space_span
 from memory_operator.engine.fill.batch import Item
+from memory_operator.engine.fill.commit_size import CommitSize
 from memory_operator.engine.fill.inflight import InFlight
 from memory_operator.engine.fill.reader import Reader
 from memory_operator.engine.fill.sender import Sender
-from memory_operator.engine.fill.writer import CallResult, commit, count_commit
+from memory_operator.engine.fill.writer import (
+    CallResult,
+    CommitResult,
+    commit,
+    commit_equals,
+    count_commit,
+    finish,
+    rows_of,
+)
 from memory_operator.errors import LeaseLost, LockBusy, StoreUnavailable
 from memory_operator.logs import get_logger
 from memory_operator.store.db.pool import Conn, Store, TableGone, terminate_after, translate_errors
@@ -47,7 +56,6 @@ _SLOW_CALL_SECONDS = 0.1
 _BYTES_AT_RISK = 48 * 1024 * 1024
 _BYTES_PER_NUMBER = 16
 """Of a reply, its vectors and their COPY, together."""
-_ROWS_PER_COMMIT = 2_048
 _IDLE_SECONDS = 0.5
 _RELEASE_SECONDS = 3.0
 """Enough for a server that answers; from one that does not, leases and claims expire by themselves."""
@@ -76,6 +84,8 @@ class WorkerContext:
     name: str
     presence: int
     """Key of the lock by which the worker shows that it is alive."""
+    commit_seconds: float = COPY_SECONDS
+    """A connection whose commit takes longer is cut off."""
 
 
 class SpaceFill:
@@ -90,6 +100,7 @@ class SpaceFill:
         self._reader = Reader(context.store, context.keys, self._in_flight, context.name, context.presence)
         self._sender = Sender(context.store, context.connector, space, self._in_flight, context.presence)
         self._backend: Backend | None = None
+        self._size = CommitSize(context.commit_seconds)
         self._exhausted = False
         """Nothing more was there to read, when this was last tried."""
         self._outdated = True
@@ -229,7 +240,9 @@ class SpaceFill:
         while True:
             try:
                 async with self._store.dedicated("memory-worker") as conn:
-                    async with terminate_after(conn, COPY_SECONDS):
+                    async with terminate_after(conn, self._context.commit_seconds):
+                        if self._backend is not None:
+                            await leases.end_session(conn, self._backend)  # it may be at what was cut off
                         self._backend = await leases.backend_of(conn)
                         await leases.renew(conn, self._in_flight.leases, self._backend)
                     self._in_flight.wake()
@@ -246,11 +259,11 @@ class SpaceFill:
 
     async def _write_on(self, conn: Conn) -> None:
         while True:
-            results = await self._in_flight.next_results(_ROWS_PER_COMMIT)
+            results = await self._in_flight.next_results(self._size.rows)
             try:
-                async with terminate_after(conn, COPY_SECONDS):
-                    while results:
-                        results = await self._commit(conn, results)
+                while results:
+                    results = await self._commit(conn, results)
+                    async with terminate_after(conn, self._context.commit_seconds):
                         await self._release(conn)
             finally:
                 self._in_flight.put_results_back(results)  # those that were not committed
@@ -264,9 +277,7 @@ class SpaceFill:
                 self._store.metrics.fill_stage_seconds.labels("write").time(),
                 space_span("fill.write", self.space, job) as span,
             ):
-                async with translate_errors():
-                    done = await commit(conn, self.space, part, job)
-                count_commit(self._store.metrics, done, part)
+                done = await self._store_part(conn, part, job)
                 span.note(vectors=done.stored.new, copied=done.stored.copied, quarantined=done.quarantined)
         except LeaseLost as lost:
             self._store.metrics.fill_leases_lost.inc(len(lost.lost))
@@ -276,6 +287,25 @@ class SpaceFill:
         for result in part:
             self._in_flight.settle(result)
         return [result for result in results if result.job_id != job_id]
+
+    async def _store_part(self, conn: Conn, part: list[CallResult], job: Job | None) -> CommitResult:
+        """Commit results, then the chunks with equal texts in slices. All of it may be repeated after a failure."""
+        size, most_seconds = self._size, self._context.commit_seconds
+        with size.measured(rows_of(part, size.rows)):
+            async with translate_errors(), terminate_after(conn, most_seconds):
+                done = await commit(conn, self.space, part, job, size.rows)
+        count_commit(self._store.metrics, done, part)
+        left = done.stored.left
+        while left is not None:
+            with size.measured(size.rows):
+                async with translate_errors(), terminate_after(conn, most_seconds):
+                    more = await commit_equals(conn, self.space, left, job, size.rows)
+            count_commit(self._store.metrics, more, ())
+            left = more.stored.left
+        if done.stored.left is not None:
+            async with translate_errors(), terminate_after(conn, most_seconds):
+                await finish(conn, part)
+        return done
 
     async def _heartbeat(self) -> None:
         """Renew what is claimed, in time for nobody to take it over."""

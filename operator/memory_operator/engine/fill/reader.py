@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
 from memory_operator import traces
 from memory_operator.engine.embedding.spans import space_span
 from memory_operator.engine.fill.batch import TOO_LARGE, ClaimedRange
+from memory_operator.engine.fill.commit_size import CommitSize
 from memory_operator.engine.fill.inflight import InFlight
 from memory_operator.errors import LeaseLost
 from memory_operator.logs import get_logger
 from memory_operator.memory.encryption import Undecryptable
-from memory_operator.store.db.pool import Store
+from memory_operator.store.db.pool import STATEMENT_SECONDS, Conn, Store
 from memory_operator.store.jobs import jobs, leases, missing, quarantine
 from memory_operator.store.jobs.jobs import Job
 from memory_operator.store.jobs.leases import Backend, Lease
@@ -49,6 +50,7 @@ class Reader:
         self._in_flight = in_flight
         self._name = name
         self._presence = presence
+        self._size = CommitSize(STATEMENT_SECONDS)
 
     async def read_pending(self, space: Space) -> bool:
         """Read pending chunks; False when there are none that nobody works on."""
@@ -172,18 +174,45 @@ class Reader:
     ) -> set[int]:
         """Copy vectors and refusals; all that got a vector. Those of `firsts` give theirs to whoever was left out."""
         space_id, job = origin.space.id, origin.job
-        async with self._store.transaction() as conn:
-            copied = await vectors.copy_from(conn, space_id, sources)
-            if giving := [chunk_id for chunk_id in copied if chunk_id in firsts]:
-                copied += await vectors.give_to_equals(conn, space_id, giving, job.project_id if job else None)
-            too_large = [chunk_id for chunk_id, reason in refused.items() if reason == TOO_LARGE]
-            quarantined = await quarantine.put(conn, space_id, refused, too_large) if refused else 0
-            await quarantine.take_out(conn, space_id, copied)
-            await missing.settle_pending(conn, space_id, [*copied, *refused])
-            if origin.claimed is not None:
-                await leases.fence(conn, [origin.claimed.lease])
-            if job is not None:
-                await jobs.advance(conn, job.id, len(copied), len(copied), quarantined)
-            await registry.count(conn, {space_id: len(copied)})
-        self._store.metrics.fill_copied.inc(len(copied))
+        if refused:
+            async with self._store.transaction() as conn:
+                too_large = [chunk_id for chunk_id, reason in refused.items() if reason == TOO_LARGE]
+                quarantined = await quarantine.put(conn, space_id, refused, too_large)
+                await missing.settle_pending(conn, space_id, refused)
+                await self._account(conn, origin, 0, quarantined)
+        copied: list[int] = []
+        left = list(sources.items())
+        while left:
+            part, left = dict(left[: self._size.rows]), left[self._size.rows :]
+            with self._size.measured(len(part)):
+                async with self._store.transaction() as conn:
+                    there = await vectors.copy_from(conn, space_id, part)
+                    await self._settle_copied(conn, origin, there)
+            copied += there
+        giving = [chunk_id for chunk_id in copied if chunk_id in firsts]
+        last_id: int | None = 0 if giving else None
+        while last_id is not None:
+            within = (last_id, self._size.rows)
+            with self._size.measured(self._size.rows):
+                async with self._store.transaction() as conn:
+                    given = await vectors.give_to_equals(
+                        conn, space_id, giving, job.project_id if job else None, within, replace=False
+                    )
+                    await self._settle_copied(conn, origin, given.chunks)
+            copied += given.chunks
+            last_id = given.last_id
         return set(copied)
+
+    async def _settle_copied(self, conn: Conn, origin: _Origin, chunk_ids: Collection[int]) -> None:
+        await quarantine.take_out(conn, origin.space.id, chunk_ids)
+        await missing.settle_pending(conn, origin.space.id, chunk_ids)
+        await self._account(conn, origin, len(chunk_ids), 0)
+        self._store.metrics.fill_copied.inc(len(chunk_ids))
+
+    async def _account(self, conn: Conn, origin: _Origin, copied: int, quarantined: int) -> None:
+        """End a transaction: the range must still be ours."""
+        if origin.claimed is not None:
+            await leases.fence(conn, [origin.claimed.lease])
+        if origin.job is not None:
+            await jobs.advance(conn, origin.job.id, copied, copied, quarantined)
+        await registry.count(conn, {origin.space.id: copied})

@@ -24,6 +24,7 @@ from memory_operator.store.db.pool import Store
 from memory_operator.store.jobs import jobs, leases, quarantine
 from memory_operator.store.memories.tenants import KeyRing
 from memory_operator.store.spaces import spaces
+from memory_operator.store.spaces.vectors import COPY_SECONDS
 
 log = get_logger(__name__)
 
@@ -44,9 +45,11 @@ Step = Callable[[], Awaitable[bool]]
 class Worker:
     """Fills and indexes spaces until it is stopped. Any number may run, in any number of processes."""
 
-    def __init__(self, store: Store, connector: Connector, keys: KeyRing, name: str) -> None:
+    def __init__(
+        self, store: Store, connector: Connector, keys: KeyRing, name: str, *, commit_seconds: float = COPY_SECONDS
+    ) -> None:
         self._store = store
-        self._context = WorkerContext(store, connector, keys, name, secrets.randbits(31))
+        self._context = WorkerContext(store, connector, keys, name, secrets.randbits(31), commit_seconds)
         self._wakes: dict[str, asyncio.Event] = {}
         self._present = asyncio.Event()
         self._fills: dict[int, tuple[SpaceFill, asyncio.Task[None]]] = {}

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memory_operator.engine.fill.batch import TOO_LARGE, ClaimedRange, Item
+from memory_operator.engine.fill.commit_size import MOST_ROWS
 from memory_operator.errors import LeaseLost
 from memory_operator.logs import get_logger
 from memory_operator.metrics import Metrics
@@ -45,9 +46,42 @@ class CallResult:
         """Id of that job."""
         return self.job.id if self.job else None
 
+    @property
+    def rows(self) -> int:
+        """Rows that the vectors become."""
+        return len(self.items) + sum(len(item.duplicates) for item in self.items)
+
+    def divided(self, rows: int) -> tuple[CallResult, CallResult]:
+        """Two results, the first with so many rows, the refusals and the outcomes; an item may be cut in two."""
+        assert self.vectors is not None
+        place = 0
+        while rows > len(self.items[place].duplicates):
+            rows -= 1 + len(self.items[place].duplicates)
+            place += 1
+        head, tail, first = list(self.items[:place]), list(self.items[place:]), place
+        if rows:
+            item = tail[0]
+            (chunk, claimed), *rest = item.members()[rows:]
+            tail[0] = Item(chunk, "", 0, claimed, rest)
+            item.duplicates = item.duplicates[: rows - 1]
+            head.append(item)
+        parts = self.vectors[: len(head)], self.vectors[first:]
+        return CallResult(head, parts[0], self.refused, self.outcomes, self.job), CallResult(
+            tail, parts[1], job=self.job
+        )
+
     def settles(self) -> list[ClaimedRange | None]:
         """The range of each chunk that is settled by this, as often as there are such chunks."""
         return [claimed for item in (*self.items, *self.refused) for _, claimed in item.members()]
+
+
+@dataclass(frozen=True, slots=True)
+class Equals:
+    """Chunks with the same text as some that were stored, which get their vectors in further commits."""
+
+    chunk_ids: Sequence[int]
+    last_id: int
+    """Those up to this id have theirs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +92,7 @@ class StoredVectors:
     copied: int = 0
     """New ones too: of texts that others have as well."""
     replaced: int = 0
+    left: Equals | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,18 +103,21 @@ class CommitResult:
     quarantined: int
 
 
-async def commit(conn: Conn, space: Space, results: Sequence[CallResult], job: Job | None) -> CommitResult:
+async def commit(
+    conn: Conn, space: Space, results: Sequence[CallResult], job: Job | None, most_equals: int = MOST_ROWS
+) -> CommitResult:
     """Store results in one transaction of a connection of the writer's own; `job` is None for pending chunks.
 
-    Raises LeaseLost: nothing was stored.
+    Where more than `most_equals` chunks share the texts, the rest is left to `commit_equals`. Raises LeaseLost: nothing
+    was stored.
     """
     async with conn.transaction():
         await conn.execute("select set_config('lock_timeout', $1, true)", f"{LOCK_TIMEOUT_MS}ms")
-        stored = await _store_vectors(conn, space, results, job)
+        stored = await _store_vectors(conn, space, results, job, most_equals)
         quarantined = await _quarantine(conn, space, results, job)
         if any(result.items for result in results):
             await jobs.note_trouble(conn, space.id, None, None)
-        await _fence(conn, results)
+        await _fence(conn, results, over=stored.left is None)
         done = CommitResult(stored, quarantined)
         await _account(conn, space, results, done, job)
         await registry.count(conn, {space.id: stored.new + stored.copied})
@@ -96,28 +134,51 @@ def count_commit(metrics: Metrics, done: CommitResult, results: Sequence[CallRes
         metrics.fill_tokens.inc(outcome.tokens or 0)
 
 
-async def _store_vectors(conn: Conn, space: Space, results: Sequence[CallResult], job: Job | None) -> StoredVectors:
+async def commit_equals(conn: Conn, space: Space, equals: Equals, job: Job | None, most: int) -> CommitResult:
+    """Give their vectors to a further slice of equal texts. `finish` follows the last one."""
+    async with conn.transaction():
+        await conn.execute("select set_config('lock_timeout', $1, true)", f"{LOCK_TIMEOUT_MS}ms")
+        stored = await _give_to_equals(conn, space, equals, job, most)
+        done = CommitResult(stored, 0)
+        await _account(conn, space, (), done, job)
+        await registry.count(conn, {space.id: stored.copied})
+    return done
+
+
+async def _give_to_equals(conn: Conn, space: Space, equals: Equals, job: Job | None, most: int) -> StoredVectors:
+    replace, project_id = (job.replace, job.project_id) if job else (False, None)
+    within = (equals.last_id, most)
+    given = await vectors.give_to_equals(conn, space.id, equals.chunk_ids, project_id, within, replace=replace)
+    if given.chunks:
+        await missing.settle_pending(conn, space.id, given.chunks)
+        await quarantine.take_out(conn, space.id, given.chunks)
+    copied = sum(given.chunks.values())
+    left = Equals(equals.chunk_ids, given.last_id) if given.last_id is not None else None
+    return StoredVectors(0, copied, len(given.chunks) - copied if replace else 0, left)
+
+
+async def _store_vectors(
+    conn: Conn, space: Space, results: Sequence[CallResult], job: Job | None, most_equals: int
+) -> StoredVectors:
     found = [result for result in results if result.vectors is not None and result.items]
     if not found:
         return StoredVectors()
-    replace, project_id = (job.replace, job.project_id) if job else (False, None)
     rows = _rows(found)
+    replace = job is not None and job.replace
     stored = await vectors.store(conn, space.id, space.column_type, rows, replace=replace)
     items = [item for result in found for item in result.items]
     duplicates = sum(len(item.duplicates) for item in items)
     new, copied = max(0, stored - duplicates), min(stored, duplicates)
+    replaced = max(0, len(rows.chunk_ids) - stored) if replace else 0
     settled = [chunk.id for item in items for chunk, claimed in item.members() if claimed is None]
-    shared = [item.chunk.id for item in items if item.shared]
-    given: dict[int, bool] = {}
-    if shared:
-        given = await vectors.give_to_equals(conn, space.id, shared, project_id, replace=replace)
-        copied += sum(given.values())
-        settled += given
-    replaced = max(0, len({*rows.chunk_ids.tolist(), *given}) - new - copied) if replace else 0
     if settled:
         await missing.settle_pending(conn, space.id, settled)
         await quarantine.take_out(conn, space.id, settled)
-    return StoredVectors(new, copied, replaced)
+    shared = [item.chunk.id for item in items if item.shared]
+    if not shared:
+        return StoredVectors(new, copied, replaced)
+    more = await _give_to_equals(conn, space, Equals(shared, 0), job, most_equals)
+    return StoredVectors(new, copied + more.copied, replaced + more.replaced, more.left)
 
 
 def _rows(results: Iterable[CallResult]) -> Rows:
@@ -160,17 +221,28 @@ async def _quarantine(conn: Conn, space: Space, results: Sequence[CallResult], j
     return kept + (await quarantine.put(conn, space.id, refused, too_large) if refused else 0)
 
 
-async def _fence(conn: Conn, results: Sequence[CallResult]) -> None:
-    """Renew the leases of ranges that go on and finish those that nothing is left of, if they are still ours."""
+async def finish(conn: Conn, results: Sequence[CallResult]) -> None:
+    """Finish the ranges that nothing is left of, once all equal texts have their vectors. Raises LeaseLost."""
+    async with conn.transaction():
+        await _fence(conn, results, over=True)
+
+
+def rows_of(results: Sequence[CallResult], most_equals: int) -> int:
+    """Rows that a commit may store."""
+    shared = any(item.shared for result in results for item in result.items)
+    return sum(result.rows for result in results) + (most_equals if shared else 0)
+
+
+async def _fence(conn: Conn, results: Sequence[CallResult], *, over: bool) -> None:
+    """Renew the leases of ranges that go on and finish those that are `over`, if they are still ours."""
     settled: dict[ClaimedRange, int] = {}
     for result in results:
         for claimed in result.settles():
             if claimed is not None:
                 settled[claimed] = settled.get(claimed, 0) + 1
-    going = [claimed.lease for claimed, n in settled.items() if claimed.unsettled > n or claimed.given_up]
-    over = [claimed.lease for claimed, n in settled.items() if claimed.unsettled <= n and not claimed.given_up]
-    await leases.fence(conn, going)
-    lost = await leases.finish(conn, over)
+    ended = [claimed for claimed, n in settled.items() if over and claimed.unsettled <= n and not claimed.given_up]
+    await leases.fence(conn, [claimed.lease for claimed in settled if claimed not in ended])
+    lost = await leases.finish(conn, [claimed.lease for claimed in ended])
     if lost:
         raise LeaseLost(lost)
 

@@ -53,6 +53,14 @@ async def backend_of(conn: Conn) -> Backend:
     return Backend(**dict(row))
 
 
+_END_SESSION = """select pg_terminate_backend(pid) from pg_stat_activity where pid = $1 and backend_start = $2"""
+
+
+async def end_session(conn: Conn, backend: Backend) -> None:
+    """End a session that a client has left: the server may go on with its last statement, and with its locks."""
+    await conn.execute(_END_SESSION, backend.pid, backend.start)
+
+
 _END_STALE_WRITERS = f"""
 select pg_terminate_backend(a.pid) from memory_reembed_leases l
 join pg_stat_activity a on a.pid = l.backend_pid and a.backend_start = l.backend_start

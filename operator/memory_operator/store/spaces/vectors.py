@@ -185,32 +185,47 @@ async def copy_from(conn: Conn, space_id: int, sources: Mapping[int, int]) -> li
 
 
 _EQUALS = """
-select d.id, d.project_id, v.embedding from memory_chunks f join {vectors} v on v.chunk_id = f.id
-join memory_chunks d on d.content_hash = f.content_hash and d.live and d.id <> f.id
-where f.id = any($1) and ($2::int is null or d.project_id = $2) order by d.id for share of d
+with equals as (select d.id, d.project_id, v.embedding from memory_chunks f join {{vectors}} v on v.chunk_id = f.id
+  join memory_chunks d on d.content_hash = f.content_hash and d.live and d.id <> f.id
+  where f.id = any($1) and ($2::int is null or d.project_id = $2) and d.id > $3 order by d.id limit $4 for share of d),
+given as (insert into {{vectors}} (chunk_id, project_id, embedding) select id, project_id, embedding from equals
+  on conflict (chunk_id) do {clash} returning chunk_id, xmax = 0 as new)
+select e.id, g.new from equals e left join given g on g.chunk_id = e.id order by e.id
 """
 
-_GIVE_TO_EQUALS = f"""
-insert into {{vectors}} (chunk_id, project_id, embedding) {_EQUALS}
-on conflict (chunk_id) do nothing returning chunk_id, xmax = 0 as new
-"""
+_GIVE_TO_EQUALS = _EQUALS.format(clash="nothing")
 
-_REPLACE_OF_EQUALS = f"""
-insert into {{vectors}} (chunk_id, project_id, embedding) {_EQUALS}
-on conflict (chunk_id) do update set embedding = excluded.embedding returning chunk_id, xmax = 0 as new
-"""
+_REPLACE_OF_EQUALS = _EQUALS.format(clash="update set embedding = excluded.embedding")
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """A slice of the chunks that have the same text as others."""
+
+    chunks: dict[int, bool]
+    """Those that got a vector, and whether they had none before."""
+    last_id: int | None
+    """The slice after this begins behind it; None where this is the last one."""
 
 
 async def give_to_equals(
-    conn: Conn, space_id: int, chunk_ids: Sequence[int], project_id: int | None, *, replace: bool = False
-) -> dict[int, bool]:
-    """Give the vectors of some chunks to all live chunks with the same text (of a project).
+    conn: Conn,
+    space_id: int,
+    chunk_ids: Sequence[int],
+    project_id: int | None,
+    within: tuple[int, int],
+    *,
+    replace: bool,
+) -> Given:
+    """Give the vectors of some chunks to live chunks with the same text (of a project): to a slice of them.
 
-    Returns those that got it, and whether they had none before.
+    `within` says after which id the slice begins, and how long it is at most.
     """
+    after_id, most = within
     statement = for_space(_REPLACE_OF_EQUALS if replace else _GIVE_TO_EQUALS, space_id)
-    rows = await conn.fetch(statement, list(chunk_ids), project_id)
-    return {row["chunk_id"]: row["new"] for row in rows}
+    rows = await conn.fetch(statement, list(chunk_ids), project_id, after_id, most)
+    given = {row["id"]: row["new"] for row in rows if row["new"] is not None}
+    return Given(given, rows[-1]["id"] if len(rows) == most else None)
 
 
 _OF_TEXTS = """
