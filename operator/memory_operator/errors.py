@@ -19,6 +19,7 @@
     │   ├── RequestRejected       a vendor refuses the request itself
     │   ├── BadReply              a vendor's reply has a wrong count, length or value
     │   ├── SecretMissing         a Secret, or the key in it, does not exist
+    │   │   └── CredentialChangedWhileHeld   it may be a new vendor's key, which the old one must not see
     │   ├── UnsupportedType       no embedder is built for this Provider type
     │   └── ConfigurationError    a process cannot start as it is configured
     └── NeedsConsent              a change waits for a person
@@ -153,6 +154,10 @@ class BadReply(Permanent):
 
 class SecretMissing(Permanent):
     """The Secret, or the key in it, does not exist."""
+
+
+class CredentialChangedWhileHeld(SecretMissing):
+    """The Secret holds another key than the one that worked with this vendor, and the Provider names another vendor."""
 
 
 class UnsupportedType(Permanent):

@@ -44,6 +44,7 @@ class Reason(StrEnum):
     DUPLICATE_SPACE = "DuplicateSpace"
     RESOLVED = "Resolved"
     SECRET_MISSING = "SecretMissing"
+    CREDENTIAL_CHANGED_WHILE_HELD = "CredentialChangedWhileHeld"
     SECRET_UNREADABLE = "SecretUnreadable"
     ANSWERED = "Answered"
     EMBEDDER_UNREACHABLE = "EmbedderUnreachable"

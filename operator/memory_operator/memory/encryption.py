@@ -85,13 +85,14 @@ class DataKey:
 class MasterKey:
     """The key that wraps the tenants' keys. Every process of one store has the same."""
 
-    __slots__ = ("_check", "_wrap", "fingerprint")
+    __slots__ = ("_check", "_proof_key", "_wrap", "fingerprint")
 
     def __init__(self, key: bytes) -> None:
         if len(key) != KEY_BYTES:
             raise ConfigurationError(f"the master key has {len(key)} bytes where {KEY_BYTES} are needed")
         self._wrap = AESGCM(_derive(key, "tenant key wrap"))
         self._check = AESGCM(_derive(key, "key check"))
+        self._proof_key = _derive(key, "credential proof")
         self.fingerprint = _derive(key, "fingerprint", length=8).hex()
         """Short public name of the key, which says nothing about it."""
 
@@ -105,6 +106,10 @@ class MasterKey:
     def unwrap(self, tenant: str, wrapped: bytes) -> DataKey:
         """The data key of a tenant from its wrapped form. Raises Undecryptable."""
         return DataKey(tenant, _open(self._wrap, wrapped, tenant.encode()))
+
+    def credential_proof(self, credential: str) -> bytes:
+        """HMAC by which a credential is recognised without being stored."""
+        return hmac.digest(self._proof_key, credential.encode(), "sha256")
 
     def check_value(self) -> bytes:
         """What a store keeps to recognise this key."""

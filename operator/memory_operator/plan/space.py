@@ -87,6 +87,10 @@ class CallConfig(Frozen):
     input_cost_per_1k: Decimal | None = None
     """Price of 1,000 input tokens in US dollars; None means unknown, not free."""
 
+    def same_vendor(self, other: CallConfig) -> bool:
+        """Whether calls under both go to the same server."""
+        return (self.type, self.base_url, self.platform) == (other.type, other.base_url, other.platform)
+
     def same_endpoint(self, other: CallConfig) -> bool:
         """Whether a credential meant for `other` may be used here: an old vendor never sees a new key."""
         return (self.type, self.base_url, self.platform, self.model) == (

@@ -58,7 +58,7 @@ async def open_base(
         return
     settings = options.engine_settings()
     async with store, EmbedderPool() as pool:
-        connector = Connector(pool, read_secret, settings.credentials, settings.environment)
+        connector = Connector(pool, read_secret, settings.credentials, settings.environment, master.credential_proof)
         yield Base(store, connector, KeyRing(master))
 
 

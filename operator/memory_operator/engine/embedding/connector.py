@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from cachetools import LRUCache, TTLCache
@@ -13,9 +13,21 @@ from memory_operator.embedders import Embedder, EmbedderPool
 from memory_operator.engine.embedding.circuit_breaker import Breaker
 from memory_operator.engine.ports.secrets import checked_credential
 from memory_operator.engine.ports.sources import SecretReader
-from memory_operator.errors import CredentialRefused, SecretMissing, SourceUnavailable
+from memory_operator.errors import (
+    CredentialChangedWhileHeld,
+    CredentialRefused,
+    MemoryOperatorError,
+    SecretMissing,
+    SourceUnavailable,
+)
+from memory_operator.logs import get_logger
 from memory_operator.plan.space import CallConfig, SecretKeyConfig
 from memory_operator.settings import CredentialAllowList
+from memory_operator.store.db.pool import Store
+from memory_operator.store.spaces import spaces
+from memory_operator.store.spaces.spaces import Space
+
+log = get_logger(__name__)
 
 SECRET_CACHE_SECONDS = 60.0
 PROBE_SECONDS = 10.0
@@ -34,12 +46,16 @@ class Connector:
         read_secret: SecretReader,
         allowed: CredentialAllowList,
         environment: Mapping[str, str],
+        proof: Callable[[str], bytes] | None = None,
     ) -> None:
+        """`proof` recognises a credential without storing it; without it no space's credential is compared."""
+        self._proof = proof
         self._pool = pool
         self._read_secret = read_secret
         self._allowed = allowed
         self._environment = environment
         self._secrets: TTLCache[tuple[str, str], Mapping[str, str]] = TTLCache(_SECRETS_KEPT, SECRET_CACHE_SECONDS)
+        self._worked: LRUCache[int, bytes] = LRUCache(_SECRETS_KEPT)
         self._breakers: LRUCache[tuple[object, ...], Breaker] = LRUCache(_BREAKERS_KEPT)
 
     async def embedder(self, config: CallConfig) -> Embedder:
@@ -52,6 +68,47 @@ class Connector:
         if config.ca_secret is not None:
             _, ca_pem = await self._from_secret(config.namespace, config.ca_secret, _CA_KEYS)
         return self._pool.embedder(config, credential, ca_pem)
+
+    async def embedder_of(self, space: Space) -> tuple[Embedder, bytes | None]:
+        """An embedder for a space, and the proof of its credential, for `worked`.
+
+        Raises as `embedder`, and CredentialChangedWhileHeld.
+        """
+        proof = await self.checked_proof(space)
+        return await self.embedder(space.config), proof
+
+    async def checked_proof(self, space: Space) -> bytes | None:
+        """The proof of a space's credential; None where there is no Secret.
+
+        While the Provider names another vendor, the Secret of the same name may hold that vendor's key by now.
+        Raises as `credential`, and CredentialChangedWhileHeld.
+        """
+        reference = space.config.credential
+        if self._proof is None or reference is None or reference.secret is None:
+            return None
+        credential = await self.credential(space.config)
+        proof = None if credential is None else self._proof(credential)
+        if space.credential_moved and proof != space.credential_proof:
+            raise CredentialChangedWhileHeld(
+                f"Secret {space.config.namespace}/{reference.secret.name} holds another key than the one that worked"
+                " with the applied vendor, and the Provider names another vendor: it is not sent to the old one",
+                hint="consent to the change, or keep the new vendor's key in a Secret of another name",
+            )
+        return proof
+
+    async def worked(self, store: Store, space: Space, proof: bytes | None) -> None:
+        """Keep that the vendor of a space took a credential. Never raises: the call it was for is done."""
+        if proof is None or space.credential_moved or proof == space.credential_proof:
+            return
+        if self._worked.get(space.id) == proof:
+            return
+        try:
+            async with store.connection() as conn:
+                await spaces.set_credential_proof(conn, space.id, proof)
+        except MemoryOperatorError as error:
+            log.info("which credential works is not written down, retrying at the next call: %s", error)
+        else:
+            self._worked[space.id] = proof
 
     def breaker(self, config: CallConfig) -> Breaker:
         """The breaker that all calls of this process to one vendor share."""

@@ -147,7 +147,7 @@ async def _embed_once(
     timeout: float,
 ) -> Embeddings:
     mode: Mode = "query" if purpose == "query" else "document"
-    embedder = await connector.embedder(space.config)
+    embedder, proof = await connector.embedder_of(space)
     if not calls_a_vendor(space.config):
         return await embedder.embed(texts, mode=mode, timeout=timeout, dimensions=space.dimensions)
     share = Share(tenant_id, len(texts), sum(max(1, len(text.encode()) // 4) for text in texts))
@@ -158,6 +158,7 @@ async def _embed_once(
     meter = Metered(store, entry)
     try:
         reply = await embedder.embed(texts, mode=mode, timeout=timeout, dimensions=space.dimensions, meter=meter)
+        await connector.worked(store, space, proof)
         return replace(reply, tokens=meter.tokens)
     finally:
         await write_outcomes(store, meter)

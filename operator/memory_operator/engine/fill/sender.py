@@ -115,7 +115,7 @@ class Sender:
         items = list(batch)
         began = self._clock()
         try:
-            embedder = await self._connector.embedder(self._space.config)
+            embedder, proof = await self._connector.embedder_of(self._space)
             permit = await self._acquire_permit(items, job)
             if permit is None:
                 self._breaker.not_tried()
@@ -129,6 +129,7 @@ class Sender:
             with space_span("fill.call", self._space, job, texts=len(items)) as span:
                 reply = await self._embed(embedder, items, meter)
                 span.note(tokens=reply.tokens)
+            await self._connector.worked(self._store, self._space, proof)
         except (StoreUnavailable, LockBusy) as error:
             log.info("call not sent, retrying: %s", error)
             self._ended(meter, job)
@@ -285,7 +286,7 @@ class Sender:
         if self._succeeded_at > began:
             return True
         config = self._space.config
-        embedder = await self._connector.embedder(config)
+        embedder, _ = await self._connector.embedder_of(self._space)
         meter = None
         if calls_a_vendor(config):
             meter = Metered(self._store, await self._permit_for_probe())

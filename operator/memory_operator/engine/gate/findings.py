@@ -8,6 +8,7 @@ from memory_operator.contract.status import ConditionType, Phase, Reason
 from memory_operator.errors import (
     BadReply,
     ConfigurationError,
+    CredentialChangedWhileHeld,
     CredentialRefused,
     InvalidInput,
     LockBusy,
@@ -59,6 +60,8 @@ class Findings:
 def place_of(error: MemoryOperatorError) -> tuple[ConditionType, Reason, Phase]:
     """Condition, reason and phase of an error."""
     match error:
+        case CredentialChangedWhileHeld():
+            return ConditionType.CREDENTIAL_RESOLVED, Reason.CREDENTIAL_CHANGED_WHILE_HELD, Phase.ERROR
         case SecretMissing():
             return ConditionType.CREDENTIAL_RESOLVED, Reason.SECRET_MISSING, Phase.ERROR
         case SourceUnavailable():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from memory_operator.contract.provider import EmbeddingSpec, ProviderSpec
@@ -123,6 +124,7 @@ class Reconciler:
         change_kind = spec.embedding.dimension_change if spec.embedding else None
         desired = Desired(config, "Shadow" if change_kind == "Shadow" else "InPlace")
         view = await self._view(provider, config)
+        await self._note_vendor(view, config)
         plan = decide(desired, view.applied_now, view.beside_now, view.existing, view.consent)
         if not isinstance(plan, Hold | Reshape):
             await self._release(provider)
@@ -135,6 +137,13 @@ class Reconciler:
             return view
         await reshape.reattach(self._store, _owner(provider), view.applied, OPERATOR)
         return await read_view(self._store, provider, config)
+
+    async def _note_vendor(self, view: View, config: CallConfig) -> None:
+        """Before anything is called: whether this Provider's Secret may be another vendor's than its space's."""
+        for space in (view.applied, view.beside):
+            if space is not None and space.credential_moved is space.config.same_vendor(config):
+                async with self._store.connection() as conn:
+                    await spaces.set_credential_moved(conn, space.id, moved=not space.credential_moved)
 
     async def _carry_out(
         self, provider: ProviderObject, config: SpaceConfig, view: View, plan: Plan, findings: Findings
@@ -187,6 +196,9 @@ class Reconciler:
         findings.phase = Phase.HELD
         try:
             await self._connector.credential(config)
+            applied = view.applied
+            moved = not applied.config.same_vendor(config)
+            await self._connector.checked_proof(replace(applied, credential_moved=moved))
             await self._follow(view, config)
         except MemoryOperatorError as error:
             findings.trouble(error)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
@@ -34,6 +34,10 @@ class Space:
     state: State
     create_enabled: bool
     created_at: datetime
+    credential_proof: bytes | None = field(default=None, repr=False)
+    """HMAC of the credential that last worked with the space's vendor."""
+    credential_moved: bool = False
+    """The Provider names another vendor by now: only the credential that worked is used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +67,7 @@ class SpaceFigures:
 _COLUMNS = (
     "s.id, s.identity, s.space_key, s.embedding_version, s.provider_namespace, s.provider_name, s.provider_uid,"
     " s.provider_generation, s.config, s.column_type, s.dimensions, s.distance, s.state, s.create_enabled,"
-    " s.created_at"
+    " s.created_at, s.credential_proof, s.credential_moved"
 )
 
 
@@ -83,6 +87,8 @@ def _space(row: Row) -> Space:
         state=row["state"],
         create_enabled=row["create_enabled"],
         created_at=row["created_at"],
+        credential_proof=row["credential_proof"],
+        credential_moved=row["credential_moved"],
     )
 
 
@@ -93,6 +99,27 @@ async def get(conn: Conn, space_id: int) -> Space | None:
     """One space by id."""
     row = await conn.fetchrow(_GET, space_id)
     return _space(row) if row else None
+
+
+_SET_CREDENTIAL_PROOF = """
+update memory_embedding_spaces set credential_proof = $2
+where id = $1 and credential_proof is distinct from $2 and not credential_moved
+"""
+
+
+async def set_credential_proof(conn: Conn, space_id: int, proof: bytes) -> None:
+    """Keep which credential worked with the space's vendor, unless the Provider names another vendor by now."""
+    await conn.execute(_SET_CREDENTIAL_PROOF, space_id, proof)
+
+
+_SET_CREDENTIAL_MOVED = """
+update memory_embedding_spaces set credential_moved = $2 where id = $1 and credential_moved <> $2
+"""
+
+
+async def set_credential_moved(conn: Conn, space_id: int, *, moved: bool) -> None:
+    """Keep whether the Provider names another vendor than the space's."""
+    await conn.execute(_SET_CREDENTIAL_MOVED, space_id, moved)
 
 
 _BY_IDENTITY = f"""select {_COLUMNS} from memory_embedding_spaces s where s.identity = $1"""
