@@ -7,8 +7,15 @@ import asyncio
 import asyncpg
 import pytest
 
-from memory_operator.errors import ConfigurationError
-from memory_operator.store.db.migrate import check_schema, migrate, shipped
+from fixtures.waiting import until
+from memory_operator.errors import ConfigurationError, StoreUnavailable
+from memory_operator.store.db.migrate import Migration, check_schema, migrate, run, shipped
+
+LEDGER_ROW = (
+    "insert into memory_usage_ledger (call_id, purpose, provider_namespace, provider_name, model, inputs,"
+    " estimated_tokens)"
+    " values (gen_random_uuid(), 'add', 'a', 'b', 'm', 1, 1)"
+)
 
 
 async def test_an_empty_database_gets_everything_and_a_second_run_does_nothing(empty_database_url: str) -> None:
@@ -86,3 +93,68 @@ async def test_the_consent_table_is_exactly_as_the_contract_gives_it(database: s
         ("withdrawn_at", "timestamp with time zone", "YES", False),
     ]
     assert (who["mine"], who["day"]) == (True, True)
+
+
+BUILDING = """
+select coalesce(max(pid), 0) from pg_stat_activity
+where query like 'create index concurrently%' and pid <> pg_backend_pid()
+"""
+
+
+async def test_an_index_is_built_while_others_write_and_again_after_its_builder_was_killed(database: str) -> None:
+    """A build waits for who was there before; those who come later do not wait for the build."""
+    early, late = await asyncpg.connect(database), await asyncpg.connect(database)
+    try:
+        await late.execute("delete from memory_schema_migrations where version = 3")
+        await late.execute("drop index memory_usage_ledger_at")
+        await late.execute("set lock_timeout = '1s'")
+        open_one = early.transaction()
+        await open_one.start()
+        await early.execute(LEDGER_ROW)
+        migrating = asyncio.create_task(migrate(database))
+
+        async def is_building() -> bool:
+            return bool(await late.fetchval(BUILDING))
+
+        await until(is_building, "the index is being built")
+        for _ in range(20):
+            await late.execute(LEDGER_ROW)
+        assert not migrating.done()
+        await late.execute("select pg_terminate_backend($1)", await late.fetchval(BUILDING))
+        with pytest.raises(StoreUnavailable):
+            await migrating
+        valid = "select indisvalid from pg_index where indexrelid = to_regclass('memory_usage_ledger_at')"
+        assert await late.fetchval(valid) is False
+        await open_one.commit()
+        assert await migrate(database) == ["0003_indexes"]
+        assert await late.fetchval(valid) is True
+    finally:
+        await early.close()
+        await late.close()
+
+
+async def test_a_migration_in_a_transaction_gives_way_instead_of_queueing_writers_behind_a_reader(
+    empty_database_url: str,
+) -> None:
+    await migrate(empty_database_url)
+    reader, writer = await asyncpg.connect(empty_database_url), await asyncpg.connect(empty_database_url)
+    migrator = await asyncpg.connect(empty_database_url)
+    table = Migration(9998, "locks", "lock table memory_activity in access exclusive mode", "0.1.0")
+    try:
+        await writer.execute("set lock_timeout = '1s'")
+        open_one = reader.transaction()
+        await open_one.start()
+        await reader.fetchval("select count(*) from memory_activity")
+        migrating = asyncio.create_task(run(migrator, table))
+        for _ in range(10):
+            await writer.execute(
+                "insert into memory_activity (actor, origin, kind, subject) values ('a', 'b', 'c', 'd')"
+            )
+            await asyncio.sleep(0.1)
+        assert not migrating.done()
+        await open_one.commit()
+        await migrating
+    finally:
+        await reader.close()
+        await writer.close()
+        await migrator.close()

@@ -16,7 +16,7 @@ from memory_operator.errors import InvalidInput, LeaseLost
 from memory_operator.logs import get_logger
 from memory_operator.memory.attributes import PlainAttributes
 from memory_operator.memory.encryption import Place, Undecryptable
-from memory_operator.store.db.pool import Conn, Store
+from memory_operator.store.db.pool import Conn, Store, limit_lock_waits
 from memory_operator.store.jobs import control, jobs, leases, rechunk
 from memory_operator.store.jobs.leases import Lease
 from memory_operator.store.jobs.rechunk import CutMemory
@@ -64,7 +64,7 @@ async def rechunk_one_range(store: Store, keys: KeyRing, worker: str, presence: 
         if lease is None:
             return False
         await rechunk.begin(conn, job_id)
-        await conn.execute("select set_config('lock_timeout', $1, false)", f"{LOCK_TIMEOUT_MS}ms")
+        await limit_lock_waits(conn, LOCK_TIMEOUT_MS, session=True)
         try:
             await _rechunk_range(_Range(conn, store, keys, lease, project_id))
         except LeaseLost as lost:

@@ -94,7 +94,7 @@ class Worker:
                     self._present.set()
                     while True:
                         await asyncio.sleep(_PRESENCE_SECONDS)
-                        await conn.execute("select 1", timeout=5)
+                        await locks.ping(conn)
             except StoreUnavailable as error:
                 log.info("database unavailable, retrying in %g s (stage=presence): %s", _IDLE_SECONDS, error)
                 await asyncio.sleep(_IDLE_SECONDS)

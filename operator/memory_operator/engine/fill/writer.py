@@ -13,7 +13,7 @@ from memory_operator.engine.fill.commit_size import MOST_ROWS
 from memory_operator.errors import LeaseLost
 from memory_operator.logs import get_logger
 from memory_operator.metrics import Metrics
-from memory_operator.store.db.pool import Conn
+from memory_operator.store.db.pool import Conn, limit_lock_waits
 from memory_operator.store.jobs import jobs, leases, missing, quarantine
 from memory_operator.store.jobs.jobs import Job
 from memory_operator.store.spaces import registry, vectors
@@ -112,7 +112,7 @@ async def commit(
     was stored.
     """
     async with conn.transaction():
-        await conn.execute("select set_config('lock_timeout', $1, true)", f"{LOCK_TIMEOUT_MS}ms")
+        await limit_lock_waits(conn, LOCK_TIMEOUT_MS)
         stored = await _store_vectors(conn, space, results, job, most_equals)
         quarantined = await _quarantine(conn, space, results, job)
         if any(result.items for result in results):
@@ -137,7 +137,7 @@ def count_commit(metrics: Metrics, done: CommitResult, results: Sequence[CallRes
 async def commit_equals(conn: Conn, space: Space, equals: Equals, job: Job | None, most: int) -> CommitResult:
     """Give their vectors to a further slice of equal texts. `finish` follows the last one."""
     async with conn.transaction():
-        await conn.execute("select set_config('lock_timeout', $1, true)", f"{LOCK_TIMEOUT_MS}ms")
+        await limit_lock_waits(conn, LOCK_TIMEOUT_MS)
         stored = await _give_to_equals(conn, space, equals, job, most)
         done = CommitResult(stored, 0)
         await _account(conn, space, (), done, job)

@@ -11,6 +11,7 @@ from memory_operator.errors import LockBusy
 from memory_operator.store.db.pool import Conn, Store
 
 _POLL_SECONDS = 0.05
+_PING_SECONDS = 5.0
 _GIVES_WAY_MS = 300
 """How long an autovacuum that was asked to give way may take for it."""
 
@@ -65,6 +66,14 @@ async def presence(store: Store, key: int) -> AsyncIterator[Conn]:
     async with store.dedicated("memory-presence") as conn:
         await conn.execute(_LOCK_PRESENCE, WORKERS, key)
         yield conn
+
+
+_PING = """select 1"""
+
+
+async def ping(conn: Conn) -> None:
+    """Notice a connection that died in silence. Raises StoreUnavailable where the caller translates errors."""
+    await conn.execute(_PING, timeout=_PING_SECONDS)
 
 
 _BLOCKERS = """

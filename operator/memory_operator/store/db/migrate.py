@@ -1,9 +1,14 @@
-"""Migrations: numbered, forward only, each in one transaction; one migrator at a time."""
+"""Migrations: numbered, forward only; one migrator at a time, which never stops those who write for long.
+
+Each is one transaction that gives up, and is tried again, where it has to wait for a lock; or, with the line
+`-- transaction: none`, statements that run one by one and may each be run again: indexes that are built concurrently.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
+import random
 import re
 from dataclasses import dataclass
 from importlib import metadata, resources
@@ -19,6 +24,9 @@ log = get_logger(__name__)
 
 _LOCK_KEY = 7_034_210_551
 _LOCK_WAIT_SECONDS = 60.0
+_TABLE_WAIT_MS = 300
+"""All who come later wait behind who waits for a table."""
+_RETRY_SECONDS = (0.2, 1.0)
 _OLDEST_PGVECTOR = (0, 7)
 _BUG_FREE_PGVECTOR = (0, 8, 4)
 _OLDEST_POSTGRES = 15
@@ -37,6 +45,14 @@ class Migration:
     def checksum(self) -> str:
         """Digest of the file, so that a migration edited after it ran is noticed."""
         return hashlib.sha256(self.sql.encode()).hexdigest()
+
+    @property
+    def statements(self) -> list[str]:
+        """The statements of a migration that is no transaction; none of one that is."""
+        if not re.search(r"^-- transaction: none$", self.sql, re.MULTILINE):
+            return []
+        bare = re.sub(r"^--.*$", "", self.sql, flags=re.MULTILINE)
+        return [statement.strip() for statement in re.split(r";$", bare, flags=re.MULTILINE) if statement.strip()]
 
 
 def code_version() -> str:
@@ -71,7 +87,7 @@ async def migrate(database: str | DatabaseAddress) -> list[str]:
             await _poll_lock(conn)
             await _check_server(conn)
             await _ensure_extension(conn)
-            return await _run(conn)
+            return await _run_all(conn)
         finally:
             await conn.close(timeout=5)
 
@@ -170,12 +186,14 @@ version int primary key, name text not null, checksum text not null,
 requires_code text not null, applied_at timestamptz not null default now())
 """
 
+_SET_LOCK_TIMEOUT = """select set_config('lock_timeout', $1, true)"""
+
 _RECORD = """
 insert into memory_schema_migrations (version, name, checksum, requires_code) values ($1, $2, $3, $4)
 """
 
 
-async def _run(conn: Conn) -> list[str]:
+async def _run_all(conn: Conn) -> list[str]:
     await conn.execute(_CREATE_RECORD)
     done = await _recorded(conn)
     _refuse_older_code(done)
@@ -188,8 +206,48 @@ async def _run(conn: Conn) -> list[str]:
                     hint="install the release that this database was made with",
                 )
             continue
-        async with conn.transaction():
-            await conn.execute(migration.sql)
-            await conn.execute(_RECORD, migration.version, migration.name, migration.checksum, migration.requires_code)
+        await run(conn, migration)
         ran.append(f"{migration.version:04d}_{migration.name}")
     return ran
+
+
+async def run(conn: Conn, migration: Migration) -> None:
+    """Run one migration and write down that it ran."""
+    if migration.statements:
+        await _run_beside_traffic(conn, migration)
+    else:
+        await _run_in_transaction(conn, migration)
+
+
+async def _run_in_transaction(conn: Conn, migration: Migration) -> None:
+    deadline = asyncio.get_running_loop().time() + _LOCK_WAIT_SECONDS
+    while True:
+        try:
+            async with conn.transaction():
+                await conn.execute(_SET_LOCK_TIMEOUT, f"{_TABLE_WAIT_MS}ms")
+                await conn.execute(migration.sql)
+                await _record(conn, migration)
+        except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError):
+            if asyncio.get_running_loop().time() > deadline:
+                raise
+            await asyncio.sleep(random.uniform(*_RETRY_SECONDS))
+        else:
+            return
+
+
+_IS_INVALID = """select not indisvalid from pg_index where indexrelid = to_regclass($1)"""
+
+_DROP_INVALID = """drop index concurrently if exists {index}"""
+
+
+async def _run_beside_traffic(conn: Conn, migration: Migration) -> None:
+    for statement in migration.statements:
+        build = re.match(r"create index concurrently if not exists (\w+)", statement)
+        if build and await conn.fetchval(_IS_INVALID, build[1]):
+            await conn.execute(_DROP_INVALID.format(index=build[1]))
+        await conn.execute(statement)
+    await _record(conn, migration)
+
+
+async def _record(conn: Conn, migration: Migration) -> None:
+    await conn.execute(_RECORD, migration.version, migration.name, migration.checksum, migration.requires_code)

@@ -84,7 +84,12 @@ async def fetch_one(conn: Conn, statement: str, *values: object) -> Row:
     return row
 
 
-_SET_LOCK_TIMEOUT = """select set_config('lock_timeout', $1, true)"""
+_SET_LOCK_TIMEOUT = """select set_config('lock_timeout', $1, $2)"""
+
+
+async def limit_lock_waits(conn: Conn, milliseconds: int = LOCK_TIMEOUT_MS, *, session: bool = False) -> None:
+    """Let statements wait so long for a lock: of this transaction, or of all that a session does from now on."""
+    await conn.execute(_SET_LOCK_TIMEOUT, f"{milliseconds}ms", not session)
 
 
 class Store:
@@ -122,7 +127,7 @@ class Store:
     async def transaction(self, *, lock_timeout_ms: int = LOCK_TIMEOUT_MS) -> AsyncIterator[Conn]:
         """A transaction. Never hold one over a network call. Raises StoreUnavailable, LockBusy."""
         async with self.connection() as conn, conn.transaction():
-            await conn.execute(_SET_LOCK_TIMEOUT, f"{lock_timeout_ms}ms")
+            await limit_lock_waits(conn, lock_timeout_ms)
             yield conn
 
     @asynccontextmanager

@@ -40,11 +40,14 @@ async def read(conn: Conn) -> Registry:
     return Registry(**dict(row))
 
 
-_LOCK_REGISTRY_SHARED = """select 1 from memory_registry for share"""
+_LOCK_REGISTRY_SHARED = """lock table memory_registry in row share mode"""
 
 
 async def lock_registry_shared(conn: Conn) -> None:
-    """Taken first by every transaction that adds or removes chunks; shared among them."""
+    """Taken first by every transaction that adds or removes chunks; shared among them.
+
+    A lock of the table, as one of its row would be written to the row by each of them.
+    """
     await conn.execute(_LOCK_REGISTRY_SHARED)
 
 
