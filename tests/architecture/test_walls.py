@@ -34,6 +34,11 @@ WRONG_IMPORTS = {
         "memory_operator.dev.postgres.server",
     ),
     "The layers of kube": ("operator/memory_operator/kube/events.py", "memory_operator.kube.source"),
+    "The layers of client": ("operator/memory_operator/client/errors.py", "memory_operator.client.session"),
+    "the commands of client do not know each other": (
+        "operator/memory_operator/client/commands/add.py",
+        "memory_operator.client.commands.query",
+    ),
     "the memory CLI talks HTTP and imports none of the server": (
         "operator/memory_operator/client/exit_codes.py",
         "memory_operator.contract.status",
