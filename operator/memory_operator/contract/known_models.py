@@ -88,8 +88,8 @@ def can_make(provider_type: str, model: str, dimensions: int) -> bool | None:
     if provider_type == "local":
         return dimensions in _LOCAL_SHORTER
     known = known_dimension(provider_type, model)
-    if known is None:
-        return None
+    if known is None or (provider_type == "ollama" and dimensions < known):
+        return None  # Ollama shortens the vectors of any model, in the versions that know the parameter
     return dimensions == known or dimensions in _SHORTER.get(_bare(provider_type, model), ())
 
 

@@ -193,10 +193,16 @@ def test_a_model_whose_own_dimension_is_above_the_limit_is_blamed_itself() -> No
 
 def test_a_dimension_that_contradicts_the_known_model_is_named() -> None:
     new = manifest({"role": "embedding", "type": "ollama", "model": "nomic-embed-text:v1.5", "baseURL": "http://o"})
-    new["spec"]["embedding"] = {"dimensions": 512}
+    new["spec"]["embedding"] = {"dimensions": 1024}
     assert warnings_for(None, new) == [
-        "spec.embedding.dimensions: 512, but nomic-embed-text:v1.5 makes 768; nothing is stored while they differ"
+        "spec.embedding.dimensions: 1024, but nomic-embed-text:v1.5 makes 768; nothing is stored while they differ"
     ]
+
+
+def test_a_shorter_dimension_of_a_model_in_ollama_is_no_contradiction() -> None:
+    new = manifest({"role": "embedding", "type": "ollama", "model": "nomic-embed-text:v1.5", "baseURL": "http://o"})
+    new["spec"]["embedding"] = {"dimensions": 512}
+    assert warnings_for(None, new) == []
 
 
 @pytest.mark.parametrize(
