@@ -80,7 +80,9 @@ def test_the_whole_way_from_no_provider_to_another_dimension(dev: Dev, memory: M
     assert "256 → 128 dimensions: 3 vectors are discarded" in held.stdout
     memory("embeddings", "status", "--watch", code=7)
 
-    consent = json.loads(memory("embeddings", "consent", "128", "--json").stdout)
+    assert "3 vectors are discarded" in memory("embeddings", "consent", "128", code=2).stderr
+    memory("embeddings", "consent", "64", code=7)
+    consent = json.loads(memory("embeddings", "consent", "128", "--yes", "--json").stdout)
     assert (consent["matches_held_change"], consent["effect"]["vectors_discarded"]) == (True, 3)
     memory("embeddings", "status", "--watch", "--timeout", "1m")
     dev.until_ready(128)
@@ -138,7 +140,7 @@ def test_spaces_are_compared_switched_and_pruned(dev: Dev, memory: Memory) -> No
 
 def test_what_the_server_refuses_is_told_with_its_reason(dev: Dev, memory: Memory) -> None:
     dev.start()
-    refused = memory("embeddings", "consent", "3072", code=2)
+    refused = memory("embeddings", "consent", "3072", "--yes", code=2)
     assert "target_dim must be between 1 and 2000" in refused.stderr
     problem = json.loads(memory("embeddings", "activate", "agents/none", "--json", code=1).stderr)
     assert (problem["status"], problem["code"]) == (404, "not_found")

@@ -5,6 +5,9 @@ A command's module is imported when that command is run, so that none waits for 
 
 from __future__ import annotations
 
+import os
+import sys
+from itertools import pairwise
 from typing import Annotated
 
 import typer
@@ -36,6 +39,10 @@ _EMBEDDINGS = {
     "status": ("fill_status", "Show the spaces, the fills that are under way and the changes that wait for consent."),
     "activate": ("spaces", "Let queries read another space, at once and without embedding anything."),
     "deactivate": ("spaces", "Turn semantic search off: no space is active, and queries answer from full-text."),
+    "create-enabled": (
+        "spaces",
+        "Let new memories be embedded for a space, or not; reembed still fills it.",
+    ),
     "consent": (
         "consent",
         "Allow one change of the embedding dimension, which discards the stored vectors of one Provider.",
@@ -109,4 +116,7 @@ def embeddings_root(
 
 def main() -> None:
     """Run one command and exit with its code."""
+    if any(option in ("--install-completion", "--show-completion") for option, _ in pairwise(sys.argv)):
+        # A shell is named, as in `--install-completion zsh`: without this Typer takes the one that it runs in.
+        os.environ["_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION"] = "1"
     app(prog_name="memory")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from typing import Annotated, Any
 
 import typer
@@ -10,10 +11,13 @@ import typer
 from memory_operator.client.completion import complete_job, complete_space
 from memory_operator.client.errors import MisuseError
 
+MAX_STDIN_BYTES = 1 << 20
+
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 # What describes a memory, the same for adding and for editing.
 ProjectOption = Annotated[str | None, typer.Option("--project", "-p", help="The project; default: default.")]
+AnyProjectOption = Annotated[str | None, typer.Option("--project", "-p", metavar="NAME", help="About this project.")]
 SummaryOption = Annotated[str | None, typer.Option("--summary", help="A summary, kept beside the text.")]
 TypeOption = Annotated[str | None, typer.Option("--type", help="What kind of memory it is, such as decision.")]
 TagOption = Annotated[list[str] | None, typer.Option("--tag", help="A tag; may be repeated.")]
@@ -88,3 +92,16 @@ def seconds_of(text: str) -> int:
     if not re.fullmatch(r"(\d+[smhd])+", text):
         raise MisuseError(f"{text!r} is not a span of time", "such as 90s, 15m, 1h30m or 7d")
     return sum(int(amount) * _SECONDS[unit] for amount, unit in re.findall(r"(\d+)([smhd])", text))
+
+
+def stdin_text() -> str:
+    """A text from stdin. Raises MisuseError."""
+    content = sys.stdin.buffer.read(MAX_STDIN_BYTES + 1)
+    if len(content) > MAX_STDIN_BYTES:
+        raise MisuseError(
+            f"the text on stdin is longer than {MAX_STDIN_BYTES:,} bytes", "split it, or add it with --file"
+        )
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise MisuseError("the text on stdin is not UTF-8") from error

@@ -10,7 +10,7 @@ import pytest
 from typer.testing import Result
 
 from fixtures.memory_api import Received, Reply, StubMemoryApi, problem
-from fixtures.store_state import EFFECT, filling, held, space
+from fixtures.store_state import EFFECT, filling, held, space, state
 
 Run = Callable[..., Result]
 
@@ -31,10 +31,10 @@ def test_the_active_space_has_a_star_and_one_in_trouble_an_exclamation_mark(
     memory_api.on("GET", SPACES, Reply({"spaces": spaces}))
     result = run("embeddings", "list")
     assert result.stdout.splitlines() == [
-        "\tNAME\tPROVIDER\tDIMS\tSTATE\tVECTORS\tCOVERAGE\tQUARANTINED",
-        "*\tm-768-1\tagents/memory-embeddings\t768\tready\t1,000\t100 %\t0",
-        "!\tm-768-2\tagents/memory-embeddings\t768\tfilling\t1,000\t99.9 %\t3",
-        "*!\tboth\tagents/memory-embeddings\t768\tready\t1,000\t100 %\t0",
+        "\tNAME\tPROVIDER\tDIMS\tSTATE\tVECTORS\tCOVERAGE\tQUARANTINED\tMODEL\tDISTANCE\tCREATE",
+        "*\tm-768-1\tagents/memory-embeddings\t768\tready\t1,000\t100 %\t0\tm\tcosine\tyes",
+        "!\tm-768-2\tagents/memory-embeddings\t768\tfilling\t1,000\t99.9 %\t3\tm\tcosine\tyes",
+        "*!\tboth\tagents/memory-embeddings\t768\tready\t1,000\t100 %\t0\tm\tcosine\tyes",
     ]
     assert "! m-768-2: [31mno answer" in result.stderr
     assert json.loads(run("embeddings", "list", "--json").stdout) == {"spaces": spaces}
@@ -81,6 +81,37 @@ def test_a_name_that_nothing_has_is_answered_with_the_names_there_are(run: Run, 
     result = run("embeddings", "activate", "nope")
     assert result.exit_code == 1
     assert result.stderr == "error: there is no space 'nope'\nhint: spaces: m-768-1, m-768-2\n"
+
+
+def test_the_beginning_of_a_spaces_name_will_do_where_no_other_begins_like_it(
+    run: Run, memory_api: StubMemoryApi
+) -> None:
+    memory_api.on("GET", SPACES, Reply({"spaces": [space("nomic-768-1"), space("minilm-384-2"), space("mini-8-3")]}))
+    memory_api.on("POST", ACTIVATE, activated)
+    assert run("embeddings", "activate", "nom").exit_code == 0
+    assert memory_api.bodies("POST", ACTIVATE) == [{"embedding_version": "nomic-768-1", "force": False}]
+    ambiguous = run("embeddings", "activate", "mini")
+    assert ambiguous.exit_code == 1
+    assert "spaces that begin so: minilm-384-2, mini-8-3" in ambiguous.stderr
+
+
+def test_embedding_of_new_memories_is_turned_off_by_provider(run: Run, memory_api: StubMemoryApi) -> None:
+    path = "/v1/embeddings/create-enabled"
+    spaces = [space("old-8-1", state="retired"), space(), filling(), space("x-8-9", provider="other/one")]
+    memory_api.on("GET", SPACES, Reply({"spaces": spaces}))
+    memory_api.on("POST", path, lambda request: Reply({"status": "disabled", **request.body}))
+    result = run("embeddings", "create-enabled", "memory-embeddings", "--off")
+    assert [body["embedding_version"] for body in memory_api.bodies("POST", path)] == ["m-768-1", "m-768-2"]
+    assert all(body["enabled"] is False for body in memory_api.bodies("POST", path))
+    assert result.stdout.splitlines()[0] == "m-768-1: embedding of new memories is disabled"
+
+
+def test_pruning_for_a_project_says_that_spaces_go_as_a_whole(run: Run, memory_api: StubMemoryApi) -> None:
+    memory_api.on("POST", PRUNE, pruned)
+    result = run("embeddings", "prune", "--project", "my-project", "--dry-run")
+    assert result.exit_code == 0
+    assert "not of my-project alone" in result.stderr
+    assert memory_api.bodies("POST", PRUNE) == [{"dry_run": True}]
 
 
 def test_too_little_coverage_is_exit_code_9_and_says_how_to_go_on(run: Run, memory_api: StubMemoryApi) -> None:
@@ -138,9 +169,43 @@ def recorded(*, matches: bool) -> Reply:
     )
 
 
-def test_naming_the_dimension_is_the_consent_where_nobody_can_be_asked(run: Run, memory_api: StubMemoryApi) -> None:
+def test_a_consent_needs_a_yes_where_nobody_can_be_asked_and_names_what_it_discards(
+    run: Run, memory_api: StubMemoryApi
+) -> None:
+    memory_api.on("GET", CONSENT, Reply({"held": [held(), held("other/one", to=512)], "markers": []}))
+    result = run("embeddings", "consent", "768")
+    assert result.exit_code == 2
+    assert "agents/memory-embeddings: 1536 → 768 dimensions: 120,431 vectors are discarded" in result.stderr
+    assert "other/one" not in result.stderr
+    assert "--yes" in result.stderr
+    assert memory_api.bodies("POST", CONSENT) == []
+
+
+def test_a_consent_to_another_dimension_than_the_held_one_names_that_one(run: Run, memory_api: StubMemoryApi) -> None:
+    memory_api.on("GET", CONSENT, Reply({"held": [held(to=128)], "markers": []}))
+    result = run("embeddings", "consent", "64")
+    assert result.exit_code == 7
+    assert "agents/memory-embeddings to 128" in result.stderr
+    assert "memory embeddings consent 128 --provider agents/memory-embeddings --yes" in result.stderr
+    assert memory_api.bodies("POST", CONSENT) == []
+
+
+def test_a_change_that_has_its_consent_says_why_it_still_waits_and_advises_no_other_one(
+    run: Run, memory_api: StubMemoryApi
+) -> None:
+    waiting = held(marker="waiting", message="the model makes 256 dimensions, not 768; nothing was discarded")
+    memory_api.on("GET", CONSENT, Reply({"held": [waiting], "markers": []}))
+    memory_api.on("GET", "/v1/embeddings/status", state(space(active=True), held=[waiting]))
+    for shown in (run("embeddings", "consent").stdout, run("embeddings", "status").stdout, run("status").stdout):
+        assert "it has its consent, and waits: the model makes 256 dimensions, not 768" in shown
+        assert "allow it with" not in shown
+    assert "the model makes 256 dimensions" in run("embeddings", "consent", "768").stderr
+
+
+def test_a_consent_with_a_yes_is_recorded_without_a_question(run: Run, memory_api: StubMemoryApi) -> None:
     memory_api.on("POST", CONSENT, recorded(matches=True))
-    result = run("embeddings", "consent", "768", "--ttl", "1h30m", "--provider", "agents/memory-embeddings")
+    provider = ("--provider", "agents/memory-embeddings")
+    result = run("embeddings", "consent", "768", "--ttl", "1h30m", *provider, "--yes")
     assert result.exit_code == 0
     assert memory_api.bodies("POST", CONSENT) == [
         {"target_dim": 768, "provider": "agents/memory-embeddings", "ttl_seconds": 5400}
@@ -151,7 +216,7 @@ def test_naming_the_dimension_is_the_consent_where_nobody_can_be_asked(run: Run,
 
 def test_consent_with_nothing_held_is_recorded_and_says_so(run: Run, memory_api: StubMemoryApi) -> None:
     memory_api.on("POST", CONSENT, recorded(matches=False))
-    result = run("embeddings", "consent", "768")
+    result = run("embeddings", "consent", "768", "--yes")
     assert result.exit_code == 0
     assert "no change to this dimension is held" in result.stderr
 
@@ -166,7 +231,7 @@ def test_a_consent_that_cannot_be_is_misuse(run: Run, memory_api: StubMemoryApi,
 
 def test_a_dimension_that_the_server_does_not_allow_is_misuse(run: Run, memory_api: StubMemoryApi) -> None:
     memory_api.on("POST", CONSENT, problem(400, "invalid_input", "target_dim must be between 1 and 2000"))
-    result = run("embeddings", "consent", "3072")
+    result = run("embeddings", "consent", "3072", "--yes")
     assert result.exit_code == 2
     assert "target_dim must be between 1 and 2000" in result.stderr
 
@@ -174,7 +239,7 @@ def test_a_dimension_that_the_server_does_not_allow_is_misuse(run: Run, memory_a
 def test_several_held_providers_ask_for_the_name_of_one(run: Run, memory_api: StubMemoryApi) -> None:
     refusal = problem(409, "ambiguous_provider", "several Providers are held at dimension 768: a/b, c/d", 'name {"…"}')
     memory_api.on("POST", CONSENT, refusal)
-    result = run("embeddings", "consent", "768")
+    result = run("embeddings", "consent", "768", "-y")
     assert result.exit_code == 1
     assert "a/b, c/d" in result.stderr
     assert "--provider" in result.stderr

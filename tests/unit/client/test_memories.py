@@ -84,6 +84,12 @@ def test_an_answer_that_is_not_the_full_one_says_so_on_stderr(
     assert said not in result.stdout
 
 
+def test_a_query_is_read_from_stdin(run: Run, memory_api: StubMemoryApi) -> None:
+    memory_api.on("POST", "/memory/query", found())
+    assert run("query", "-", stdin="when is staging rebuilt?\n").exit_code == 0
+    assert memory_api.bodies("POST", "/memory/query")[0]["query"] == "when is staging rebuilt?"
+
+
 def test_nothing_found_is_not_a_failure(run: Run, memory_api: StubMemoryApi) -> None:
     memory_api.on("POST", "/memory/query", Reply({"results": [], "diagnostics": {"semantic_status": "ok"}}))
     result = run("query", "line")

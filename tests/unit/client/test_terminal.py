@@ -112,6 +112,13 @@ def test_an_interrupt_lets_what_is_in_flight_finish_and_says_how_to_go_on(
     assert [body["text"] for body in memory_api.bodies("POST", "/memory/add")] == ["one", "two"]
 
 
+def test_completion_is_installed_for_the_shell_that_is_named(terminal: Start, tmp_path: Path) -> None:
+    memory = terminal("--install-completion", "zsh", env={"HOME": str(tmp_path)})
+    assert memory.ends() == 0
+    assert (tmp_path / ".zfunc/_memory").exists()
+    assert not (tmp_path / ".bash_completions").exists()
+
+
 def completed(terminal: Start, *words: str, **env: str) -> list[str]:
     line = {"_MEMORY_COMPLETE": "complete_bash", "COMP_WORDS": " ".join(words), "COMP_CWORD": str(len(words) - 1)}
     memory = terminal(env={**line, **env})

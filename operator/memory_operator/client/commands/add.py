@@ -34,6 +34,7 @@ from memory_operator.client.options import (
     TypeOption,
     given,
     metadata,
+    stdin_text,
 )
 from memory_operator.client.server import paths
 from memory_operator.client.server.schemas import AddedDocument
@@ -43,7 +44,6 @@ from memory_operator.client.terminal.progress import Bar, bars
 
 SHOWN_FAILURES = 20
 SHOWN_LINES_CHARACTERS = 400
-MAX_STDIN_BYTES = 1 << 20
 
 app = typer.Typer()
 
@@ -133,17 +133,7 @@ def add(
     elif text is None or lines is not None or row_format is not None:
         raise MisuseError("give a text, - for stdin, or --file", "memory add --help shows examples")
     else:
-        _add_one(session, {"text": _stdin_text() if text == "-" else text, **described})
-
-
-def _stdin_text() -> str:
-    content = sys.stdin.buffer.read(MAX_STDIN_BYTES + 1)
-    if len(content) > MAX_STDIN_BYTES:
-        raise MisuseError(f"the text on stdin is longer than {MAX_STDIN_BYTES:,} bytes", "split it, or use --file")
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise MisuseError("the text on stdin is not UTF-8") from error
+        _add_one(session, {"text": stdin_text() if text == "-" else text, **described})
 
 
 def _add_one(session: Session, body: dict[str, Any]) -> None:

@@ -6,7 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-from memory_operator.client.errors import MisuseError
+from memory_operator.client.errors import CommandError, MisuseError
+from memory_operator.client.exit_codes import ExitCode
 from memory_operator.client.options import YesOption, given, seconds_of
 from memory_operator.client.server import paths
 from memory_operator.client.server.reading import read
@@ -14,7 +15,7 @@ from memory_operator.client.server.schemas import ConsentsDocument, MarkerDocume
 from memory_operator.client.session import Session, command
 from memory_operator.client.terminal.format import moment
 from memory_operator.client.terminal.table import Columns
-from memory_operator.client.views.spaces import effect_sentence, show_held
+from memory_operator.client.views.spaces import consent_command, effect_sentence, show_held
 
 _MARKERS = Columns(
     ("ID", "DIMS", "PROVIDER", "STATE", "BY", "RECORDED", "EXPIRES"),
@@ -41,13 +42,15 @@ def consent(
 ) -> None:
     """Allow one change of the embedding dimension, which discards the stored vectors of one Provider.
 
-    On a terminal it shows what will be discarded and asks first; elsewhere naming DIM is the consent. The change is
-    applied within a second, and the consent is used up by it. The memories themselves are never touched.
+    It shows what will be discarded and asks first; where nobody can be asked it needs --yes, and without it exits with
+    2, or with 7 where a change to another dimension is held. The change is applied within a second, and the consent is
+    used up by it. The memories themselves are never touched.
 
     [bold]Examples[/]
 
       memory embeddings consent
       memory embeddings consent 768 --ttl 1h
+      memory embeddings consent 768 --provider agents/memory-embeddings --yes
     """
     if withdraw is not None:
         if dimension is not None:
@@ -63,7 +66,7 @@ def consent(
 
 def _record(session: Session, body: dict[str, Any], *, yes: bool) -> None:
     screen = session.screen
-    if screen.may_ask and not yes:
+    if not yes:
         _ask(session, body["target_dim"], body.get("provider"))
     recorded = session.answer(RecordedDocument, session.api.post(paths.CONSENT, body))
     if recorded is None:
@@ -78,14 +81,30 @@ def _record(session: Session, body: dict[str, Any], *, yes: bool) -> None:
 
 
 def _ask(session: Session, dimension: int, provider: str | None) -> None:
-    found = read(ConsentsDocument, session.api.get(paths.CONSENT)).held
-    held = [one for one in found if one.to_dim == dimension and provider in (None, one.provider)]
+    """Say what a consent allows, and go on only for a yes.
+
+    Raises CommandError where the change that is held is another one, MisuseError where nobody can be asked.
+    """
+    held = [
+        one for one in read(ConsentsDocument, session.api.get(paths.CONSENT)).held if provider in (None, one.provider)
+    ]
+    meant = [one for one in held if one.to_dim == dimension]
+    if held and not meant and not session.screen.may_ask:
+        raise CommandError(
+            f"no change to {dimension} dimensions is held, but "
+            + ", ".join(f"{one.provider} to {one.to_dim}" for one in held),
+            f"{consent_command(held[0])} --yes allows that; to record {dimension} in advance, repeat with --yes",
+            ExitCode.CONSENT_REQUIRED,
+        )
+    about = [f"{one.provider}: {effect_sentence(one)}" for one in meant or held]
+    about += [f"{one.provider} has its consent already, and waits: {one.message}" for one in meant if one.has_consent]
+    if not meant:
+        about.append(f"No change to {dimension} dimensions is held now: the consent would wait for one.")
     session.ask_first(
         f"Record consent for {dimension} dimensions?",
-        [f"{one.provider}: {effect_sentence(one)}" for one in held]
-        or [f"No change to {dimension} dimensions is held now."],
-        risk="a consent discards vectors",
-        hint="give --yes",
+        about,
+        risk="; ".join(about),
+        hint="if that is wanted, repeat with --yes",
         declined="no consent was recorded",
     )
 

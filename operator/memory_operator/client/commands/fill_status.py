@@ -8,11 +8,12 @@ import typer
 
 from memory_operator.client.completion import complete_space
 from memory_operator.client.exit_codes import ExitCode
-from memory_operator.client.options import CheckOption, seconds_of
+from memory_operator.client.options import AnyProjectOption, CheckOption, seconds_of
 from memory_operator.client.session import Session, command
 from memory_operator.client.terminal.format import number
 from memory_operator.client.views.fill_watch import FillWatch, Observed, observe
 from memory_operator.client.views.jobs import show_job
+from memory_operator.client.views.projects import project_count, show_project_count
 from memory_operator.client.views.spaces import semantic_sentence, show_held, show_spaces, verdict
 
 app = typer.Typer()
@@ -25,6 +26,7 @@ def status(
         str | None,
         typer.Argument(metavar="NAME", help="Only this space, or this Provider's.", autocompletion=complete_space),
     ] = None,
+    project: AnyProjectOption = None,
     watch: Annotated[
         bool, typer.Option("--watch", "-w", help="Show the fills until they are done; implies --check.")
     ] = False,
@@ -50,10 +52,12 @@ def status(
     else:
         seen = observe(session, name)
         code = verdict(seen.overview, seen.held) if check else ExitCode.DONE
+    counted = project_count(session.api, project)
     if not session.screen.as_json:
         _show(session, seen)
+        show_project_count(session, counted)
     elif not watch:
-        session.screen.document(seen.document)
+        session.screen.document({**seen.document, **counted})
     session.end(code)
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from memory_operator.client.errors import MisuseError
-from memory_operator.client.options import ProjectOption, given
+from memory_operator.client.options import ProjectOption, given, stdin_text
 from memory_operator.client.server import paths
 from memory_operator.client.server.schemas import FoundDocument, QueryDiagnosticsDocument
 from memory_operator.client.session import Session, command
@@ -20,7 +20,7 @@ app = typer.Typer()
 @command(app, "query")
 def query(
     session: Session,
-    text: Annotated[str, typer.Argument(metavar="TEXT", help="What to look for.")],
+    text: Annotated[str, typer.Argument(metavar="TEXT", help="What to look for; - reads it from stdin.")],
     project: ProjectOption = None,
     limit: Annotated[int, typer.Option("--limit", "-k", min=1, max=200, help="How many results.")] = 10,
     memory_type: Annotated[str | None, typer.Option("--type", help="Only memories of this type.")] = None,
@@ -41,7 +41,7 @@ def query(
       memory query staging -k 3 --tag ops --after 2026-01-31 --json
     """
     filters = given(type=memory_type, tags=tag, source=source, created_after=_time(after), created_before=_time(before))
-    body = given(query=text, project=project, k=limit, filters=filters or None)
+    body = given(query=stdin_text().strip() if text == "-" else text, project=project, k=limit, filters=filters or None)
     found = session.answer(FoundDocument, session.api.post(paths.QUERY, body))
     if found is not None:
         _show_found(session, found, project or "default")

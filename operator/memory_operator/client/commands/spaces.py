@@ -1,4 +1,4 @@
-"""`memory embeddings list`, `activate`, `deactivate` and `prune`: which spaces there are, and which one is read."""
+"""`memory embeddings list`, `activate`, `deactivate`, `create-enabled`, `prune`: spaces, and which one is read."""
 
 from __future__ import annotations
 
@@ -6,16 +6,17 @@ from typing import Annotated
 
 import typer
 
-from memory_operator.client.options import DryRunOption, SpaceName, YesOption
+from memory_operator.client.options import AnyProjectOption, DryRunOption, SpaceName, YesOption
 from memory_operator.client.server import paths
 from memory_operator.client.server.reading import read
 from memory_operator.client.server.schemas import (
     ActivatedDocument,
+    CreateEnabledDocument,
     PrunedDocument,
     PrunedSpaceDocument,
     SpacesDocument,
 )
-from memory_operator.client.server.space_names import space_named
+from memory_operator.client.server.space_names import space_named, versions_named
 from memory_operator.client.session import Session, command
 from memory_operator.client.terminal.format import number, share, size
 from memory_operator.client.views.spaces import show_spaces, show_waiting
@@ -68,13 +69,47 @@ def deactivate(session: Session) -> None:
     session.report(session.api.post(paths.DEACTIVATE, {}), "semantic search is off; the vectors are kept")
 
 
+@command(app, "create-enabled")
+def create_enabled(
+    session: Session,
+    name: SpaceName,
+    enabled: Annotated[bool, typer.Option("--on/--off", help="Whether new memories are embedded for it.")] = True,
+) -> None:
+    """Let new memories be embedded for a space, or not; reembed still fills it.
+
+    It holds until the Provider's spec.embedding.createEnabled says otherwise. Of a Provider it is about each of its
+    spaces in use.
+
+    [bold]Examples[/]
+
+      memory embeddings create-enabled agents/second --off
+    """
+    answers = [
+        session.api.post(paths.CREATE_ENABLED, {"embedding_version": version, "enabled": enabled})
+        for version in versions_named(session.api, name)
+    ]
+    if session.screen.as_json:
+        session.screen.document(answers[0] if len(answers) == 1 else answers)
+        return
+    for answer in (read(CreateEnabledDocument, each) for each in answers):
+        session.screen.line(f"{answer.embedding_version}: embedding of new memories is {answer.status}")
+
+
 @command(app, "prune")
-def prune(session: Session, dry_run: DryRunOption = False, yes: YesOption = False) -> None:
+def prune(
+    session: Session,
+    project: AnyProjectOption = None,
+    dry_run: DryRunOption = False,
+    yes: YesOption = False,
+) -> None:
     """Remove the spaces that no Provider asks for any more, with their vectors.
 
     These are replaced ones (retired) and those whose Provider is deleted (orphaned); never the active one. It asks
-    first; where nobody can be asked it needs --yes. The memories themselves are never touched.
+    first; where nobody can be asked it needs --yes. The memories themselves are never touched. A space holds the
+    vectors of all projects and goes as a whole: --project changes nothing about that.
     """
+    if project is not None:
+        session.screen.remark(f"spaces hold the vectors of all projects, not of {project} alone, and go as a whole")
     document = session.api.post(paths.PRUNE, {"dry_run": True})
     spaces = read(PrunedDocument, document).spaces
     if not dry_run and spaces:

@@ -7,7 +7,7 @@ from typing import Any
 import typer
 
 from memory_operator.client.errors import MisunderstoodError
-from memory_operator.client.options import BeforeOption, CheckOption, LimitOption
+from memory_operator.client.options import AnyProjectOption, BeforeOption, CheckOption, LimitOption
 from memory_operator.client.server import paths
 from memory_operator.client.server.reading import read
 from memory_operator.client.server.schemas import ActivitiesDocument, ActivityDocument, OverviewDocument
@@ -15,6 +15,7 @@ from memory_operator.client.session import Session, command
 from memory_operator.client.terminal.format import json_text, moment, number, one_line
 from memory_operator.client.terminal.table import Columns
 from memory_operator.client.views.jobs import show_if_paused
+from memory_operator.client.views.projects import project_count, show_project_count
 from memory_operator.client.views.spaces import semantic_sentence, show_held, verdict
 
 DETAIL_CHARACTERS = 100
@@ -25,8 +26,10 @@ app = typer.Typer()
 
 
 @command(app, "status")
-def status(session: Session, check: CheckOption = False) -> None:
+def status(session: Session, project: AnyProjectOption = None, check: CheckOption = False) -> None:
     """Say in a few lines whether the server answers and how well it can search.
+
+    With --project also how many memories that project has; spaces, jobs and chunks are those of the whole store.
 
     [bold]Examples[/]
 
@@ -35,10 +38,12 @@ def status(session: Session, check: CheckOption = False) -> None:
     """
     document = session.api.get(paths.STATUS)
     overview = read(OverviewDocument, document)
+    counted = project_count(session.api, project)
     if session.screen.as_json:
-        session.screen.document(document)
+        session.screen.document({**document, **counted})
     else:
         _show_summary(session, overview)
+        show_project_count(session, counted)
     if check:
         session.end(verdict(overview, overview.held))
 
@@ -84,8 +89,15 @@ def _plain(value: Any) -> str:
 
 
 @command(app, "stats")
-def stats(session: Session) -> None:
-    """Show counts."""
+def stats(session: Session, project: AnyProjectOption = None) -> None:
+    """Show counts.
+
+    With --project how many memories that project has; of chunks, vectors and spaces only the whole store is counted.
+    """
+    if project is not None:
+        counted = project_count(session.api, project)
+        session.screen.document(counted["project"]) if session.screen.as_json else show_project_count(session, counted)
+        return
     document = session.api.get(paths.STATS)
     if session.screen.as_json:
         session.screen.document(document)

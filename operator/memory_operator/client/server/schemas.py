@@ -77,7 +77,10 @@ class SpaceDocument(AnswerDocument):
 
     embedding_version: str
     provider: str
+    model: str | None = None
     dimensions: int
+    distance: str | None = None
+    create_enabled: bool = True
     state: str
     active: bool
     vectors: int
@@ -107,6 +110,13 @@ class ActivatedDocument(AnswerDocument):
     """POST /v1/embeddings/activate."""
 
     space: SpaceDocument
+
+
+class CreateEnabledDocument(AnswerDocument):
+    """POST /v1/embeddings/create-enabled."""
+
+    status: str
+    embedding_version: str
 
 
 class JobDocument(AnswerDocument):
@@ -170,7 +180,13 @@ class HeldDocument(EffectDocument):
 
     provider: str
     message: str = ""
+    marker: str = ""
     since: datetime | None = None
+
+    @property
+    def has_consent(self) -> bool:
+        """Whether it has its consent, and the message says why it is not applied yet."""
+        return self.marker == "waiting"
 
 
 class MarkerDocument(AnswerDocument):
@@ -271,6 +287,23 @@ class BegunDocument(AnswerDocument):
     reindex: JobDocument | None = None
     memories: int | None = None
     outdated: int | None = None
+
+
+class ProjectDocument(AnswerDocument):
+    """A project and how many memories it has now."""
+
+    project: str
+    memories: int
+
+
+class StatsDocument(AnswerDocument):
+    """GET /v1/stats."""
+
+    projects: tuple[ProjectDocument, ...] = ()
+
+    def memories_of(self, project: str) -> int:
+        """How many memories a project has; none where it is not there yet."""
+        return next((one.memories for one in self.projects if one.project == project), 0)
 
 
 class UsedDocument(AnswerDocument):

@@ -19,9 +19,12 @@ from memory_operator.client.terminal.table import Columns
 ENOUGH_COVERAGE = 0.99
 
 _SPACES = Columns(
-    ("", "NAME", "PROVIDER", "DIMS", "STATE", "VECTORS", "COVERAGE", "QUARANTINED"),
+    (
+        *("", "NAME", "PROVIDER", "DIMS", "STATE", "VECTORS", "COVERAGE", "QUARANTINED"),
+        *("MODEL", "DISTANCE", "CREATE"),
+    ),
     figures=("DIMS", "VECTORS", "COVERAGE", "QUARANTINED"),
-    fold=("PROVIDER", "QUARANTINED", "VECTORS"),
+    fold=("MODEL", "DISTANCE", "CREATE", "PROVIDER", "QUARANTINED", "VECTORS"),
 )
 
 
@@ -46,6 +49,9 @@ def _row(space: SpaceDocument) -> tuple[str, ...]:
         number(space.vectors),
         share(space.coverage),
         number(space.quarantined),
+        space.model or "–",
+        space.distance or "–",
+        "yes" if space.create_enabled else "no",
     )
 
 
@@ -105,4 +111,12 @@ def show_held(session: Session, held: Iterable[HeldDocument]) -> None:
         since = f", since {moment(change.since)}" if change.since else ""
         session.screen.line(f"held: {change.provider}{since}", "yellow")
         session.screen.line(f"  {effect_sentence(change)}")
-        session.screen.line(f"  allow it with: memory embeddings consent {change.to_dim} --provider {change.provider}")
+        if change.has_consent:
+            session.screen.line(f"  it has its consent, and waits: {change.message}", "red")
+        else:
+            session.screen.line(f"  allow it with: {consent_command(change)}")
+
+
+def consent_command(change: HeldDocument) -> str:
+    """The command that allows a held change."""
+    return f"memory embeddings consent {change.to_dim} --provider {change.provider}"

@@ -38,12 +38,15 @@ class HeldAnswer(EffectAnswer):
     provider: str
     since: datetime
     message: str
+    marker: str = Field(description="`waiting`: it has its consent, and the message says why it is not applied yet.")
 
     @classmethod
     def of(cls, change: PendingChange) -> HeldAnswer:
         """One held change."""
         effect = EffectAnswer.model_validate(change.effect)
-        return cls(**dict(effect), provider=str(change.ref), since=change.since, message=change.message)
+        return cls(
+            **dict(effect), provider=str(change.ref), since=change.since, message=change.message, marker=change.marker
+        )
 
 
 class MarkerAnswer(AnswerModel):
