@@ -27,6 +27,8 @@ async def send_events(api: ApiClient, ref: ProviderRef, uid: str, events: Sequen
     """Create each Event once. One that the API server refuses is logged and dropped: the conditions say it too."""
     call = ApiCall("create", "", "v1", "events", namespace=ref.namespace)
     for event in events:
+        report = log.info if event.type == "Normal" else log.warning
+        report("%s: %s: %s", ref, event.reason, event.message, extra={"provider": str(ref)})
         try:
             await ask(api, call, event_manifest(ref, uid, event, datetime.now(UTC)))
         except MemoryOperatorError as error:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
+Serves = Literal["any", "this", "other"]
 MarkerState = Literal["valid", "consumed", "expired", "withdrawn"]
 
 CONSENT_PATH = "/admin/embedding-dimension-change"
@@ -23,17 +24,13 @@ class Marker:
     created_at: datetime
     created_by: str
     expires_at: datetime
+    state: MarkerState
+    """What became of it, by the database's clock."""
     consumed_at: datetime | None = None
     consumed_by: str | None = None
     withdrawn_at: datetime | None = None
-
-    def state(self, now: datetime) -> MarkerState:
-        """What became of it."""
-        if self.consumed_at is not None:
-            return "consumed"
-        if self.withdrawn_at is not None:
-            return "withdrawn"
-        return "expired" if self.expires_at <= now else "valid"
+    serves: Serves = "any"
+    """Whether it serves the change that is looked at, another one, or the first that begins."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,34 +42,31 @@ class Consent:
     """For `marker=`: none, another dimension, expired, used, ambiguous; empty when there is a marker."""
 
 
-def look_for_consent(
-    markers: Sequence[Marker], provider: str, target_dim: int, held_there: int, now: datetime
-) -> Consent:
+def look_for_consent(markers: Sequence[Marker], provider: str, target_dim: int, held_there: int) -> Consent:
     """Find the marker that allows `provider` to change to `target_dim`.
 
     `held_there` counts the Providers whose change to that dimension waits, this one included: a marker that names
-    no Provider is for the only one.
+    no Provider is for the only one. One that serves another change opens nothing here.
     """
     ours = sorted(
-        (m for m in markers if m.provider in (None, provider)),
+        (m for m in markers if m.provider in (None, provider) and (m.serves != "other" or m.state != "valid")),
         key=lambda m: (m.created_at, m.id),
         reverse=True,
     )
-    valid = [marker for marker in ours if marker.target_dim == target_dim and marker.state(now) == "valid"]
+    valid = [marker for marker in ours if marker.target_dim == target_dim and marker.state == "valid"]
     for marker in valid:
-        if marker.provider is not None or held_there <= 1:
+        if marker.serves == "this" or marker.provider is not None or held_there <= 1:
             return Consent(marker, "")
-    return Consent(None, "ambiguous" if valid else _word(ours, target_dim, now))
+    return Consent(None, "ambiguous" if valid else _word(ours, target_dim))
 
 
-def _word(newest_first: Sequence[Marker], target_dim: int, now: datetime) -> str:
+def _word(newest_first: Sequence[Marker], target_dim: int) -> str:
     words = {"consumed": "used", "expired": "expired"}
     for marker in newest_first:
-        state = marker.state(now)
-        if state == "valid":
+        if marker.state == "valid":
             return str(marker.target_dim)
-        if marker.target_dim == target_dim and state in words:
-            return words[state]
+        if marker.target_dim == target_dim and marker.state in words:
+            return words[marker.state]
     return "none"
 
 

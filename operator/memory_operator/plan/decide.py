@@ -32,17 +32,19 @@ class Existing:
     """A space of the desired identity that is there already, but is neither the applied one nor the one beside."""
 
     space_id: int
-    owner: str
-    owner_is_live: bool
-    """Whether another Provider, which exists, has it as its applied space or the one beside."""
-    owner_is_older: bool
+    owner: str | None = None
+    """The other live Provider that it belongs to: who has it, or where nobody does, who asked first."""
+    owner_wants_ours: bool = False
+    """Whether that one asks for the space that this one has."""
 
 
 @dataclass(frozen=True, slots=True)
 class Duplicate:
-    """Another, older Provider has this very space."""
+    """Another live Provider has this very space."""
 
     owner: str
+    swap: bool
+    """Whether each of the two asks for the space of the other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +71,9 @@ class Beside:
 
 @dataclass(frozen=True, slots=True)
 class Reshape:
-    """Replace the applied space by one of another dimension; its vectors, if any, were consented away."""
+    """Replace the applied space by a new one of another dimension; its vectors, if any, were consented away."""
 
     marker_id: int | None
-    existing_id: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,24 +93,26 @@ def decide(
     existing: Existing | None,
     consent: Consent,
 ) -> Plan:
-    """Compare desired with applied (§3, §4).
+    """Compare desired with applied.
 
-    `consent` is what was found for the desired dimension; it matters only where vectors would be discarded.
+    `consent` is what was found for the desired dimension; it matters only where vectors would be discarded. They are
+    not where the desired space is still there, however full: what it lacks is filled beside the applied one.
     """
     config = desired.config
     if applied and applied.config.identity == config.identity:
         return Keep(refresh=applied.config != config, redistance=applied.distance != config.distance)
-    if existing and existing.owner_is_live and existing.owner_is_older:
-        return Duplicate(existing.owner)
+    if existing and existing.owner is not None:
+        return Duplicate(existing.owner, existing.owner_wants_ours)
     existing_id = existing.space_id if existing else None
     if beside and beside.config.identity == config.identity:
         existing_id = beside.space_id
     if applied is None:
         return Create(existing_id)
-    if applied.config.dimensions == config.dimensions or desired.dimension_change == "Shadow":
+    discards = applied.config.dimensions != config.dimensions and desired.dimension_change == "InPlace"
+    if existing_id is not None or not discards:
         return Beside(existing_id)
     if applied.vectors == 0:
-        return Reshape(None, existing_id)
+        return Reshape(None)
     if consent.marker is not None:
-        return Reshape(consent.marker.id, existing_id)
+        return Reshape(consent.marker.id)
     return Hold(consent.word)

@@ -186,8 +186,9 @@ async def test_a_dimension_that_is_not_returned_after_consent_destroys_nothing(
         assert await world.value("select consumed_at from memory_embedding_dim_change_consent") is None
         await still_serves(world)
         vendor.fault = None
+        await world.fetch("insert into memory_embedding_dim_change_consent (target_dim) values (96)")
         await until(lambda: world.cluster.statuses[ref].embedding.applied_dimensions == 96, "dimension 96 is applied")
-        assert await world.value("select consumed_at from memory_embedding_dim_change_consent") is not None
+        assert await world.value("select count(consumed_at) from memory_embedding_dim_change_consent") == 1
 
 
 async def test_a_reply_of_the_wrong_length_in_a_fill_is_not_stored(world: World, vendor: StubVendor) -> None:

@@ -202,28 +202,6 @@ async def test_a_provider_made_after_a_listing_began_is_not_absent_from_it(slow:
         assert await slow.value("select count(*) = 0 from memory_activity where kind = 'orphan'")
 
 
-async def test_a_full_space_taken_over_from_a_younger_provider_is_switched_to(world: World, vendor: StubVendor) -> None:
-    await world.stored(20)
-    async with world.operator() as operator, world.worker():
-        older = world.cluster.apply("older", provider(vendor))
-        await world.until_phase(older, "Ready")
-        younger = world.cluster.apply("younger", provider(vendor, "b"))
-        await world.until_phase(younger, "Ready")
-        world.cluster.apply("older", provider(vendor, "b"))
-        await until(
-            lambda: world.cluster.statuses[older].embedding.embedding_version == "b-64-2",
-            "the older Provider has the space of model b",
-        )
-        await until(lambda: world.value("select active_space_id = 2 from memory_registry"), "space 2 is active")
-        await world.until_phase(older, "Ready")
-        operator.enqueue(younger)
-        await until(
-            lambda: world.cluster.condition(younger, "Ready").reason == "DuplicateSpace",
-            "the younger Provider is told that its space is another's",
-        )
-    assert await states(world) == {"a": "retired", "b": "ready"}
-
-
 async def test_a_full_space_beside_is_switched_to_once_activation_is_automatic(
     world: World, vendor: StubVendor
 ) -> None:

@@ -77,7 +77,8 @@ async def tokens(world: World, folder: Path) -> AsyncIterator[Api]:
 
 async def test_each_route_needs_its_own_right_and_says_which(world: World, tmp_path: Path) -> None:
     async with tokens(world, tmp_path) as api:
-        recorded = await send(api, "POST", CONSENT_PATH, {"target_dim": 7}, CONSENT.name)
+        coming = {"target_dim": 7, "provider": "default/coming"}
+        recorded = await send(api, "POST", CONSENT_PATH, coming, CONSENT.name)
         assert recorded.json()["id"] == 1
         for right, method, path, body in NEEDED:
             for other in PERMISSIONS:
@@ -160,10 +161,11 @@ async def test_consent_needs_the_right_in_the_namespace_of_the_held_provider(wor
         problem = refused(await send(api, "POST", CONSENT_PATH, body, "green"), 403, "forbidden")
         assert "create providers/consent in namespace blue" in problem["detail"]
         refused(await send(api, "POST", CONSENT_PATH, {**body, "provider": "blue/memory"}, "green"), 403)
-        # Where nothing is held a marker could be for anybody, now or later.
-        problem = refused(await send(api, "POST", CONSENT_PATH, {"target_dim": 256}, "blue"), 403)
-        assert "in all namespaces" in problem["detail"]
-        assert (await send(api, "POST", CONSENT_PATH, {"target_dim": 256}, "root")).status_code == 200
+        # Where nothing is held at it a marker is for the only Provider that there is.
+        problem = refused(await send(api, "POST", CONSENT_PATH, {"target_dim": 256}, "green"), 403)
+        assert "in namespace blue" in problem["detail"]
+        assert (await send(api, "POST", CONSENT_PATH, {"target_dim": 256}, "blue")).status_code == 200
+        assert await world.value("select provider from memory_embedding_dim_change_consent") == "blue/memory"
         assert await world.value("select count(*) from memory_vectors_1") == 3
         # Both are held at 128 then, and consent to the one is none to the other.
         await held_in(world, "green", "b")
@@ -181,9 +183,11 @@ async def test_a_marker_is_withdrawn_by_whoever_could_have_recorded_it(world: Wo
     server.allow("blue-admin", CONSENT, "blue")
     server.allow("cluster-admin", CONSENT, None)
     async with serve(world, server.auth()) as api:
-        bodies: list[dict[str, Any]] = [{"target_dim": 5}, {"target_dim": 5, "provider": "blue/memory"}]
-        for body in bodies:
-            assert (await send(api, "POST", CONSENT_PATH, body, "root")).status_code == 200
+        refused(await send(api, "POST", CONSENT_PATH, {"target_dim": 5}, "blue"), 403)
+        refused(await send(api, "POST", CONSENT_PATH, {"target_dim": 5}, "root"), 409, "no_provider")
+        await world.fetch("insert into memory_embedding_dim_change_consent (target_dim) values (5)")
+        body = {"target_dim": 5, "provider": "blue/memory"}
+        assert (await send(api, "POST", CONSENT_PATH, body, "root")).status_code == 200
         refused(await send(api, "DELETE", f"{CONSENT_PATH}/1", None, "blue"), 403)
         assert (await send(api, "DELETE", f"{CONSENT_PATH}/2", None, "blue")).status_code == 204
 

@@ -16,11 +16,12 @@ OURS = "agents/memory"
 def marker(number: int, target: int = 768, provider: str | None = None, **changes: Any) -> Marker:
     """A valid marker, the newer the higher its number."""
     made = NOW - timedelta(minutes=60 - number)
-    return Marker(number, target, provider, made, "somebody", NOW + timedelta(hours=1), **changes)
+    state = changes.pop("state", "valid")
+    return Marker(number, target, provider, made, "somebody", NOW + timedelta(hours=1), state, **changes)
 
 
 def word(*markers: Marker, held: int = 1) -> str:
-    found = look_for_consent(markers, OURS, 768, held, NOW)
+    found = look_for_consent(markers, OURS, 768, held)
     return str(found.marker.id) if found.marker else found.word
 
 
@@ -34,11 +35,11 @@ def word(*markers: Marker, held: int = 1) -> str:
         ([marker(1, provider="agents/other")], "none"),
         ([marker(1, 512)], "512"),
         ([marker(1), marker(2, 512)], "1"),
-        ([marker(1, consumed_at=NOW)], "used"),
-        ([marker(1, withdrawn_at=NOW)], "none"),
-        ([marker(1, consumed_at=NOW), marker(2, 512)], "512"),
-        ([marker(1, 512, consumed_at=NOW)], "none"),
-        ([marker(1, consumed_at=NOW), marker(2, 512, consumed_at=NOW)], "used"),
+        ([marker(1, state="consumed")], "used"),
+        ([marker(1, state="withdrawn")], "none"),
+        ([marker(1, state="consumed"), marker(2, 512)], "512"),
+        ([marker(1, 512, state="consumed")], "none"),
+        ([marker(1, state="consumed"), marker(2, 512, state="consumed")], "used"),
     ],
 )
 def test_the_newest_valid_marker_of_the_dimension_counts_or_a_word_says_why_not(
@@ -48,8 +49,13 @@ def test_the_newest_valid_marker_of_the_dimension_counts_or_a_word_says_why_not(
 
 
 def test_an_expired_marker_is_told_as_expired() -> None:
-    old = Marker(1, 768, None, NOW - timedelta(days=2), "somebody", NOW)
-    assert word(old) == "expired"
+    assert word(marker(1, state="expired")) == "expired"
+
+
+def test_a_marker_that_serves_another_held_change_opens_nothing_here() -> None:
+    assert word(marker(1, serves="other")) == "none"
+    assert word(marker(1, provider=OURS, serves="other")) == "none"
+    assert word(marker(1, serves="this"), held=2) == "1"
 
 
 def test_a_bare_marker_is_ambiguous_while_several_are_held_and_a_named_one_is_not() -> None:

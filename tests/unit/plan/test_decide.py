@@ -24,7 +24,7 @@ from memory_operator.plan.decide import (
 from memory_operator.plan.space import CredentialRef, SecretKeyConfig, SpaceConfig, with_call_fields
 
 NO = Consent(None, "none")
-YES = Consent(Marker(7, 128, None, datetime.now(UTC), "x", datetime.now(UTC)), "")
+YES = Consent(Marker(7, 128, None, datetime.now(UTC), "x", datetime.now(UTC), "valid"), "")
 
 
 def config(model: str = "a", dimensions: int = 64, **changes: Any) -> SpaceConfig:
@@ -49,10 +49,10 @@ def has(model: str = "a", dimensions: int = 64, vectors: int = 10, number: int =
         (Desired(config("c")), has(), has("b", number=2), NO, Beside(None)),
         (Desired(config(column_type="halfvec")), has(), None, NO, Beside(None)),
         (Desired(config(query_prefix="q: ")), has(), None, NO, Beside(None)),
-        (Desired(config(dimensions=128)), has(vectors=0), None, NO, Reshape(None, None)),
-        (Desired(config(dimensions=128)), has(vectors=0), None, YES, Reshape(None, None)),
+        (Desired(config(dimensions=128)), has(vectors=0), None, NO, Reshape(None)),
+        (Desired(config(dimensions=128)), has(vectors=0), None, YES, Reshape(None)),
         (Desired(config(dimensions=128)), has(), None, NO, Hold("none")),
-        (Desired(config(dimensions=128)), has(), None, YES, Reshape(7, None)),
+        (Desired(config(dimensions=128)), has(), None, YES, Reshape(7)),
         (Desired(config(dimensions=128), "Shadow"), has(), None, NO, Beside(None)),
     ],
 )
@@ -63,14 +63,20 @@ def test_each_case_of_the_gate(
 
 
 @pytest.mark.parametrize(
-    ("live", "older", "expected"),
-    [(True, True, Duplicate("agents/other")), (True, False, Create(5)), (False, True, Create(5))],
+    ("owner", "expected"), [("agents/other", Duplicate("agents/other", swap=False)), (None, Create(5))]
 )
-def test_a_space_that_is_there_already_is_taken_over_unless_an_older_provider_has_it(
-    live: bool, older: bool, expected: Plan
+def test_a_space_that_is_there_already_is_taken_over_unless_another_live_provider_has_it(
+    owner: str | None, expected: Plan
 ) -> None:
-    existing = Existing(5, "agents/other", live, older)
-    assert decide(Desired(config()), None, None, existing, NO) == expected
+    assert decide(Desired(config()), None, None, Existing(5, owner), NO) == expected
+
+
+@pytest.mark.parametrize("consent", [NO, YES])
+def test_a_space_of_the_desired_identity_that_is_still_there_is_switched_back_to_without_consent(
+    consent: Consent,
+) -> None:
+    assert decide(Desired(config(dimensions=128)), has(), None, Existing(5), consent) == Beside(5)
+    assert decide(Desired(config(dimensions=128)), has(), has(dimensions=128, number=2), None, consent) == Beside(2)
 
 
 def test_a_key_of_another_vendor_never_reaches_an_applied_space() -> None:

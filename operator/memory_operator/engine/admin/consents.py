@@ -14,8 +14,6 @@ from memory_operator.store.db.pool import Conn, Store
 from memory_operator.store.spaces import consent, providers, spaces
 from memory_operator.store.spaces.providers import PendingChange
 
-DEFAULT_TTL = timedelta(hours=24)
-
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
@@ -46,24 +44,23 @@ class Consents:
         async with self._store.connection() as conn:
             return await _known(conn, marker_id)
 
-    async def record(self, target_dim: int, provider: str | None, ttl: timedelta, by: Actor) -> Recorded:
-        """Record consent to one change.
+    async def provider_for(self, target_dim: int, provider: str | None) -> str:
+        """The one Provider that a marker would belong to: the one named, else held at it, else the only one.
 
-        A marker that opens a held change names its Provider, also where the request did not: it was looked at, and
-        its caller was asked for the right in that namespace, not in those of all that may be held later.
-
-        Raises InvalidInput (no such dimension), Conflict (several Providers are held at it and none is named).
+        Raises InvalidInput (no such dimension), Conflict (ambiguous_provider, no_provider).
         """
+        async with self._store.connection() as conn:
+            return await _provider_for(conn, target_dim, provider)
+
+    async def record(self, target_dim: int, provider: str | None, ttl: timedelta, by: Actor) -> Recorded:
+        """Record consent to one change of one Provider. Raises as `provider_for`."""
         async with self._store.transaction() as conn:
-            await _refuse_dimension(conn, target_dim)
-            if provider is None:
-                await _refuse_ambiguous(conn, target_dim)
+            named = await _provider_for(conn, target_dim, provider)
             held = [change for change in await providers.pending_changes(conn) if change.effect.to_dim == target_dim]
-            matches = next((change for change in held if provider in (None, str(change.ref))), None)
-            named = str(matches.ref) if matches else provider
+            matches = next((change for change in held if named == str(change.ref)), None)
             marker = await consent.record(conn, target_dim, named, by.name, ttl)
             await activity.record(
-                conn, by, "consent", named or "", target_dim=target_dim, id=marker.id, matches=matches is not None
+                conn, by, "consent", named, target_dim=target_dim, id=marker.id, matches=matches is not None
             )
         return Recorded(marker, matches)
 
@@ -99,13 +96,24 @@ async def _refuse_dimension(conn: Conn, target_dim: int) -> None:
         )
 
 
-async def _refuse_ambiguous(conn: Conn, target_dim: int) -> None:
-    heading = await providers.providers_targeting(conn, target_dim)
-    if len(heading) > 1:
-        names = [str(ref) for ref in heading]
+async def _provider_for(conn: Conn, target_dim: int, provider: str | None) -> str:
+    await _refuse_dimension(conn, target_dim)
+    if provider is not None:
+        return provider
+    targeting = await providers.providers_targeting(conn, target_dim)
+    names = [str(ref) for ref in targeting or await providers.live(conn)]
+    if len(names) == 1:
+        return names[0]
+    if not names:
         raise Conflict(
-            f"several Providers are held at dimension {target_dim}: {', '.join(names)}",
-            code="ambiguous_provider",
-            hint='name one of them, as in {"target_dim": …, "provider": "namespace/name"}',
-            extra={"providers": names},
+            "there is no Provider that a consent could be for",
+            code="no_provider",
+            hint='apply one first, or name the one to come, as in {"target_dim": …, "provider": "namespace/name"}',
         )
+    what = f"held at dimension {target_dim}" if targeting else f"there, and none is held at dimension {target_dim}"
+    raise Conflict(
+        f"several Providers are {what}: {', '.join(names)}",
+        code="ambiguous_provider",
+        hint='name one of them, as in {"target_dim": …, "provider": "namespace/name"}',
+        extra={"providers": names},
+    )

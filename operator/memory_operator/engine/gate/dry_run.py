@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from memory_operator.contract.resource import ProviderObject
 from memory_operator.embedders import probe
 from memory_operator.engine.embedding.connector import PROBE_SECONDS, Connector
-from memory_operator.engine.gate.reconciler import is_ours
+from memory_operator.engine.gate.declared import is_ours
 from memory_operator.engine.gate.snapshot import read_view
 from memory_operator.engine.ports.sources import ProviderSource
 from memory_operator.errors import MemoryOperatorError
@@ -57,7 +57,7 @@ async def _one(store: Store, provider: ProviderObject, connector: Connector) -> 
             return Comparison(name, "create", f"a space of dimension {dimension} will be made")
         case Beside():
             return Comparison(name, "fill beside", f"{config.key} is filled beside the applied space")
-        case Duplicate(owner):
+        case Duplicate(owner, _):
             return Comparison(name, "duplicate", f"Provider {owner} has the space {config.key}")
         case Reshape():
             return Comparison(name, "reshape", f"the change to dimension {dimension} is allowed and will be applied")

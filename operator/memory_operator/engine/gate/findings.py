@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 from memory_operator.contract.status import ConditionType, Phase, Reason
 from memory_operator.errors import (
@@ -19,9 +20,6 @@ from memory_operator.errors import (
     UnsupportedType,
 )
 
-RETRY_SECONDS = 5.0
-"""How soon a reconcile is tried again that something outside stood in the way of."""
-
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
@@ -29,32 +27,41 @@ class Verdict:
 
     ok: bool
     reason: Reason
-    message: str
+    message: str = ""
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Findings:
-    """Verdicts by condition type; a type that nothing was found out about is absent."""
+    """Verdicts by condition type; a type that nothing was found out about is absent. Values: no method changes one."""
 
-    verdicts: dict[ConditionType, Verdict] = field(default_factory=dict)
+    verdicts: Mapping[ConditionType, Verdict] = field(default_factory=dict)
     phase: Phase | None = None
     """A phase that overrides the one that follows from the spaces."""
     retry_after: float | None = None
+    """Seconds after which to look again, where nothing else would make us."""
     held_message: str | None = None
     desired_dimensions: int | None = None
-    estimated_tokens: int | None = None
-    estimated_cost: str | None = None
 
-    def say(self, condition: ConditionType, ok: bool, reason: Reason, message: str = "") -> None:
-        """Set one condition."""
-        self.verdicts[condition] = Verdict(ok, reason, message)
+    def saying(self, condition: ConditionType, verdict: Verdict) -> Findings:
+        """These findings with one condition set."""
+        return replace(self, verdicts={**self.verdicts, condition: verdict})
 
-    def trouble(self, error: MemoryOperatorError) -> None:
-        """Turn an error into the condition it belongs to, with what to do in its message."""
+    def failing(self, error: MemoryOperatorError, retry_after: float | None = None) -> Findings:
+        """These findings with an error as the condition it belongs to, and what to do in its message."""
         condition, reason, phase = place_of(error)
-        self.say(condition, False, reason, f"{error.message}; {error.hint}" if error.hint else error.message)
-        self.phase = self.phase or phase
-        self.retry_after = RETRY_SECONDS
+        text = f"{error.message}; {error.hint}" if error.hint else error.message
+        said = self.saying(condition, Verdict(False, reason, text))
+        return replace(said, phase=self.phase or phase, retry_after=retry_after or self.retry_after)
+
+    def and_then(self, later: Findings) -> Findings:
+        """These findings and later ones, which count where both say something."""
+        return Findings(
+            {**self.verdicts, **later.verdicts},
+            self.phase or later.phase,
+            later.retry_after or self.retry_after,
+            later.held_message or self.held_message,
+            later.desired_dimensions or self.desired_dimensions,
+        )
 
 
 def place_of(error: MemoryOperatorError) -> tuple[ConditionType, Reason, Phase]:

@@ -6,13 +6,13 @@ from collections.abc import Collection
 from datetime import datetime
 
 from memory_operator.contract.resource import ProviderRef
-from memory_operator.engine.gate.reconciler import OPERATOR, release_held
+from memory_operator.engine.gate.held import OPERATOR, release
 from memory_operator.engine.ports.sources import ProviderSource
 from memory_operator.logs import get_logger
 from memory_operator.store.db import activity
 from memory_operator.store.db.pool import Conn, Store
 from memory_operator.store.jobs import jobs
-from memory_operator.store.spaces import providers, registry, spaces
+from memory_operator.store.spaces import claims, providers, registry, spaces
 
 log = get_logger(__name__)
 
@@ -46,12 +46,14 @@ class Absences:
 
     async def _orphan(self, ref: ProviderRef, before: datetime) -> bool:
         async with self._store.transaction() as conn:
-            held = await registry.lock_registry_exclusive(conn)
+            was = await registry.lock_registry_exclusive(conn)
             if not await providers.mark_absent(conn, ref, before):
                 return False
-            await release_held(conn, ref)
+            await release(conn, ref)
             for space in await spaces.owned(conn, ref):
-                await _orphan_space(conn, space, active=space.id == held.active_space_id)
+                if await claims.live_owner(conn, space.id, ref):
+                    continue  # another Provider has it by now
+                await _orphan_space(conn, space, active=space.id == was.active_space_id)
             await providers.forget(conn, ref)
             await activity.record(conn, OPERATOR, "orphan", str(ref))
             await registry.announce(conn)

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
-import random
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from memory_operator.contract.provider import EmbeddingSpec, ProviderSpec
+from memory_operator.backoff import jittered
+from memory_operator.contract.provider import ProviderSpec
 from memory_operator.contract.resource import ProviderObject, ProviderRef
 from memory_operator.contract.status import ConditionType, Phase, Reason
 from memory_operator.engine.embedding.connector import Connector
-from memory_operator.engine.embedding.metered import probe_dimensions
-from memory_operator.engine.gate import reshape
-from memory_operator.engine.gate.findings import Findings
+from memory_operator.engine.gate import held, reshape
+from memory_operator.engine.gate.declared import declared_spec, is_ours
+from memory_operator.engine.gate.findings import Findings, Verdict
+from memory_operator.engine.gate.held import OPERATOR
+from memory_operator.engine.gate.probes import Probes
 from memory_operator.engine.gate.reporter import Reporter
 from memory_operator.engine.gate.reshape import Change
-from memory_operator.engine.gate.snapshot import View, read_view
+from memory_operator.engine.gate.snapshot import StoredState, View, read_view
 from memory_operator.engine.ports.sources import ProviderSource
 from memory_operator.engine.spaces.activation import catch_up, coverage_is_comparable
 from memory_operator.errors import BadReply, InvalidInput, LockBusy, MemoryOperatorError, NeedsConsent, ProviderChanged
@@ -25,34 +26,60 @@ from memory_operator.memory.preprocess import PREPROCESSING_VERSION
 from memory_operator.plan.consent import consent_message
 from memory_operator.plan.cost import Effect, cost_of
 from memory_operator.plan.decide import Beside, Create, Desired, Duplicate, Hold, Keep, Plan, Reshape, decide
-from memory_operator.plan.desired import call_config, declared_dimension, reshape_target, space_config
+from memory_operator.plan.desired import call_config, declared_dimension, space_config
 from memory_operator.plan.space import CallConfig, SpaceConfig, with_call_fields
-from memory_operator.store.db import activity, locks
-from memory_operator.store.db.activity import Actor
-from memory_operator.store.db.pool import Conn, Store
+from memory_operator.store.db import locks
+from memory_operator.store.db.pool import Store
 from memory_operator.store.jobs import jobs, missing
-from memory_operator.store.spaces import consent, providers, registry, spaces
+from memory_operator.store.spaces import claims, providers, registry, spaces
 from memory_operator.store.spaces.spaces import Owner
 
 log = get_logger(__name__)
 
 _LOCK_WAIT_SECONDS = 5.0
-_VERIFY_SECONDS = 300.0
-"""How long an embedder that answered as it should is believed to go on doing so."""
 _SOON_SECONDS = 0.2
+_BUSY_SECONDS = 1.25
+"""After how long a lock is tried again that another session holds, more or less."""
 
-OPERATOR = Actor("memory-operator", "operator")
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """One decision about one Provider, with all that it was made from."""
+
+    provider: ProviderObject
+    config: SpaceConfig
+    view: View
+    plan: Plan
+
+    @property
+    def owner(self) -> Owner:
+        """The Provider, as it was decided on."""
+        return Owner(self.provider.ref, self.provider.uid, self.provider.generation)
+
+    def change(self, existing_id: int | None = None) -> Change:
+        """The decision, as it is carried out."""
+        return Change(self.owner, self.config, existing_id, OPERATOR)
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    """What was found, and what is stored where nothing was changed since it was read."""
+
+    findings: Findings
+    stored: StoredState | None = None
 
 
 class Reconciler:
     """Reconciles Providers from one source. Safe to run in several processes at once."""
 
-    def __init__(self, store: Store, source: ProviderSource, connector: Connector, report: Reporter) -> None:
+    def __init__(
+        self, store: Store, source: ProviderSource, connector: Connector, report: Reporter, probes: Probes
+    ) -> None:
         self._store = store
         self._source = source
         self._connector = connector
         self._report = report
-        self._verified: dict[ProviderRef, tuple[float, CallConfig, int]] = {}
+        self._probes = probes
 
     async def observe(self, provider: ProviderObject) -> bool:
         """Store what a Provider says; False when something newer is known, or it is not one of ours."""
@@ -65,11 +92,14 @@ class Reconciler:
                 provider.uid,
                 provider.generation,
                 provider.created_at,
-                _declared_spec(provider.spec),
+                declared_spec(provider),
             )
 
     async def reconcile(self, ref: ProviderRef) -> float | None:
-        """Bring one Provider to what it says; after how many seconds to look again, or None."""
+        """Bring one Provider to what it says; after how many seconds to look again, or None.
+
+        Raises Unprobed where its embedder is being asked first.
+        """
         try:
             async with locks.provider_lock(self._store, ref, _LOCK_WAIT_SECONDS):
                 # Looked at under the lock: what was there before it was waited for may be gone by now.
@@ -82,57 +112,69 @@ class Reconciler:
                 if not await self.observe(provider):
                     return None
                 with self._store.metrics.reconcile_seconds.time():
-                    findings = await self._settle(provider)
-                self._store.metrics.reconciles.labels(str(findings.phase or "Settled")).inc()
-                await self._report.publish(provider, findings)
-                return findings.retry_after
+                    outcome = await self._settle(provider)
+                self._store.metrics.reconciles.labels(str(outcome.findings.phase or "Settled")).inc()
+                await self._report.publish(provider, outcome.findings, outcome.stored)
+                return outcome.findings.retry_after
         except ProviderChanged:
             return _SOON_SECONDS
         except LockBusy as busy:
-            log.info("%s waits: %s", ref, busy, extra={"provider": str(ref)})
-            return random.uniform(0.5, 2.0)
+            log.info("%s: %s; looked at again soon", ref, busy, extra={"provider": str(ref)})
+            return jittered(_BUSY_SECONDS, 0.6)
 
-    async def _settle(self, provider: ProviderObject) -> Findings:
+    async def _settle(self, provider: ProviderObject) -> _Outcome:
+        spec = provider.spec
+        if spec is None:
+            verdict = Verdict(False, Reason.INVALID_SPEC, "; ".join(provider.problems))
+            return _Outcome(Findings({ConditionType.READY: verdict}, Phase.ERROR))
         findings = Findings()
-        if provider.spec is None:
-            findings.say(ConditionType.READY, False, Reason.INVALID_SPEC, "; ".join(provider.problems))
-            findings.phase = Phase.ERROR
-            return findings
         try:
-            await self._act(provider, provider.spec, findings)
+            call = call_config(provider.ref.namespace, spec)
+            dimension = declared_dimension(spec)
+            if dimension is None:
+                dimension = await self._probes.dimensions(_owner(provider), call, None)
+            findings = replace(findings, desired_dimensions=dimension)
+            step = await self._decide(provider, spec, dimension)
+            outcome = await self._carry_out(step)
+            return replace(outcome, findings=findings.and_then(outcome.findings))
         except ProviderChanged:
             raise
-        except LockBusy as busy:
-            findings.trouble(busy)
-            findings.retry_after = random.uniform(0.5, 2.0)
         except MemoryOperatorError as error:
-            findings.trouble(error)
-            log.warning("%s: %s", provider.ref, error, extra={"provider": str(provider.ref)})
-        return findings
+            return _Outcome(findings.and_then(self._failed(provider.ref, error)))
 
-    async def _act(self, provider: ProviderObject, spec: ProviderSpec, findings: Findings) -> None:
+    def _failed(self, ref: ProviderRef, error: MemoryOperatorError) -> Findings:
+        """The findings that an error amounts to, and when to look again."""
+        if isinstance(error, LockBusy):
+            return Findings().failing(error, jittered(_BUSY_SECONDS, 0.6))
+        log.warning("%s: %s", ref, error, extra={"provider": str(ref)})
+        return Findings().failing(error, self._probes.retry_after(ref))
+
+    async def _decide(self, provider: ProviderObject, spec: ProviderSpec, dimension: int) -> _Step:
+        """Compare what a Provider says with what is stored; a change that is no longer asked for is held no more."""
         call = call_config(provider.ref.namespace, spec)
-        dimension = declared_dimension(spec)
-        if dimension is None:
-            dimension = await self._verify(provider.ref, call, None, findings)
-        findings.desired_dimensions = dimension
         try:
             config = space_config(call, spec, dimension, PREPROCESSING_VERSION)
         except InvalidInput:
-            await self._release(provider)  # what was held before is not asked for any more
+            await self._release(provider)
             raise
         change_kind = spec.embedding.dimension_change if spec.embedding else None
         desired = Desired(config, "Shadow" if change_kind == "Shadow" else "InPlace")
         view = await self._view(provider, config)
         await self._note_vendor(view, config)
         plan = decide(desired, view.applied_now, view.beside_now, view.existing, view.consent)
-        if not isinstance(plan, Hold | Reshape):
+        change = view.stored.pending
+        still_wanted = change is not None and (change.uid, change.effect.to_dim) == (provider.uid, dimension)
+        stands = isinstance(plan, Hold | Reshape) or (still_wanted and isinstance(plan, Duplicate))
+        if change is not None and not stands:
             await self._release(provider)
-        await self._carry_out(provider, config, view, plan, findings)
+        return _Step(provider, config, view, plan)
 
     async def _view(self, provider: ProviderObject, config: SpaceConfig) -> View:
         """What is stored; a Provider that came back gets its space back first, whatever it says now."""
         view = await read_view(self._store, provider, config)
+        if view.row.wanted_identity != config.identity:
+            async with self._store.connection() as conn:
+                await claims.want(conn, provider.ref, config.identity)
         if view.applied is None or view.applied.state != "orphaned":
             return view
         await reshape.reattach(self._store, _owner(provider), view.applied, OPERATOR)
@@ -145,96 +187,120 @@ class Reconciler:
                 async with self._store.connection() as conn:
                     await spaces.set_credential_moved(conn, space.id, moved=not space.credential_moved)
 
-    async def _carry_out(
-        self, provider: ProviderObject, config: SpaceConfig, view: View, plan: Plan, findings: Findings
-    ) -> None:
-        change = Change(_owner(provider), config, None, OPERATOR)
-        match plan:
-            case Duplicate(owner):
-                text = f"Provider {owner}, which is older, has the space {config.key} already; delete one of the two"
-                findings.say(ConditionType.READY, False, Reason.DUPLICATE_SPACE, text)
-                findings.phase = Phase.ERROR
+    async def _carry_out(self, step: _Step) -> _Outcome:
+        settled = Verdict(True, Reason.SETTLED, f"dimension {step.config.dimensions}")
+        findings = Findings({ConditionType.DIMENSION_SETTLED: settled})
+        match step.plan:
+            case Duplicate(owner, swap):
+                return await self._duplicate(step, owner, swap)
             case Hold(word):
-                await self._hold(provider, config, view, word, findings)
-            case Keep():
-                await self._keep(change, view, plan, findings)
+                return await self._hold(step, word)
+            case Reshape(marker_id):
+                return await self._reshape(step, marker_id)
+            case Keep() as plan:
+                outcome = await self._keep(step, plan)
             case Create(existing_id):
-                await self._verify(provider.ref, config, config.dimensions, findings)
-                await reshape.create(self._store, _with(change, existing_id))
+                reached = await self._reached(step)
+                await reshape.create(self._store, step.change(existing_id))
+                outcome = _Outcome(reached)
             case Beside(existing_id):
-                await self._beside(_with(change, existing_id), view, findings)
-            case Reshape(marker_id, existing_id):
-                await self._reshape(provider, _with(change, existing_id), view, marker_id, findings)
-        if not isinstance(plan, Hold | Duplicate) and ConditionType.DIMENSION_SETTLED not in findings.verdicts:
-            findings.say(ConditionType.DIMENSION_SETTLED, True, Reason.SETTLED, f"dimension {config.dimensions}")
+                outcome = await self._beside(step, existing_id)
+        return replace(outcome, findings=findings.and_then(outcome.findings))
 
-    async def _hold(
-        self, provider: ProviderObject, config: SpaceConfig, view: View, word: str, findings: Findings
-    ) -> None:
-        """Wait for consent; the applied space goes on serving, and this Provider's credential is still looked at.
+    async def _duplicate(self, step: _Step, owner: str, swap: bool) -> _Outcome:
+        """Another live Provider has the space that is asked for: everything stays as it is until it leaves it."""
+        await self._end_beside(step)
+        way_out = f"edit or delete one of the two; this one gets the space as soon as {owner} leaves it"
+        if swap:
+            way_out = (
+                f"{owner} waits in turn for the space of this one: to swap them, edit one of the two to a third"
+                " configuration first"
+            )
+        text = f"Provider {owner} has the space {step.config.key}; {way_out}"
+        return _Outcome(Findings({ConditionType.READY: Verdict(False, Reason.DUPLICATE_SPACE, text)}, Phase.ERROR))
 
-        What was filled beside it for an earlier edit ends: nothing takes its place while a change is held.
-        """
+    async def _end_beside(self, step: _Step) -> None:
+        """What was filled beside for an earlier edit ends: nothing takes the applied space's place meanwhile."""
+        applied, beside = step.view.applied, step.view.beside
+        if applied is not None and beside is not None and beside.identity != step.config.identity:
+            await reshape.end_beside(self._store, step.change(), applied, beside)
+
+    async def _hold(self, step: _Step, word: str) -> _Outcome:
+        """Wait for consent; the applied space goes on serving, and this Provider's credential is still looked at."""
+        await self._end_beside(step)
+        message = await self._record_held(step, word)
+        verdict = Verdict(False, Reason.CONSENT_REQUIRED, message)
+        findings = Findings({ConditionType.DIMENSION_SETTLED: verdict}, Phase.HELD, held_message=message)
+        try:
+            await self._connector.credential(step.config)
+            await self._check_applied_credential(step)
+            await self._follow(step.view, step.config)
+        except MemoryOperatorError as error:
+            return _Outcome(findings.and_then(self._failed(step.provider.ref, error)))
+        return _Outcome(findings)
+
+    async def _check_applied_credential(self, step: _Step) -> None:
+        """Raises CredentialChangedWhileHeld where the applied space's Secret holds a key for another vendor by now."""
+        applied = step.view.applied
+        if applied is not None:
+            moved = not applied.config.same_vendor(step.config)
+            await self._connector.checked_proof(replace(applied, credential_moved=moved))
+
+    async def _record_held(self, step: _Step, word: str) -> str:
+        """Record the change that waits, with its effect; the message that it is known by. Raises ProviderChanged."""
+        view, config = step.view, step.config
         assert view.applied is not None
-        if view.beside is not None and view.beside.identity != config.identity:
-            change = Change(_owner(provider), config, None, OPERATOR)
-            await reshape.end_beside(self._store, change, view.applied, view.beside)
         async with self._store.transaction() as conn:
             tokens = await missing.estimated_tokens(conn)
             cost = cost_of(tokens, config.input_cost_per_1k)
-            effect = Effect(view.applied.dimensions, config.dimensions, view.vectors, view.chunks, tokens, cost)
+            chunks = view.stored.chunks
+            effect = Effect(view.applied.dimensions, config.dimensions, view.vectors, chunks, tokens, cost)
             message = consent_message(effect.from_dim, effect.to_dim, effect.vectors_discarded, word)
-            held = providers.PendingChange(
-                provider.ref, provider.uid, provider.generation, effect, word, message, datetime.now(UTC)
+            owner = step.owner
+            change = providers.PendingChange(
+                owner.ref, owner.uid, owner.generation, effect, word, message, datetime.now(UTC)
             )
-            if not await providers.hold(conn, held):
-                raise ProviderChanged
-        findings.held_message = message
-        findings.estimated_tokens = tokens
-        findings.estimated_cost = None if cost is None else str(cost)
-        findings.say(ConditionType.DIMENSION_SETTLED, False, Reason.CONSENT_REQUIRED, message)
-        findings.phase = Phase.HELD
-        try:
-            await self._connector.credential(config)
-            applied = view.applied
-            moved = not applied.config.same_vendor(config)
-            await self._connector.checked_proof(replace(applied, credential_moved=moved))
-            await self._follow(view, config)
-        except MemoryOperatorError as error:
-            findings.trouble(error)
+            await held.hold(conn, change)
+        return message
 
-    async def _keep(self, change: Change, view: View, plan: Keep, findings: Findings) -> None:
+    async def _keep(self, step: _Step, plan: Keep) -> _Outcome:
         """The applied space is the right one: drop what was begun beside it, copy what may change.
 
         Only the copying waits for the embedder: a key that does not work never replaces one that does.
         """
-        assert view.applied is not None
-        applied = view.applied
-        findings.say(ConditionType.DIMENSION_SETTLED, True, Reason.SETTLED, f"dimension {applied.dimensions}")
-        owner = change.owner
+        applied, beside, owner = step.view.applied, step.view.beside, step.owner
+        assert applied is not None
         moved = (applied.ref, applied.provider_uid, applied.provider_generation) != (
             owner.ref,
             owner.uid,
             owner.generation,
         )
-        if moved or view.beside:
-            await reshape.keep(self._store, change, applied, view.beside)
-        await self._verify(owner.ref, change.config, change.config.dimensions, findings)
+        changed = moved or beside is not None
+        if changed:
+            await reshape.keep(self._store, step.change(), applied, beside)
+        try:
+            reached = await self._reached(step)
+        except MemoryOperatorError as error:
+            return _Outcome(self._failed(owner.ref, error), None if changed else step.view.stored)
         if plan.refresh or plan.redistance:
-            await self._refresh(applied.id, change.config)
+            await self._refresh(applied.id, step.config)
+            changed = True
+        return _Outcome(reached, None if changed or step.view.stored.pending else step.view.stored)
 
-    async def _beside(self, change: Change, view: View, findings: Findings) -> None:
+    async def _beside(self, step: _Step, existing_id: int | None) -> _Outcome:
         """Fill the desired space beside the applied one, or go on doing so with what may have changed."""
-        await self._verify(change.owner.ref, change.config, change.config.dimensions, findings)
-        await self._follow(view, change.config)
-        if view.applied is None or view.beside is None or view.beside.id != change.existing_id:
+        reached = await self._reached(step)
+        view, config, change = step.view, step.config, step.change(existing_id)
+        await self._follow(view, config)
+        if view.applied is None or view.beside is None or view.beside.id != existing_id:
             await reshape.fill_beside(self._store, change)
-            return
-        if view.beside.config != change.config:
-            await self._refresh(view.beside.id, change.config)
+            return _Outcome(reached)
+        if view.beside.config != config:
+            await self._refresh(view.beside.id, config)
         waits = view.row.activation == "Automatic" and view.beside.state == "ready"
-        if waits and coverage_is_comparable(view.row, view.beside, view.counted):
+        if waits and coverage_is_comparable(view.row, view.beside, view.stored.counted):
             await reshape.complete_again(self._store, change, view.applied, view.beside)
+        return _Outcome(reached)
 
     async def _follow(self, view: View, desired: SpaceConfig) -> None:
         """Let the applied space use a new key, limit or price of the same vendor and model."""
@@ -253,106 +319,64 @@ class Reconciler:
                 await catch_up(conn, before)
             await jobs.wake(conn)
 
-    async def _reshape(
-        self, provider: ProviderObject, change: Change, view: View, marker_id: int | None, findings: Findings
-    ) -> None:
-        """Before anything is destroyed: the Provider is still this one, and its embedder makes such vectors."""
-        assert view.applied is not None
+    async def _reshape(self, step: _Step, marker_id: int | None) -> _Outcome:
+        """Before anything is destroyed: the Provider is still this one, and its embedder makes such vectors.
+
+        The change is held until then, so that leaving it meanwhile withdraws its consent.
+        """
+        provider, applied = step.provider, step.view.applied
+        assert applied is not None
+        if marker_id is not None:
+            await self._record_held(step, step.view.consent.word)
+        try:
+            reached = await self._reached(step, marker_id)
+        except MemoryOperatorError as error:
+            return _Outcome(await self._still_held(step, error))
         live = await self._source.get(provider.ref)
         if live is None or (live.uid, live.generation) != (provider.uid, provider.generation):
             raise ProviderChanged
-        self._verified.pop(provider.ref, None)
         try:
-            await self._verify(provider.ref, change.config, change.config.dimensions, findings)
-        except MemoryOperatorError as error:
-            findings.trouble(error)
-            refused = isinstance(error, BadReply)
-            reason = Reason.DIMENSION_MISMATCH if refused else Reason.EMBEDDER_UNREACHABLE
-            text = f"{error.message}; nothing was discarded and the consent is kept; {error.hint}".rstrip("; ")
-            findings.say(ConditionType.DIMENSION_SETTLED, False, reason, text)
-            findings.phase = Phase.HELD
-            findings.held_message = text
-            async with self._store.connection() as conn:
-                await providers.explain_held(conn, provider.ref, text)
-            return
-        try:
-            discarded = await reshape.reshape(self._store, change, view.applied, marker_id)
-            self._store.metrics.vectors_discarded.inc(discarded)
+            discarded = await reshape.reshape(self._store, step.change(), applied, marker_id)
         except NeedsConsent as error:
             raise ProviderChanged from error  # held again at the next look
+        self._store.metrics.vectors_discarded.inc(discarded)
         log.info(
-            "dimension changed from %d to %d, %d vectors discarded",
-            view.applied.dimensions,
-            change.config.dimensions,
+            "%s: dimension changed from %d to %d, %d vectors discarded",
+            provider.ref,
+            applied.dimensions,
+            step.config.dimensions,
             discarded,
             extra={"provider": str(provider.ref)},
         )
+        settled = Verdict(True, Reason.SETTLED, f"dimension {step.config.dimensions}")
+        return _Outcome(reached.saying(ConditionType.DIMENSION_SETTLED, settled))
+
+    async def _still_held(self, step: _Step, error: MemoryOperatorError) -> Findings:
+        """A change that has its consent, but whose embedder does not make such vectors."""
+        reason = Reason.DIMENSION_MISMATCH if isinstance(error, BadReply) else Reason.EMBEDDER_UNREACHABLE
+        text = f"{error.message}; nothing was discarded and the consent is kept; {error.hint}".rstrip("; ")
+        async with self._store.connection() as conn:
+            await providers.explain_held(conn, step.provider.ref, text)
+        verdict = Verdict(False, reason, text)
+        failed = self._failed(step.provider.ref, error)
+        return replace(failed.saying(ConditionType.DIMENSION_SETTLED, verdict), phase=Phase.HELD, held_message=text)
 
     async def _release(self, provider: ProviderObject) -> None:
         """A change that no longer waits leaves nothing behind: its markers are withdrawn."""
         async with self._store.transaction() as conn:
-            await release_held(conn, provider.ref)
+            await held.release(conn, provider.ref)
 
-    async def _verify(self, ref: ProviderRef, call: CallConfig, dimensions: int | None, findings: Findings) -> int:
-        """One call to the embedder, unless it answered lately; the length of its vectors.
-
-        Raises what the embedder raises; BadReply (with `actual_dimensions`) where the length is not `dimensions`.
-        """
-        now = asyncio.get_running_loop().time()
-        at, verified, actual = self._verified.get(ref, (0.0, None, 0))
-        endpoint = CallConfig.model_validate(call.model_dump(include=set(CallConfig.model_fields)))
-        await self._connector.embedder(call)  # a Secret that is gone is told even while the embedder is believed
-        if verified != endpoint or now - at > _VERIFY_SECONDS:
-            self._verified.pop(ref, None)
-            actual = await self._probe(ref, call)
-            self._verified[ref] = (now, endpoint, actual)
-        if dimensions is not None and actual != dimensions:
-            self._verified.pop(ref, None)
-            raise BadReply(
-                f"the model {call.model or call.type} returns vectors of {actual} dimensions, not {dimensions}",
-                hint=f"set spec.embedding.dimensions to {actual}, or choose a model of {dimensions}",
-                actual_dimensions=actual,
-            )
-        findings.say(ConditionType.CREDENTIAL_RESOLVED, True, Reason.RESOLVED)
-        findings.say(ConditionType.REACHABLE, True, Reason.ANSWERED, f"{actual} dimensions")
-        return actual
-
-    async def _probe(self, ref: ProviderRef, call: CallConfig) -> int:
-        try:
-            return await probe_dimensions(self._store, self._connector, ref, call)
-        except MemoryOperatorError as error:
-            self._connector.forget(call, error)
-            raise
-
-
-async def release_held(conn: Conn, ref: ProviderRef) -> None:
-    """Settle a held change that is no longer asked for, and withdraw the markers that matched it."""
-    to_dim = await providers.settle(conn, ref)
-    if to_dim is None:
-        return
-    others = [other for other in await providers.providers_targeting(conn, to_dim) if other != ref]
-    withdrawn = await consent.withdraw_matching(conn, ref, to_dim, also_unnamed=not others)
-    await activity.record(conn, OPERATOR, "release", str(ref), to_dim=to_dim, markers_withdrawn=withdrawn)
-
-
-def is_ours(source: ProviderSource, provider: ProviderObject) -> bool:
-    """Whether a Provider is an embedding one in a served namespace. One that cannot be read may be."""
-    return source.serves(provider.ref.namespace) and (provider.spec is None or provider.spec.role == "embedding")
-
-
-def _declared_spec(spec: ProviderSpec | None) -> providers.DeclaredSpec | None:
-    """What the store keeps of a spec; nothing of one that cannot be read."""
-    if spec is None:
-        return None
-    embedding = spec.embedding or EmbeddingSpec()
-    return providers.DeclaredSpec(
-        embedding.activation or "Automatic", embedding.column_type or "vector", reshape_target(spec)
-    )
+    async def _reached(self, step: _Step, marker_id: int | None = None) -> Findings:
+        """That the embedder answers with vectors of the desired length. Raises what `Probes.dimensions` raises."""
+        dimensions = step.config.dimensions
+        actual = await self._probes.dimensions(step.owner, step.config, dimensions, marker_id)
+        return Findings(
+            {
+                ConditionType.CREDENTIAL_RESOLVED: Verdict(True, Reason.RESOLVED),
+                ConditionType.REACHABLE: Verdict(True, Reason.ANSWERED, f"{actual} dimensions"),
+            }
+        )
 
 
 def _owner(provider: ProviderObject) -> Owner:
     return Owner(provider.ref, provider.uid, provider.generation)
-
-
-def _with(change: Change, existing_id: int | None) -> Change:
-    return Change(change.owner, change.config, existing_id, change.actor)

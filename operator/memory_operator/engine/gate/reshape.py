@@ -9,12 +9,13 @@ from typing import TypeVar
 from memory_operator.engine.spaces.activation import activate, activate_if_first, catch_up
 from memory_operator.errors import LockBusy, NeedsConsent, ProviderChanged
 from memory_operator.logs import get_logger
+from memory_operator.plan.consent import Marker
 from memory_operator.plan.space import SpaceConfig
 from memory_operator.store.db import activity, locks
 from memory_operator.store.db.activity import Actor
 from memory_operator.store.db.pool import Conn, Store
 from memory_operator.store.jobs import jobs
-from memory_operator.store.spaces import consent, providers, registry, spaces, vectors
+from memory_operator.store.spaces import claims, consent, providers, registry, spaces, vectors
 from memory_operator.store.spaces.spaces import Owner, Space
 
 log = get_logger(__name__)
@@ -157,12 +158,11 @@ async def _replace(conn: Conn, change: Change, old: Space, marker_id: int | None
         raise ProviderChanged
     await vectors.lock_for_discard(conn, old.id)
     discarded = await vectors.count(conn, old.id)
-    if discarded:
-        await _consume(conn, change.owner, change.config.dimensions, marker_id)
+    marker = await _consume(conn, change.owner, change.config.dimensions, marker_id) if discarded else None
     was_active = (await registry.read(conn)).active_space_id == old.id
-    if row.beside_space_id is not None and row.beside_space_id != change.existing_id:
+    if row.beside_space_id is not None:
         await retire(conn, row.beside_space_id)
-    space = await _take(conn, change)
+    space = await _take(conn, change)  # always a new one: one that is there would be filled beside
     await providers.repoint(conn, change.owner.ref, applied=space.id, beside=None)
     await providers.settle(conn, change.owner.ref)
     if was_active:
@@ -178,20 +178,28 @@ async def _replace(conn: Conn, change: Change, old: Space, marker_id: int | None
         from_dim=old.dimensions,
         to_dim=space.dimensions,
         vectors_discarded=discarded,
-        marker=marker_id,
+        marker=marker.id if marker else None,
+        consented_by=marker.created_by if marker else None,
     )
     await registry.announce(conn)
     return discarded
 
 
-async def _consume(conn: Conn, owner: Owner, dimension: int, marker_id: int | None) -> None:
-    marker = None if marker_id is None else await consent.lock_valid(conn, marker_id)
-    ambiguous = (
-        marker is not None and marker.provider is None and len(await providers.providers_targeting(conn, dimension)) > 1
-    )
-    if marker is None or ambiguous:
+async def _consume(conn: Conn, owner: Owner, dimension: int, marker_id: int | None) -> Marker:
+    """Use the marker up that serves this change. Raises NeedsConsent."""
+    marker = None if marker_id is None else await consent.lock_valid(conn, marker_id, owner.ref)
+    if marker is None or marker.target_dim != dimension or not await _is_for(conn, marker, owner, dimension):
         raise NeedsConsent("the marker that allowed this change is no longer valid")
     await consent.consume(conn, marker, owner.ref)
+    return marker
+
+
+async def _is_for(conn: Conn, marker: Marker, owner: Owner, dimension: int) -> bool:
+    if marker.serves != "any":
+        return marker.serves == "this"
+    if marker.provider is not None:
+        return marker.provider == str(owner.ref)
+    return {*await providers.providers_targeting(conn, dimension)} <= {owner.ref}
 
 
 async def _lock_owner(conn: Conn, owner: Owner) -> providers.ProviderRow:
@@ -204,17 +212,23 @@ async def _lock_owner(conn: Conn, owner: Owner) -> providers.ProviderRow:
 
 
 async def _take(conn: Conn, change: Change) -> Space:
-    """The space to fill: one that exists already, taken over, or a new one."""
+    """The space to fill: one that exists already, where no other live Provider has it, or a new one.
+
+    Raises ProviderChanged (another Provider was quicker).
+    """
     existing = None if change.existing_id is None else await spaces.get(conn, change.existing_id)
+    if existing is not None and await claims.live_owner(conn, existing.id, change.owner.ref):
+        raise ProviderChanged
     if existing is None:
         if await spaces.by_identity(conn, change.config.identity):
-            raise ProviderChanged  # another Provider was quicker
+            raise ProviderChanged
         space = await spaces.create(conn, change.owner, change.config)
         await jobs.start(conn, space.id)
         return space
     await providers.release_space(conn, existing.id)
     await spaces.reown(conn, existing.id, change.owner)
     await spaces.refresh_config(conn, existing.id, change.config)
+    await spaces.set_credential_moved(conn, existing.id, moved=False)
     await revive(conn, existing)
     return existing
 

@@ -29,12 +29,15 @@ class ReconcileQueue:
         self._failures: dict[ProviderRef, int] = {}
         self._changed = asyncio.Event()
 
-    def enqueue(self, ref: ProviderRef) -> None:
-        """Ask for a reconcile. Never blocks."""
+    def enqueue(self, ref: ProviderRef, *, first: bool = False) -> None:
+        """Ask for a reconcile, before all others or in its turn. Never blocks."""
         timer = self._timers.pop(ref, None)
         if timer:
             timer.cancel()
-        self._waiting[ref] = None
+        if first:
+            self._waiting = {ref: None, **self._waiting}
+        else:
+            self._waiting.setdefault(ref)
         self._changed.set()
 
     def later(self, ref: ProviderRef, seconds: float) -> None:

@@ -40,5 +40,5 @@ class ProviderSource(Protocol):
     async def publish(
         self, ref: ProviderRef, uid: str, status: ProviderStatus, events: Sequence[ProviderEvent]
     ) -> None:
-        """Write the status, if it differs, and send the events. Raises SourceUnavailable."""
+        """Write the status, if it differs, send the events and log them. Raises SourceUnavailable."""
         ...

@@ -9,10 +9,8 @@ from memory_operator.store.db.activity import Actor
 from memory_operator.store.db.pool import Conn
 from memory_operator.store.jobs import control, jobs
 from memory_operator.store.spaces import providers, registry, spaces
+from memory_operator.store.spaces.spaces import ACTIVE_STATES as ACTIVE_STATES
 from memory_operator.store.spaces.spaces import Space
-
-ACTIVE_STATES = ("filling", "ready")
-"""States of spaces that writes go to."""
 
 
 async def activate(conn: Conn, space: Space, actor: Actor) -> None:

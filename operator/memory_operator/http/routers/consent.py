@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Request, Response
 
+from memory_operator.errors import Conflict
 from memory_operator.http.auth.base import CONSENT
 from memory_operator.http.auth.permissions import Known, actor, readable, require, services_of
 from memory_operator.http.openapi.document import reply, request_body, responses
@@ -30,10 +31,16 @@ async def record(
 ) -> Response:
     """Allow one change to exactly this dimension, once."""
     consents = services_of(request).consents
-    for namespace in await _namespaces(request, body.target_dim, body.provider):
-        await require(request, identity, CONSENT, namespace)
+    try:
+        provider = await consents.provider_for(body.target_dim, body.provider)
+    except Conflict as refused:  # it names Providers: only to who may consent for them
+        names = refused.extra.get("providers")
+        for namespace in {str(name).partition("/")[0] for name in names} if isinstance(names, list) else [None]:
+            await require(request, identity, CONSENT, namespace)
+        raise
+    await require(request, identity, CONSENT, provider.partition("/")[0])
     recorded = await consents.record(
-        body.target_dim, body.provider, timedelta(seconds=body.ttl_seconds), actor(request, identity)
+        body.target_dim, provider, timedelta(seconds=body.ttl_seconds), actor(request, identity)
     )
     return reply(
         RecordedAnswer(
@@ -51,12 +58,11 @@ async def listed(request: Request, identity: Known) -> Response:
     """The changes that wait for consent, and the newest markers."""
     visible = await readable(request, identity)
     consents = services_of(request).consents
-    now = datetime.now(UTC)
     return reply(
         ConsentsAnswer(
             held=[HeldAnswer.of(change) for change in await consents.held() if change.ref.namespace in visible],
             markers=[
-                MarkerAnswer.of(marker, now)
+                MarkerAnswer.of(marker)
                 for marker in await consents.markers()
                 if marker.provider is None or marker.provider.partition("/")[0] in visible
             ],

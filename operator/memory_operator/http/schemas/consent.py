@@ -64,11 +64,9 @@ class MarkerAnswer(AnswerModel):
     withdrawn_at: datetime | None
 
     @classmethod
-    def of(cls, marker: Marker, now: datetime) -> MarkerAnswer:
+    def of(cls, marker: Marker) -> MarkerAnswer:
         """One marker, with what became of it."""
-        return cls.model_validate(
-            {name: getattr(marker, name) for name in cls.model_fields if name != "state"} | {"state": marker.state(now)}
-        )
+        return cls.model_validate({name: getattr(marker, name) for name in cls.model_fields})
 
 
 class ConsentsAnswer(AnswerModel):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -258,14 +259,15 @@ async def exhausted(conn: Conn) -> list[Job]:
 
 
 _LATEST = f"""
-select distinct on (j.space_id) {_JOB} from memory_reembed_jobs j where j.space_id is not null
+select distinct on (j.space_id) {_JOB} from memory_reembed_jobs j
+where j.space_id is not null and ($1::bigint[] is null or j.space_id = any($1))
 order by j.space_id, j.id desc
 """
 
 
-async def latest(conn: Conn) -> dict[int, Job]:
-    """The newest job of each space."""
-    rows = await conn.fetch(_LATEST)
+async def latest(conn: Conn, space_ids: Sequence[int] | None = None) -> dict[int, Job]:
+    """The newest job of some spaces, or of each."""
+    rows = await conn.fetch(_LATEST, space_ids)
     return {row["space_id"]: _job(row) for row in rows}
 
 
@@ -333,10 +335,13 @@ async def note_trouble(conn: Conn, space_id: int, code: str | None, trouble: str
     await conn.execute(_NOTE_TROUBLE, space_id, code, trouble, registry.CHANNEL)
 
 
-_TROUBLES = """select id, trouble_code, trouble from memory_embedding_spaces where trouble is not null"""
+_LAST_ERRORS = """
+select id, trouble_code, trouble from memory_embedding_spaces
+where trouble is not null and ($1::bigint[] is null or id = any($1))
+"""
 
 
-async def troubles(conn: Conn) -> dict[int, tuple[str, str]]:
-    """Spaces whose embedder gives no vectors at the moment: code and text by space."""
-    rows = await conn.fetch(_TROUBLES)
+async def last_errors(conn: Conn, space_ids: Sequence[int] | None = None) -> dict[int, tuple[str, str]]:
+    """Those of some spaces, or of all, whose embedder gives no vectors at the moment: code and text by space."""
+    rows = await conn.fetch(_LAST_ERRORS, space_ids)
     return {row["id"]: (row["trouble_code"], row["trouble"]) for row in rows}

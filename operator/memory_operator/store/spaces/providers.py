@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from decimal import Decimal
 from typing import Any
 
 from memory_operator.contract.resource import ProviderRef
@@ -25,6 +24,7 @@ class ProviderRow:
     beside_space_id: int | None
     activation: str
     status: dict[str, Any] | None
+    wanted_identity: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +48,12 @@ class DeclaredSpec:
     column_type: str
     reshape_to: int | None
     """The dimension that an in-place change would lead to, where the spec alone tells it."""
+    identity: str | None
+    """Identity of the space that is asked for, where the spec alone tells it."""
 
 
-_COLUMNS = (
-    "namespace, name, uid, generation, created_at, absent_since, applied_space_id, beside_space_id, activation, status"
-)
+_COLUMNS = """namespace, name, uid, generation, created_at, absent_since, applied_space_id, beside_space_id,
+  activation, status, wanted_identity"""
 
 
 def _row(row: Row) -> ProviderRow:
@@ -62,12 +63,15 @@ def _row(row: Row) -> ProviderRow:
 
 _OBSERVE = """
 insert into memory_providers as p (namespace, name, uid, generation, created_at, activation, column_type,
-reshape_to) values ($1, $2, $3, $4, $5, $6, $7, $8)
+reshape_to, wanted_identity) values ($1, $2, $3, $4, $5, $6, $7, $8, $10)
 on conflict (namespace, name) do update set uid = excluded.uid, generation = excluded.generation,
 created_at = excluded.created_at,
 activation = case when $9 then excluded.activation else p.activation end,
 column_type = case when $9 then excluded.column_type else p.column_type end,
 reshape_to = case when $9 then excluded.reshape_to else p.reshape_to end,
+-- What a call to the embedder told stays for as long as the spec that it was asked for.
+wanted_identity = case when $9 then coalesce($10, case when p.uid = excluded.uid and p.generation = excluded.generation
+  then p.wanted_identity end) else p.wanted_identity end,
 absent_since = null, observed_at = now()
 where p.uid <> excluded.uid or p.generation <= excluded.generation
 returning true
@@ -80,13 +84,13 @@ async def observe(
     uid: str,
     generation: int,
     created_at: datetime,
-    wish: DeclaredSpec | None,
+    declared: DeclaredSpec | None,
 ) -> bool:
     """Store what a Provider says now; False when a newer generation of the same object was seen already.
 
-    Without a wish, since its spec cannot be read, what it said before stays.
+    Without a declared spec, since it cannot be read, what it said before stays.
     """
-    known = wish or DeclaredSpec("Automatic", "vector", None)
+    known = declared or DeclaredSpec("Automatic", "vector", None, None)
     return bool(
         await conn.fetchval(
             _OBSERVE,
@@ -97,7 +101,8 @@ async def observe(
             known.activation,
             known.column_type,
             known.reshape_to,
-            wish is not None,
+            declared is not None,
+            known.identity,
         )
     )
 
@@ -171,7 +176,7 @@ async def repoint(conn: Conn, ref: ProviderRef, *, applied: int | None, beside: 
 
 
 _MARK_ABSENT = """
-update memory_providers set absent_since = now(), beside_space_id = null, reshape_to = null
+update memory_providers set absent_since = now(), beside_space_id = null, reshape_to = null, wanted_identity = null
 where namespace = $1 and name = $2 and absent_since is null and observed_at < $3 returning true
 """
 
@@ -299,28 +304,41 @@ _PENDING_CHANGES = """select * from memory_pending_changes order by since, names
 
 async def pending_changes(conn: Conn) -> list[PendingChange]:
     """All held changes, the oldest first."""
-    rows = await conn.fetch(_PENDING_CHANGES)
-    return [
-        PendingChange(
-            ref=ProviderRef(row["namespace"], row["name"]),
-            uid=row["uid"],
-            generation=row["generation"],
-            effect=Effect(
-                from_dim=row["from_dim"],
-                to_dim=row["to_dim"],
-                vectors_discarded=row["vectors"],
-                chunks_to_embed=row["chunks"],
-                estimated_tokens=row["estimated_tokens"],
-                estimated_cost=_decimal(row["estimated_cost"]),
-                currency=row["currency"],
-            ),
-            marker=row["marker"],
-            message=row["message"],
-            since=row["since"],
-        )
-        for row in rows
-    ]
+    return [_pending(row) for row in await conn.fetch(_PENDING_CHANGES)]
 
 
-def _decimal(value: Any) -> Decimal | None:
-    return None if value is None else Decimal(value)
+_PENDING_CHANGE = """select * from memory_pending_changes where namespace = $1 and name = $2"""
+
+
+async def pending_change(conn: Conn, ref: ProviderRef) -> PendingChange | None:
+    """The held change of a Provider."""
+    row = await conn.fetchrow(_PENDING_CHANGE, *ref)
+    return _pending(row) if row else None
+
+
+def _pending(row: Row) -> PendingChange:
+    return PendingChange(
+        ref=ProviderRef(row["namespace"], row["name"]),
+        uid=row["uid"],
+        generation=row["generation"],
+        effect=Effect(
+            from_dim=row["from_dim"],
+            to_dim=row["to_dim"],
+            vectors_discarded=row["vectors"],
+            chunks_to_embed=row["chunks"],
+            estimated_tokens=row["estimated_tokens"],
+            estimated_cost=row["estimated_cost"],
+            currency=row["currency"],
+        ),
+        marker=row["marker"],
+        message=row["message"],
+        since=row["since"],
+    )
+
+
+_LIVE = """select namespace, name from memory_providers where absent_since is null order by namespace, name"""
+
+
+async def live(conn: Conn) -> list[ProviderRef]:
+    """The Providers that exist, by name."""
+    return [ProviderRef(*row) for row in await conn.fetch(_LIVE)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from memory_operator.store.db.pool import Conn, fetch_one
@@ -103,12 +103,16 @@ async def count(conn: Conn, deltas: Mapping[int, int]) -> None:
         await conn.execute(_COUNT, scope, deltas[scope])
 
 
-_COUNTED = """select scope, sum(n)::bigint as n from memory_embedding_counters group by scope"""
+_COUNTED = """
+select scope, sum(n)::bigint as n from memory_embedding_counters
+where $1::bigint[] is null or scope = any($1)
+group by scope
+"""
 
 
-async def counted(conn: Conn) -> dict[int, int]:
-    """All counters by scope; a scope that was never counted is absent."""
-    rows = await conn.fetch(_COUNTED)
+async def counted(conn: Conn, scopes: Sequence[int] | None = None) -> dict[int, int]:
+    """Some counters, or all, by scope; a scope that was never counted is absent."""
+    rows = await conn.fetch(_COUNTED, scopes)
     return {row["scope"]: row["n"] for row in rows}
 
 

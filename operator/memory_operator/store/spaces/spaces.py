@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
@@ -12,6 +12,9 @@ from memory_operator.contract.resource import ProviderRef
 from memory_operator.plan.space import SpaceConfig
 from memory_operator.store.db.pool import Conn, Row, fetch_one
 from memory_operator.store.spaces import registry, vectors
+
+ACTIVE_STATES = ("filling", "ready")
+"""States of spaces that writes go to."""
 
 State = Literal["filling", "ready", "retired", "orphaned"]
 
@@ -122,6 +125,15 @@ async def set_credential_moved(conn: Conn, space_id: int, *, moved: bool) -> Non
     await conn.execute(_SET_CREDENTIAL_MOVED, space_id, moved)
 
 
+_SOME = f"""select {_COLUMNS} from memory_embedding_spaces s where s.id = any($1)"""
+
+
+async def some(conn: Conn, space_ids: Sequence[int]) -> list[Space]:
+    """Some spaces by id; those that are gone are left out."""
+    rows = await conn.fetch(_SOME, space_ids)
+    return [_space(row) for row in rows]
+
+
 _BY_IDENTITY = f"""select {_COLUMNS} from memory_embedding_spaces s where s.identity = $1"""
 
 
@@ -179,20 +191,20 @@ async def active(conn: Conn) -> Space | None:
 
 _ACCEPTING_WRITES = f"""
 select {_COLUMNS} from memory_embedding_spaces s cross join memory_registry r
-where s.create_enabled and s.state in ('filling', 'ready')
+where s.create_enabled and s.state = any($1)
 order by s.id = r.active_space_id desc nulls last, s.id
 """
 
 
 async def accepting_writes(conn: Conn) -> list[Space]:
     """The spaces that new chunks are embedded for, at once or by the workers, the active one first."""
-    rows = await conn.fetch(_ACCEPTING_WRITES)
+    rows = await conn.fetch(_ACCEPTING_WRITES, ACTIVE_STATES)
     return [_space(row) for row in rows]
 
 
 _EMBEDDED_AT_ONCE = f"""
 select {_COLUMNS} from memory_embedding_spaces s cross join memory_registry r
-where s.create_enabled and s.state in ('filling', 'ready') and (s.id = r.active_space_id
+where s.create_enabled and s.state = any($1) and (s.id = r.active_space_id
   or exists (select 1 from memory_reembed_jobs j where j.space_id = s.id and j.state = 'running'
     and j.closing_at > now() - interval '10 s'))
 order by s.id = r.active_space_id desc nulls last, s.id
@@ -201,7 +213,7 @@ order by s.id = r.active_space_id desc nulls last, s.id
 
 async def embedded_at_once(conn: Conn) -> list[Space]:
     """The spaces that a write waits for: the active one, first, and those whose fill is about to be completed."""
-    rows = await conn.fetch(_EMBEDDED_AT_ONCE)
+    rows = await conn.fetch(_EMBEDDED_AT_ONCE, ACTIVE_STATES)
     return [_space(row) for row in rows]
 
 
@@ -368,23 +380,27 @@ select {_COLUMNS} from memory_embedding_spaces s
 where s.state in ('orphaned', 'retired')
 and not exists (select 1 from memory_registry r where r.active_space_id = s.id)
 and not exists (select 1 from memory_providers p where p.absent_since is null
-  and s.id in (p.applied_space_id, p.beside_space_id))
+  and (s.id in (p.applied_space_id, p.beside_space_id) or s.identity = p.wanted_identity))
 order by s.id
 """
 
 
 async def prunable(conn: Conn) -> list[Space]:
-    """Spaces that nobody asks for, oldest first: orphaned or retired, not active, of no present Provider."""
+    """Spaces that nobody asks for, oldest first: orphaned or retired, not active, no live Provider has or wants it."""
     rows = await conn.fetch(_PRUNABLE)
     return [_space(row) for row in rows]
 
 
-_QUARANTINED = """select space_id, count(*) as n from memory_embedding_quarantine group by space_id"""
+_QUARANTINED = """
+select space_id, count(*) as n from memory_embedding_quarantine
+where $1::bigint[] is null or space_id = any($1)
+group by space_id
+"""
 
 
-async def quarantined(conn: Conn) -> dict[int, int]:
-    """Quarantined live chunks by space."""
-    rows = await conn.fetch(_QUARANTINED)
+async def quarantined(conn: Conn, space_ids: Sequence[int] | None = None) -> dict[int, int]:
+    """Quarantined live chunks of some spaces, or of all, by space."""
+    rows = await conn.fetch(_QUARANTINED, space_ids)
     return {row["space_id"]: row["n"] for row in rows}
 
 
