@@ -6,30 +6,43 @@ BIN := $(VENV)/bin
 DATA ?= .memory
 PORT ?= 8080
 BENCH_ARGS ?=
+# Four processes, since tests wait more than they work; tests/conftest.py says which ones stay together.
+PYTEST = $(BIN)/python -m pytest -n 4 --dist loadgroup
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-long images e2e kind check format bench bench-large generate requirements clean
+.PHONY: help install run test test-unit test-long images e2e kind check format bench bench-large generate requirements clean
 
 help: ## Show this help
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 
-install: $(VENV)/installed ## Install everything into .venv, at pinned versions
-
-$(VENV)/installed: pyproject.toml requirements/test.txt
+define installed
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or later is needed; set PYTHON=…"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/test.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes $(1)
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+endef
+
+install: $(VENV)/for-tests ## Install everything into .venv, at pinned versions
+
+$(VENV)/for-run: pyproject.toml requirements/dev.txt requirements/build.txt
+	$(call installed,-r requirements/dev.txt -r requirements/build.txt)
 	@touch $@
 
-run: install ## Start everything on this machine: database, local model, sample Provider, sample memories
+# All of the above and more.
+$(VENV)/for-tests: pyproject.toml requirements/test.txt
+	$(call installed,-r requirements/test.txt)
+	@touch $(VENV)/for-run $@
+
+run: $(VENV)/for-run ## Start everything on this machine: database, local model, sample Provider, sample memories
 	$(BIN)/memory-operator dev --port $(PORT) --data $(DATA) --sample
 
 test: install ## Run all tests against a real PostgreSQL and a real kube-apiserver (built on first use)
 	$(BIN)/python tests/cluster/build.py
-	$(BIN)/python -m pytest -n 4 tests/unit
-	$(BIN)/python -m pytest -m "not node" --ignore tests/unit
+	$(PYTEST) -m "not node" --durations=15
+
+test-unit: install ## Run the tests that need no server, in less than a minute
+	$(PYTEST) --durations=15 tests/unit
 
 test-long: install ## The promise of the store in long random sequences: 500 of 30 steps, then two more seeds; hours
 	MEMORY_PROMISE=1:500:30 $(BIN)/python -m pytest tests/component/gate/test_promise.py
