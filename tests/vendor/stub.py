@@ -9,6 +9,7 @@ import ssl
 import subprocess
 import sys
 import threading
+import time
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -18,7 +19,6 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from fixtures.waiting import eventually
 from vendor.authority import Authority
 from vendor.script import Call, Fault, Script
 from vendor.server import CONTROL, VendorServer
@@ -190,7 +190,11 @@ class StubVendor:
 
     def wait_for_calls(self, count: int) -> None:
         """Block until so many calls have arrived in all. Not to be called on an event loop under test."""
-        eventually(lambda: self.count >= count, f"{count} calls of the stub vendor")
+        deadline = time.monotonic() + START_SECONDS
+        while self.count < count:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"the stub vendor has had {self.count} calls, not {count}")
+            time.sleep(0.005)
 
     def vector(self, text: str, model: str, dimensions: int | None = None) -> NDArray[np.float32]:
         """The vector that the vendor gives to `text` (with its prefix), for comparison."""

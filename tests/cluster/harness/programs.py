@@ -116,15 +116,14 @@ def find_node_programs(environment: Mapping[str, str], say: Say) -> NodePrograms
     """The programs of a whole node, built where they are not there yet. Raises ProgramsMissingError."""
     first = find_programs(environment, say)
     folder = cache_folder(environment)
-    rest = [
+    manager, scheduler, kubelet, proxy = (
         _cached(folder, name, environment, say)
         for name in ("kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy")
-    ]
+    )
     addons = cache_root(environment) / "addons" / _addons_digest()
     coredns, pause, *network = (_cached(addons, name, environment, say) for name in _ADDONS)
-    return NodePrograms(
-        first.etcd, first.kube_apiserver, first.kubectl, *rest, coredns=coredns, pause=pause, network=network[0].parent
-    )
+    control_plane = (first.etcd, first.kube_apiserver, first.kubectl)
+    return NodePrograms(*control_plane, manager, scheduler, kubelet, proxy, coredns, pause, network[0].parent)
 
 
 def find_helm(environment: Mapping[str, str], say: Say) -> Path:
