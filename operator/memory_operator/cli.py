@@ -25,7 +25,7 @@ from memory_operator.processes.options import (
     MigrateOptions,
     OperatorOptions,
     Options,
-    ProcessOptions,
+    WorkerOptions,
 )
 
 T = TypeVar("T")
@@ -96,8 +96,8 @@ def run(options: OperatorOptions) -> None:
     _run_until_stopped("operator", lambda stop: run_operator(options, stop))
 
 
-@command(app, ProcessOptions)
-def worker(options: ProcessOptions) -> None:
+@command(app, WorkerOptions)
+def worker(options: WorkerOptions) -> None:
     """Fill spaces, beside any number of other workers."""
     from memory_operator.processes.operator import run_worker_process
 

@@ -18,6 +18,9 @@ class Spent:
     day_cost: Decimal
 
 
+UNSPENT = Spent(0, Decimal(0), 0, Decimal(0))
+
+
 @dataclass(frozen=True, slots=True)
 class Left:
     """What may still be sent."""

@@ -17,7 +17,7 @@ from memory_operator.kube.secrets import secret_reader
 from memory_operator.kube.source import KubeSource
 from memory_operator.logs import get_logger
 from memory_operator.metrics import Metrics
-from memory_operator.processes.options import OperatorOptions, ProcessOptions
+from memory_operator.processes.options import OperatorOptions, ProcessOptions, WorkerOptions
 from memory_operator.processes.runtime import Part, in_a_thread, run_parts
 from memory_operator.processes.wiring import make_operator, open_base, run_worker
 
@@ -77,7 +77,7 @@ async def watch_cluster(options: OperatorOptions, metrics: Metrics, stop: asynci
             await run_parts(stop, operator=operator.run, kopf=watch)
 
 
-async def run_worker_process(options: ProcessOptions, stop: asyncio.Event) -> None:
+async def run_worker_process(options: WorkerOptions, stop: asyncio.Event) -> None:
     """`memory-operator worker`: fill and index until `stop` is set."""
     metrics = Metrics()
 

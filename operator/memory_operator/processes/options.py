@@ -70,7 +70,7 @@ class DatabaseOptions(Options):
 
 @dataclass(frozen=True, kw_only=True)
 class ProcessOptions(DatabaseOptions):
-    """The options that processes share; those of `worker`."""
+    """The options that processes share."""
 
     master_key_file: Annotated[
         Path, Option(envvar="MEMORY_MASTER_KEY_FILE", help="File with the 32-byte master key, hex or base64.")
@@ -106,7 +106,16 @@ class ProcessOptions(DatabaseOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class OperatorOptions(ProcessOptions):
+class WorkerOptions(ProcessOptions):
+    """Options of `worker`."""
+
+    fills_at_once: Annotated[
+        int, Option(envvar="MEMORY_FILLS_AT_ONCE", min=1, max=64, help="Spaces filled at a time; others take turns.")
+    ] = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class OperatorOptions(WorkerOptions):
     """Options of `run`."""
 
     namespaces: Namespaces = ()

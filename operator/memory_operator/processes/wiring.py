@@ -22,7 +22,7 @@ from memory_operator.logs import get_logger
 from memory_operator.memory.encryption import MasterKey
 from memory_operator.memory.keyfile import read_master_key
 from memory_operator.metrics import Metrics
-from memory_operator.processes.options import OperatorOptions, ProcessOptions
+from memory_operator.processes.options import OperatorOptions, ProcessOptions, WorkerOptions
 from memory_operator.store.db.migrate import check_schema
 from memory_operator.store.db.pool import Store, open_store
 from memory_operator.store.memories.tenants import KeyRing, check_or_store_key
@@ -79,13 +79,14 @@ async def _open_when_there(
     return None
 
 
-async def run_worker(options: ProcessOptions, read_secret: SecretReader, metrics: Metrics, stop: asyncio.Event) -> None:
+async def run_worker(options: WorkerOptions, read_secret: SecretReader, metrics: Metrics, stop: asyncio.Event) -> None:
     """Fill and index spaces until `stop` is set."""
     name = f"{socket.gethostname()}:{os.getpid()}"
     _let_queries_go_first()
     async with open_base(options, "memory-worker", read_secret, metrics, stop) as base:
         if base is not None:
-            await Worker(base.store, base.connector, base.keys, name).run(stop)
+            worker = Worker(base.store, base.connector, base.keys, name, fills_at_once=options.fills_at_once)
+            await worker.run(stop)
 
 
 def _let_queries_go_first() -> None:

@@ -35,7 +35,7 @@ from memory_operator.logs import get_logger
 from memory_operator.store.db.pool import Conn, Store, TableGone, terminate_after, translate_errors
 from memory_operator.store.jobs import jobs, leases, missing
 from memory_operator.store.jobs.jobs import Job
-from memory_operator.store.jobs.leases import LEASE_SECONDS, Backend
+from memory_operator.store.jobs.leases import Backend
 from memory_operator.store.memories.tenants import KeyRing
 from memory_operator.store.spaces import spaces
 from memory_operator.store.spaces.spaces import Space
@@ -106,9 +106,15 @@ class SpaceFill:
         self._outdated = True
         """The Provider may say something else by now, or another job may be open."""
         self._calls: set[asyncio.Task[None]] = set()
+        self._drain_seconds: float | None = None
 
     def stop(self) -> None:
         """Send nothing more; calls in flight are answered and stored, ranges released, within DRAIN_SECONDS."""
+        self._drain_seconds = DRAIN_SECONDS
+        self._in_flight.stop()
+
+    def end_turn(self) -> None:
+        """Send nothing more, so that another space may be filled; what is in flight is stored first."""
         self._in_flight.stop()
 
     def look_again(self) -> None:
@@ -123,10 +129,9 @@ class SpaceFill:
         try:
             async with asyncio.TaskGroup() as group:
                 writer = group.create_task(self._write(), name=f"writer of {name}")
-                heartbeat = group.create_task(self._heartbeat(), name=f"heartbeat of {name}")
                 await self._send(group)
                 await self._drain()
-                for task in (writer, heartbeat, *self._calls):
+                for task in (writer, *self._calls):
                     task.cancel()
         except* TableGone:
             log.info("fill ended, the space was discarded (space=%s)", name)
@@ -227,7 +232,7 @@ class SpaceFill:
     async def _drain(self) -> None:
         """Wait for the calls in flight and their commits."""
         try:
-            async with asyncio.timeout(DRAIN_SECONDS):
+            async with asyncio.timeout(self._drain_seconds):
                 while self._calls or self._in_flight.unfinished:
                     self._in_flight.expect_change()
                     await self._wait_for_change(_IDLE_SECONDS)
@@ -307,19 +312,13 @@ class SpaceFill:
                 await finish(conn, part)
         return done
 
-    async def _heartbeat(self) -> None:
-        """Renew what is claimed, in time for nobody to take it over."""
-        while True:
-            await asyncio.sleep(LEASE_SECONDS / 3)
-            claimed = self._in_flight.leases
-            try:
-                async with self._store.connection() as conn:
-                    await missing.keep_pending(conn, self.space.id, self._context.presence)
-                    await self._release(conn)
-                    if claimed and self._backend is not None:
-                        self._in_flight.lose(await leases.renew(conn, claimed, self._backend))
-            except (StoreUnavailable, LockBusy) as error:
-                log.info("leases not renewed, retrying in %g s: %s", LEASE_SECONDS / 3, error)
+    async def renew(self, conn: Conn) -> None:
+        """Renew what is claimed, in time for nobody to take it over, on the connection of the worker's heartbeat."""
+        claimed = self._in_flight.leases
+        await missing.keep_pending(conn, self.space.id, self._context.presence)
+        await self._release(conn)
+        if claimed and self._backend is not None:
+            self._in_flight.lose(await leases.renew(conn, claimed, self._backend))
 
     async def _give_up_ranges(self) -> None:
         """The job no longer runs: release what was claimed for it, once nothing is in flight there."""

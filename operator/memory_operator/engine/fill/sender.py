@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from memory_operator.backoff import backoff
-from memory_operator.embedders import PROBE_TEXT, Embedder, Embeddings, calls_a_vendor
+from memory_operator.embedders import PROBE_TEXT, Embedder, Embeddings, batch_limit, calls_a_vendor
 from memory_operator.engine.embedding.circuit_breaker import Breaker
 from memory_operator.engine.embedding.connector import PROBE_SECONDS, Connector
 from memory_operator.engine.embedding.metered import Metered, check_fit
@@ -26,6 +26,7 @@ from memory_operator.errors import (
     StoreUnavailable,
 )
 from memory_operator.logs import get_logger
+from memory_operator.plan.budget import UNSPENT, left
 from memory_operator.plan.space import BudgetConfig, LimitsConfig
 from memory_operator.store.db.pool import Conn, Store
 from memory_operator.store.jobs import jobs
@@ -205,11 +206,13 @@ class Sender:
         """A permit for the first items of a batch, as many as the budget allows."""
         space, fitting = self._space, batch
         if job is not None and space.config.budget != BudgetConfig():
-            left = await limits.budget_left(conn, space, job)
-            fitting = self._fitting(batch, left.tokens)
+            room = await limits.budget_left(conn, space, job)
+            fitting = self._fitting(batch, room.tokens)
+            if not fitting and await limits.has_open_calls(conn, job.id, self._presence):
+                return Wait(_FIRST_REST_SECONDS)
             if not fitting:
-                text = f"the budget is used up: {left.bound}; raise spec.embedding.budget to go on"
-                if await jobs.pause_for_budget(conn, job.id, text, left.tokens or 0):
+                text = f"the budget is used up: {room.bound}; raise spec.embedding.budget to go on"
+                if await jobs.pause_for_budget(conn, job.id, text, self._room_to_resume(batch, job)):
                     log.warning("%s: %s", space.ref, text, extra={"provider": str(space.ref)})
                 return None
         if job is not None:
@@ -219,6 +222,16 @@ class Sender:
         if isinstance(found, Granted):
             return _Permit(fitting, found.entry)
         return found if isinstance(found, Wait) else None
+
+    def _room_to_resume(self, batch: list[Item], job: Job) -> int:
+        """Tokens that must be left before a paused job is resumed: for a whole call, if the budget allows one at all.
+
+        Calls in flight count as estimated, so that each of them that ends may leave room for a text or two.
+        """
+        config = self._space.config
+        texts = max(len(batch), min(batch_limit(config), job.total - job.done))
+        whole = sum(self.estimate.tokens(item.size) for item in batch) * texts // len(batch)
+        return min(whole, left(config.budget, UNSPENT, config.input_cost_per_1k).tokens or 0)
 
     def _fitting(self, batch: list[Item], tokens: int | None) -> list[Item]:
         """The first items of a batch, as many as so many tokens are estimated to pay for."""

@@ -20,10 +20,11 @@ from memory_operator.logs import get_logger
 from memory_operator.metrics import Metrics
 from memory_operator.store.db import locks
 from memory_operator.store.db.listen import listen
-from memory_operator.store.db.pool import Store
+from memory_operator.store.db.pool import Store, terminate_after, translate_errors
 from memory_operator.store.jobs import jobs, leases, quarantine
 from memory_operator.store.memories.tenants import KeyRing
 from memory_operator.store.spaces import spaces
+from memory_operator.store.spaces.spaces import Space
 from memory_operator.store.spaces.vectors import COPY_SECONDS
 
 log = get_logger(__name__)
@@ -32,11 +33,17 @@ _IDLE_SECONDS = 1.0
 _CLOSING_SECONDS = 0.1
 """Between two looks at a fill that is about to be completed."""
 _PRESENCE_SECONDS = 5.0
+_HEARTBEAT_SECONDS = leases.LEASE_SECONDS / 3
+_HEARTBEAT_CUT_OFF_SECONDS = 4.0
 _FIRST_BACKOFF_SECONDS = 0.4
 _LAST_BACKOFF_SECONDS = 5.0
 _LAG_STEP_SECONDS = 0.05
 _LAG_WINDOW = 1_200
 """Steps that the longest delay is taken over: a minute."""
+
+FILLS_AT_ONCE = 8
+"""Spaces that one worker fills at a time; further ones take turns with them."""
+_TURN_SECONDS = 10.0
 
 Step = Callable[[], Awaitable[bool]]
 """Does one piece of work; False when there was none."""
@@ -46,13 +53,26 @@ class Worker:
     """Fills and indexes spaces until it is stopped. Any number may run, in any number of processes."""
 
     def __init__(
-        self, store: Store, connector: Connector, keys: KeyRing, name: str, *, commit_seconds: float = COPY_SECONDS
+        self,
+        store: Store,
+        connector: Connector,
+        keys: KeyRing,
+        name: str,
+        *,
+        commit_seconds: float = COPY_SECONDS,
+        fills_at_once: int = FILLS_AT_ONCE,
+        turn_seconds: float = _TURN_SECONDS,
     ) -> None:
         self._store = store
         self._context = WorkerContext(store, connector, keys, name, secrets.randbits(31), commit_seconds)
         self._wakes: dict[str, asyncio.Event] = {}
         self._present = asyncio.Event()
         self._fills: dict[int, tuple[SpaceFill, asyncio.Task[None]]] = {}
+        self._most_fills = min(fills_at_once, store.pool_size)
+        """Each has a connection of its own to write with, and some of the pool's."""
+        self._turn_seconds = turn_seconds
+        self._began: dict[int, float] = {}
+        """When the last fill of each space began."""
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop` is set. Calls in flight are then answered and stored; nothing is committed in part."""
@@ -66,14 +86,16 @@ class Worker:
         async with asyncio.TaskGroup() as group:
             present = group.create_task(self._presence_heartbeat(), name="presence")
             await self._wait_for_presence(stop)
-            tasks = [present]
+            heartbeat = group.create_task(self._heartbeat(), name="heartbeat")
+            tasks: list[asyncio.Task[None]] = []
             tasks += [group.create_task(self._repeat(name, step), name=name) for name, step in steps.items()]
             tasks.append(group.create_task(self._listen(), name="work listener"))
             tasks.append(group.create_task(_measure_lag(self._store.metrics), name="loop lag"))
             await stop.wait()
-            for task in tasks[1:]:
+            for task in tasks:
                 task.cancel()  # nothing further is begun; what waits for a silent server does so beside the fills
             await self._stop_fills()
+            heartbeat.cancel()
             present.cancel()
 
     async def _stop_fills(self) -> None:
@@ -97,6 +119,20 @@ class Worker:
                         await locks.ping(conn)
             except StoreUnavailable as error:
                 log.info("database unavailable, retrying in %g s (stage=presence): %s", _IDLE_SECONDS, error)
+                await asyncio.sleep(_IDLE_SECONDS)
+
+    async def _heartbeat(self) -> None:
+        """Renew what all fills have claimed, on a connection of its own: those of the pool may be hard to get."""
+        while True:
+            try:
+                async with self._store.dedicated("memory-heartbeat") as conn:
+                    while True:
+                        for fill, _ in list(self._fills.values()):
+                            async with translate_errors(), terminate_after(conn, _HEARTBEAT_CUT_OFF_SECONDS):
+                                await fill.renew(conn)
+                        await asyncio.sleep(_HEARTBEAT_SECONDS)
+            except Retryable as error:
+                log.info("leases not renewed, retrying in %g s: %s", _IDLE_SECONDS, error)
                 await asyncio.sleep(_IDLE_SECONDS)
 
     async def _wait_for_presence(self, stop: asyncio.Event) -> None:
@@ -144,21 +180,35 @@ class Worker:
             active = {space_id for space_id, space in live.items() if space.state in ACTIVE_STATES}
             wanted |= set(await spaces.pending(conn, active))
             wanted |= await quarantine.due(conn, active)
-        for space_id in wanted & live.keys():
-            running = self._fills.get(space_id)
-            if running is not None:
-                running[0].look_again()
-                continue
-            fill = SpaceFill(self._context, live[space_id])
-            task = asyncio.create_task(fill.run(), name=f"fill of {live[space_id].embedding_version}")
-            self._fills[space_id] = (fill, task)
-            task.add_done_callback(lambda task, space_id=space_id: self._ended(space_id, task))  # type: ignore[misc]
+        wanted &= live.keys()
+        for space_id in wanted & self._fills.keys():
+            self._fills[space_id][0].look_again()
+        waiting = sorted(wanted - self._fills.keys(), key=lambda space_id: self._began.get(space_id, 0.0))
+        room = max(0, self._most_fills - len(self._fills))
+        for space_id in waiting[:room]:
+            self._begin(live[space_id])
+        self._end_turns(len(waiting) - room)
         return False
+
+    def _begin(self, space: Space) -> None:
+        self._began[space.id] = asyncio.get_running_loop().time()
+        fill = SpaceFill(self._context, space)
+        task = asyncio.create_task(fill.run(), name=f"fill of {space.embedding_version}")
+        self._fills[space.id] = (fill, task)
+        task.add_done_callback(lambda task: self._ended(space.id, task))
+
+    def _end_turns(self, waiting: int) -> None:
+        """Let as many fills end as spaces wait for a turn, those first that began first."""
+        now = asyncio.get_running_loop().time()
+        over = [space_id for space_id in self._fills if now - self._began[space_id] >= self._turn_seconds]
+        for space_id in sorted(over, key=self._began.__getitem__)[: max(0, waiting)]:
+            self._fills[space_id][0].end_turn()
 
     def _ended(self, space_id: int, task: asyncio.Task[None]) -> None:
         self._fills.pop(space_id, None)
         if not task.cancelled() and (error := task.exception()):
             log.error("fill failed, starting again (space=%d)", space_id, exc_info=error)
+        self._wakes["filler"].set()
         self._wakes["completer"].set()
 
     async def _complete(self) -> bool:

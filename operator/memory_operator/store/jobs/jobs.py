@@ -200,9 +200,9 @@ where id = $1 and state = 'running' returning true
 """
 
 
-async def pause_for_budget(conn: Conn, job_id: int, message: str, left: int) -> bool:
-    """Pause a running job whose budget is used up, saying so; False when it does not run."""
-    paused = await conn.fetchval(_PAUSE_FOR_BUDGET, job_id, message, left)
+async def pause_for_budget(conn: Conn, job_id: int, message: str, needed: int) -> bool:
+    """Pause a running job whose budget is used up, until so many tokens are left of it; False when it does not run."""
+    paused = await conn.fetchval(_PAUSE_FOR_BUDGET, job_id, message, needed - 1)
     if paused:
         await registry.announce(conn)
     return bool(paused)
@@ -216,7 +216,7 @@ returning true
 
 
 async def resume_within_budget(conn: Conn, job_id: int, left: int | None) -> bool:
-    """Let a job that is paused for its budget run again, where more is left of it than was then."""
+    """Let a job that is paused for its budget run again, where as much is left of it as it needs."""
     resumed = await conn.fetchval(_RESUME_WITHIN_BUDGET, job_id, left)
     if resumed:
         await registry.announce(conn)

@@ -82,6 +82,17 @@ async def budget_left(conn: Conn, space: Space, job: Job) -> Left:
     return left(space.config.budget, spent, price)
 
 
+_HAS_OPEN_CALLS = """
+select exists (select 1 from memory_usage_ledger where state = 'sent' and purpose = 'fill' and job_id = $1
+  and presence = $2)
+"""
+
+
+async def has_open_calls(conn: Conn, job_id: int, presence: int) -> bool:
+    """Whether calls of a worker for a job are in flight, or not stored yet: they may cost less than estimated."""
+    return bool(await conn.fetchval(_HAS_OPEN_CALLS, job_id, presence))
+
+
 _MAKE_BUCKETS = """
 insert into memory_rate_limits (namespace, name, requests, tokens) values ($1, $2, 1, 1)
 on conflict (namespace, name) do nothing
