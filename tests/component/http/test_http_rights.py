@@ -38,6 +38,7 @@ NEEDED: list[tuple[Permission, str, str, dict[str, Any] | None]] = [
     (READ_MEMORIES, "GET", MEMORY, None),
     (READ_MEMORIES, "GET", f"{MEMORY}/history", None),
     (READ_MEMORIES, "GET", "/v1/stats", None),
+    (READ_MEMORIES, "GET", "/v1/memories", None),
     (DELETE_MEMORIES, "DELETE", MEMORY, None),
     (READ, "GET", "/v1/embeddings/spaces", None),
     (READ, "GET", "/v1/embeddings/status", None),

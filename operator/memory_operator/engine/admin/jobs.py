@@ -14,9 +14,10 @@ from memory_operator.plan.budget import Left
 from memory_operator.store.db import activity
 from memory_operator.store.db.activity import Actor
 from memory_operator.store.db.pool import Conn, Store
-from memory_operator.store.jobs import control, jobs, rechunk
+from memory_operator.store.jobs import control, jobs, quarantine, rechunk
 from memory_operator.store.jobs.control import NamedJob
 from memory_operator.store.jobs.estimate import Which
+from memory_operator.store.jobs.quarantine import Quarantined
 from memory_operator.store.jobs.rechunk import Scope
 from memory_operator.store.memories.tenants import KeyRing
 from memory_operator.store.spaces import registry, spaces
@@ -127,6 +128,29 @@ class Jobs:
             if named.ref is not None:
                 return frozenset([named.ref.namespace])
             return frozenset(space.ref.namespace for space in await spaces.all_spaces(conn))
+
+    async def quarantined(
+        self,
+        namespaces: Collection[str],
+        tenant: str | None,
+        embedding_version: str | None,
+        before: tuple[int, int] | None,
+        limit: int,
+    ) -> list[Quarantined]:
+        """Chunks that embedders refuse, newest first; of one tenant, or of all for None."""
+        async with self._store.connection() as conn:
+            return await quarantine.page(conn, namespaces, tenant, embedding_version, before, limit)
+
+    async def retry(
+        self, chosen: Sequence[tuple[int, int]], namespaces: Collection[str], tenant: str | None, by: Actor
+    ) -> int:
+        """Let the workers try chosen chunks once more; how many there were."""
+        async with self._store.transaction() as conn:
+            retried = await quarantine.requeue(conn, chosen, namespaces, tenant)
+            if retried:
+                await jobs.wake(conn)
+                await activity.record(conn, by, "quarantine_retried", "", chunks=retried)
+            return retried
 
     async def pause(self, job_id: int, by: Actor) -> JobView:
         """Let no further call leave for a job until it is resumed; calls under way are still stored.

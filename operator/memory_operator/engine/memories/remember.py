@@ -25,17 +25,20 @@ from memory_operator.engine.memories.version_write import (
     VersionWrite,
 )
 from memory_operator.errors import Conflict, LockBusy, MemoryChanged, NotFound
+from memory_operator.logs import get_logger
 from memory_operator.memory.attributes import PlainAttributes
-from memory_operator.memory.encryption import DataKey, Place
+from memory_operator.memory.encryption import DataKey, Place, Undecryptable
 from memory_operator.store.db import activity
 from memory_operator.store.db.activity import Actor
 from memory_operator.store.db.pool import Conn, Store, TableGone
-from memory_operator.store.memories import memories
+from memory_operator.store.memories import browse, memories
 from memory_operator.store.memories.memories import Erased, NewVersion, Version
 from memory_operator.store.memories.nearest import SpaceVanished
 from memory_operator.store.memories.tenants import KeyRing, Tenant
 from memory_operator.store.spaces import registry, spaces, vectors
 from memory_operator.store.spaces.spaces import Space
+
+log = get_logger(__name__)
 
 ADD_DEADLINE_SECONDS = 8.0
 """After this a write is answered `pending`, and the workers make its vectors."""
@@ -48,6 +51,8 @@ _FIRST_PAUSE_SECONDS = 0.1
 _LAST_PAUSE_SECONDS = 0.4
 _AMEND_TRIES = 3
 HISTORY_PAGE = 50
+_PAGE_BYTES = 4 << 20
+"""Of texts in a page of memories."""
 
 T = TypeVar("T")
 
@@ -184,6 +189,24 @@ class Remember:
                 chunks, embedded = await memories.embedded(conn, version.id, None)
         found_by = active.embedding_version if active and embedded == chunks else None
         return ShownMemory(_opened(version, owner.key), found_by, "embedded" if found_by else "pending", chunks)
+
+    async def page(
+        self, tenant: str, project: str | None, before: int | None, limit: int
+    ) -> tuple[list[Memory], int | None]:
+        """Current memories, newest first, and where the next page begins; a project that does not exist has none."""
+        owner = await self._keys.known_tenant(self._store, tenant)
+        project_id = await self._keys.known_project(self._store, owner, project) if owner and project else None
+        if owner is None or (project is not None and project_id is None):
+            return [], None
+        async with self._store.connection() as conn:
+            versions, following = await browse.page(conn, owner.id, project_id, before, limit, _PAGE_BYTES)
+        shown = []
+        for version in versions:
+            try:
+                shown.append(_opened(version, owner.key))
+            except Undecryptable:  # one damaged row must not take all others down with it
+                log.exception("memory %s is left out of a list", version.canonical_id)
+        return shown, following
 
     async def history(
         self, tenant: str, memory_id: UUID, before_version: int | None = None, limit: int = HISTORY_PAGE

@@ -14,6 +14,7 @@ from memory_operator.http.schemas.base import AnswerModel, Body, NoBody, Problem
 from memory_operator.http.schemas.consent import ConsentBody
 from memory_operator.http.schemas.jobs import ReembedBody, ReindexBody
 from memory_operator.http.schemas.memories import ChangesBody, MemoryBody, QueryBody
+from memory_operator.http.schemas.quarantine import RetryBody
 from memory_operator.http.schemas.spaces import ActivateBody, CreateEnabledBody, PruneBody
 
 _DESCRIPTION = "Memories of agents, found by meaning and by words, and the spaces of vectors that they are found in."
@@ -42,6 +43,7 @@ _BODIES: tuple[type[Body], ...] = (
     PruneBody,
     ReindexBody,
     ReembedBody,
+    RetryBody,
 )
 
 

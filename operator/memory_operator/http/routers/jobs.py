@@ -45,8 +45,10 @@ async def reembed(
     wanted = JobRequest(body.project, body.embedding_version, body.provider, body.replace, allowed)
     jobs = services_of(request).jobs
     if body.dry_run:
-        return reply(BegunAnswer.of(await jobs.estimate_reembed(identity.tenant, wanted), body))
-    return reply(BegunAnswer.of(await jobs.reembed(identity.tenant, wanted, actor(request, identity)), body))
+        return reply(BegunAnswer.of(await jobs.estimate_reembed(identity.tenant, wanted), body, identity.tenant))
+    return reply(
+        BegunAnswer.of(await jobs.reembed(identity.tenant, wanted, actor(request, identity)), body, identity.tenant)
+    )
 
 
 @router.post(
@@ -68,8 +70,10 @@ async def reindex(
         allowed = await _may_fill(request, identity, body)
     wanted = JobRequest(body.project, body.embedding_version, body.provider, namespaces=allowed)
     if body.dry_run:
-        return reply(BegunAnswer.of(await jobs.estimate_reindex(identity.tenant, wanted), body))
-    return reply(BegunAnswer.of(await jobs.reindex(identity.tenant, wanted, actor(request, identity)), body))
+        return reply(BegunAnswer.of(await jobs.estimate_reindex(identity.tenant, wanted), body, identity.tenant))
+    return reply(
+        BegunAnswer.of(await jobs.reindex(identity.tenant, wanted, actor(request, identity)), body, identity.tenant)
+    )
 
 
 async def _may_fill(request: Request, identity: Identity, body: ReindexBody) -> frozenset[str]:
@@ -95,7 +99,7 @@ async def jobs(
     """All jobs, newest first."""
     found = await services_of(request).jobs.page(await readable(request, identity), before, limit)
     following = found[-1].named.job.id if len(found) == limit else None
-    return reply(JobsAnswer(jobs=[JobAnswer.of(view) for view in found], next_before=following))
+    return reply(JobsAnswer(jobs=[JobAnswer.of(view, identity.tenant) for view in found], next_before=following))
 
 
 @router.get("/jobs/{id}", responses=responses(JobAnswer, 200, 404))
@@ -105,7 +109,7 @@ async def job(request: Request, identity: Known, id: JobId) -> Response:  # noqa
     view = await services_of(request).jobs.get(id)
     if view.named.ref is not None and view.named.ref.namespace not in visible:
         raise NotFound(f"there is no job {id}", hint="GET /v1/jobs lists those that you may see")
-    return reply(JobAnswer.of(view))
+    return reply(JobAnswer.of(view, identity.tenant))
 
 
 @router.post(
@@ -117,7 +121,7 @@ async def job(request: Request, identity: Known, id: JobId) -> Response:  # noqa
 async def pause(request: Request, identity: Known, id: JobId) -> Response:  # noqa: A002
     """Let no further call leave for a job until it is resumed; what is under way is still stored."""
     await _may_steer(request, identity, id)
-    return reply(JobAnswer.of(await services_of(request).jobs.pause(id, actor(request, identity))))
+    return reply(JobAnswer.of(await services_of(request).jobs.pause(id, actor(request, identity)), identity.tenant))
 
 
 @router.post(
@@ -129,7 +133,7 @@ async def pause(request: Request, identity: Known, id: JobId) -> Response:  # no
 async def resume(request: Request, identity: Known, id: JobId) -> Response:  # noqa: A002
     """Let a paused job go on; refused with the figures while the budget that it was paused for is used up."""
     await _may_steer(request, identity, id)
-    return reply(JobAnswer.of(await services_of(request).jobs.resume(id, actor(request, identity))))
+    return reply(JobAnswer.of(await services_of(request).jobs.resume(id, actor(request, identity)), identity.tenant))
 
 
 @router.post(
@@ -141,7 +145,7 @@ async def resume(request: Request, identity: Known, id: JobId) -> Response:  # n
 async def cancel(request: Request, identity: Known, id: JobId) -> Response:  # noqa: A002
     """End a job; the vectors that it has stored stay, and what is under way is still stored."""
     await _may_steer(request, identity, id)
-    return reply(JobAnswer.of(await services_of(request).jobs.cancel(id, actor(request, identity))))
+    return reply(JobAnswer.of(await services_of(request).jobs.cancel(id, actor(request, identity)), identity.tenant))
 
 
 async def _may_steer(request: Request, identity: Identity, job_id: int) -> None:

@@ -13,11 +13,13 @@ from memory_operator.http.auth.base import DELETE_MEMORIES, READ_MEMORIES, WRITE
 from memory_operator.http.auth.permissions import actor, permitted, services_of
 from memory_operator.http.openapi.document import reply, request_body, responses
 from memory_operator.http.problems import Problem
+from memory_operator.http.schemas.base import Name
 from memory_operator.http.schemas.memories import (
     ChangesBody,
     ErasedAnswer,
     FiltersBody,
     HistoryAnswer,
+    MemoriesAnswer,
     MemoryAnswer,
     MemoryBody,
     PurgedAnswer,
@@ -30,6 +32,7 @@ from memory_operator.http.schemas.reading import read
 from memory_operator.memory.attributes import PlainAttributes
 
 router = APIRouter(prefix="/memory", tags=["memories"])
+lists = APIRouter(prefix="/v1", tags=["memories"])
 
 Writer = Annotated[Identity, Depends(permitted(WRITE_MEMORIES))]
 Reader = Annotated[Identity, Depends(permitted(READ_MEMORIES))]
@@ -51,6 +54,19 @@ async def query(request: Request, identity: Reader, body: Annotated[QueryBody, D
     filters = (body.filters or FiltersBody()).filters()
     found = await services_of(request).recall.query(identity.tenant, body.project, body.query, body.k, filters)
     return reply(QueryAnswer.of(found))
+
+
+@lists.get("/memories", responses=responses(MemoriesAnswer))
+async def listed(
+    request: Request,
+    identity: Reader,
+    project: Annotated[Name | None, Query(description="Only this project; all of them if left out.")] = None,
+    before: Annotated[int | None, Query(ge=1, le=2**63 - 1, description="What the page before said.")] = None,
+    limit: Annotated[int, Query(ge=1, le=200, description="How many at most; long ones make a page shorter.")] = 50,
+) -> Response:
+    """The tenant's memories as their authors wrote them, newest first: page by page this is an export."""
+    found, following = await services_of(request).remember.page(identity.tenant, project, before, limit)
+    return reply(MemoriesAnswer(memories=[VersionAnswer.of(memory) for memory in found], next_before=following))
 
 
 @router.api_route("/add", methods=["GET", "PATCH", "DELETE"], include_in_schema=False)

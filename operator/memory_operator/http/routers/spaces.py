@@ -49,7 +49,7 @@ async def spaces(request: Request, identity: Known) -> Response:
 async def status(request: Request, identity: Known) -> Response:
     """Totals, the active space, fills with rate and ETA, held changes."""
     visible = await readable(request, identity)
-    return reply(StatusAnswer.of(await services_of(request).catalog.overview(), visible))
+    return reply(StatusAnswer.of(await services_of(request).catalog.overview(), visible, identity.tenant))
 
 
 @router.post(

@@ -12,6 +12,8 @@ from memory_operator.engine.admin.start_job import JobEstimate, Planned
 from memory_operator.engine.spaces.progress import JobView
 from memory_operator.http.schemas.base import AnswerModel, Body, Money, Name, ProviderName
 
+ANOTHER_TENANTS = "(another tenant's)"
+
 
 class ReindexBody(Body):
     """Which memories to cut anew, or which space to fill."""
@@ -47,7 +49,7 @@ class JobAnswer(AnswerModel):
     kind: Literal["fill", "reembed", "reindex"]
     embedding_version: str | None = Field(description="Null for a reindex, which is about all spaces.")
     provider: str | None
-    project: str | None = Field(description="Null: the whole store.")
+    project: str | None = Field(description="Null: the whole store. Of another tenant it is not named.")
     replace: bool = Field(description="Whether chunks that have a vector get a new one.")
     state: Literal["running", "paused", "done", "cancelled"]
     paused_for: Literal["user", "budget"] | None = Field(
@@ -70,13 +72,14 @@ class JobAnswer(AnswerModel):
     finished_at: datetime | None
 
     @classmethod
-    def of(cls, view: JobView) -> JobAnswer:
-        """One job as the API shows it."""
+    def of(cls, view: JobView, tenant: str) -> JobAnswer:
+        """One job as the API shows it to a caller of a tenant."""
         named = view.named
+        foreign = named.tenant is not None and named.tenant != tenant
         shown = {
             "embedding_version": named.embedding_version,
             "provider": None if named.ref is None else str(named.ref),
-            "project": named.project,
+            "project": ANOTHER_TENANTS if foreign else named.project,
             "rate": None if view.rate is None else round(view.rate, 1),
             "eta_seconds": view.eta_seconds,
             "currency": "USD",
@@ -131,13 +134,13 @@ class PlannedAnswer(AnswerModel):
     retried: int = Field(description="Chunks in quarantine that are, or would be, tried again.")
 
     @classmethod
-    def of(cls, planned: Planned) -> PlannedAnswer:
+    def of(cls, planned: Planned, tenant: str) -> PlannedAnswer:
         """One space of a request."""
         return cls(
             embedding_version=planned.space.embedding_version,
             provider=str(planned.space.ref),
             estimate=None if planned.estimate is None else EstimateAnswer.of(planned.estimate),
-            job=None if planned.job is None else JobAnswer.of(planned.job),
+            job=None if planned.job is None else JobAnswer.of(planned.job, tenant),
             retried=planned.retried,
         )
 
@@ -153,13 +156,13 @@ class BegunAnswer(AnswerModel):
     outdated: int | None = Field(description="Those of them that were cut by another version of the rules.")
 
     @classmethod
-    def of(cls, begun: Begun, body: ReindexBody) -> BegunAnswer:
+    def of(cls, begun: Begun, body: ReindexBody, tenant: str) -> BegunAnswer:
         """What a request has begun, or would begin."""
         return cls(
             dry_run=body.dry_run,
             project=body.project,
-            spaces=[PlannedAnswer.of(each) for each in begun.spaces],
-            reindex=None if begun.reindex is None else JobAnswer.of(begun.reindex),
+            spaces=[PlannedAnswer.of(each, tenant) for each in begun.spaces],
+            reindex=None if begun.reindex is None else JobAnswer.of(begun.reindex, tenant),
             memories=None if begun.scope is None else begun.scope.memories,
             outdated=None if begun.scope is None else begun.scope.outdated,
         )

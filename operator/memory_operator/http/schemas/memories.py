@@ -20,6 +20,12 @@ from memory_operator.store.memories.nearest import Filters, Matched
 
 _MAX_TEXT = 1 << 20
 
+REMAINS = (
+    "in the store the ids, times and authors of the versions and the project's name; outside of the tables sealed texts,"
+    " words and vectors, until PostgreSQL vacuums and recycles its write-ahead log, and in backups"
+)
+"""What a purge does not reach."""
+
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -171,6 +177,13 @@ class HistoryAnswer(AnswerModel):
     next_before_version: int | None = Field(description="Give it as before_version for the next page.")
 
 
+class MemoriesAnswer(AnswerModel):
+    """Current memories, newest first."""
+
+    memories: list[VersionAnswer]
+    next_before: int | None = Field(description="Give it as `before` for the next page.")
+
+
 class ErasedAnswer(AnswerModel):
     """What there was, and is no more."""
 
@@ -185,6 +198,7 @@ class PurgedAnswer(AnswerModel):
     status: Literal["purged"] = "purged"
     id: UUID
     erased: ErasedAnswer
+    remains: str = REMAINS
 
 
 class MatchAnswer(AnswerModel):

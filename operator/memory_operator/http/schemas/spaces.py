@@ -126,8 +126,8 @@ class StatusAnswer(AnswerModel):
     held: list[HeldAnswer]
 
     @classmethod
-    def of(cls, overview: Overview, namespaces: Collection[str]) -> StatusAnswer:
-        """The store as somebody sees it who may look at Providers of some namespaces."""
+    def of(cls, overview: Overview, namespaces: Collection[str], tenant: str) -> StatusAnswer:
+        """The store as somebody sees it of a tenant who may look at some namespaces."""
         views = [view for view in overview.views if view.space.ref.namespace in namespaces]
         shown = {view.space.embedding_version for view in views}
         active = next((view for view in views if view.figures.active), None)
@@ -137,7 +137,7 @@ class StatusAnswer(AnswerModel):
             active=SpaceAnswer.of(active) if active else None,
             spaces=[SpaceAnswer.of(view) for view in views],
             jobs=[
-                JobAnswer.of(view)
+                JobAnswer.of(view, tenant)
                 for view in overview.jobs
                 if view.named.embedding_version in shown or view.named.ref is None
             ],

@@ -21,20 +21,24 @@ class NamedJob:
     ref: ProviderRef | None
     project: str | None
     """None: the whole store."""
+    tenant: str | None = None
+    """Whose project it is."""
 
 
 _JOB_COLUMNS = tuple(field.name for field in fields(Job))
 _SELECT = (
     f"select {', '.join(f'j.{name}' for name in _JOB_COLUMNS)},"
-    " s.embedding_version, s.provider_namespace, s.provider_name, p.slug from memory_reembed_jobs j"
+    " s.embedding_version, s.provider_namespace, s.provider_name, p.slug, t.name as tenant"
+    " from memory_reembed_jobs j"
     " left join memory_embedding_spaces s on s.id = j.space_id left join memory_projects p on p.id = j.project_id"
+    " left join memory_tenants t on t.id = p.tenant_id"
 )
 
 
 def _named(row: Row) -> NamedJob:
     job = Job(**{name: row[name] for name in _JOB_COLUMNS})
     ref = None if job.space_id is None else ProviderRef(row["provider_namespace"], row["provider_name"])
-    return NamedJob(job, row["embedding_version"], ref, row["slug"])
+    return NamedJob(job, row["embedding_version"], ref, row["slug"], row["tenant"])
 
 
 _PAGE = f"""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
 
 from memory_operator.store.db.pool import Conn
 from memory_operator.store.spaces import vectors
@@ -77,3 +80,84 @@ async def reasons(conn: Conn, space_id: int, chunk_ids: list[int]) -> dict[int, 
     """Why some chunks are in quarantine, by chunk; those that are not are absent."""
     rows = await conn.fetch(_REASONS, space_id, chunk_ids)
     return {row["chunk_id"]: row["reason"] for row in rows}
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantined:
+    """A chunk that the embedder of a space refuses."""
+
+    space_id: int
+    chunk_id: int
+    embedding_version: str
+    namespace: str
+    provider: str
+    memory_id: UUID
+    version_no: int
+    ordinal: int
+    project: str
+    reason: str
+    attempts: int
+    since: datetime
+    retry_at: datetime | None
+    """None: not by itself."""
+
+
+_PAGE = """
+select q.space_id, q.chunk_id, s.embedding_version, s.provider_namespace as namespace, s.provider_name as provider,
+  e.canonical_id as memory_id, e.version_no, c.ordinal, p.slug as project, q.reason, q.attempts, q.since,
+  nullif(q.retry_at, 'infinity') as retry_at
+from memory_embedding_quarantine q
+join memory_embedding_spaces s on s.id = q.space_id
+join memory_chunks c on c.id = q.chunk_id
+join memory_entries e on e.id = c.entry_id
+join memory_projects p on p.id = c.project_id
+join memory_tenants t on t.id = p.tenant_id
+where s.provider_namespace = any($1) and ($2::text is null or t.name = $2)
+and ($3::text is null or s.embedding_version = $3) and ($4::bigint is null or (q.chunk_id, q.space_id) < ($4, $5))
+order by q.chunk_id desc, q.space_id desc limit $6
+"""
+
+
+async def page(
+    conn: Conn,
+    namespaces: Collection[str],
+    tenant: str | None,
+    embedding_version: str | None,
+    before: tuple[int, int] | None,
+    limit: int,
+) -> list[Quarantined]:
+    """Refused chunks of spaces of some namespaces, of one tenant or of all, newest first.
+
+    `before` is the chunk and the space of the last one seen.
+    """
+    chunk_id, space_id = before or (None, None)
+    rows = await conn.fetch(_PAGE, list(namespaces), tenant, embedding_version, chunk_id, space_id, limit)
+    return [Quarantined(**dict(row)) for row in rows]
+
+
+_REQUEUE = """
+delete from memory_embedding_quarantine q
+using unnest($1::bigint[], $2::bigint[]) as w (chunk_id, space_id), memory_embedding_spaces s, memory_chunks c,
+  memory_projects p, memory_tenants t
+where q.chunk_id = w.chunk_id and q.space_id = w.space_id and s.id = q.space_id and c.id = q.chunk_id
+and p.id = c.project_id and t.id = p.tenant_id and s.provider_namespace = any($3) and ($4::text is null or t.name = $4)
+returning q.space_id, q.chunk_id
+"""
+
+_PUT_BACK = """
+insert into memory_embedding_pending (space_id, chunk_id)
+select $1, c.id from memory_chunks c where c.id = any($2) and c.live order by c.id for share
+on conflict do nothing
+"""
+
+
+async def requeue(
+    conn: Conn, chosen: Sequence[tuple[int, int]], namespaces: Collection[str], tenant: str | None
+) -> int:
+    """Leave chosen chunks (chunk, space) to the workers once more, where a caller may; how many."""
+    chunk_ids, space_ids = [chunk for chunk, _ in chosen], [space for _, space in chosen]
+    rows = await conn.fetch(_REQUEUE, chunk_ids, space_ids, list(namespaces), tenant)
+    for space_id in sorted({row["space_id"] for row in rows}):
+        mine = [row["chunk_id"] for row in rows if row["space_id"] == space_id]
+        await conn.execute(_PUT_BACK, space_id, mine)
+    return len(rows)

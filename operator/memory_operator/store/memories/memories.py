@@ -91,38 +91,39 @@ e.summary, e.metadata, e.type, e.tags, e.source, e.importance, e.confidence, e.e
 e.cost, e.created_by, e.created_at"""
 
 
-_COLUMNS = _columns("e.input")
-_FROM = "from memory_entries e join memory_projects p on p.id = e.project_id"
+COLUMNS = _columns("e.input")
+FROM = "from memory_entries e join memory_projects p on p.id = e.project_id"
 
 
-def _version(row: Row | Mapping[str, Any]) -> Version:
+def version_of(row: Row | Mapping[str, Any]) -> Version:
+    """A version from a row of COLUMNS."""
     stored = dict(row)
     attributes = {each.name: stored.pop(each.name) for each in fields(Attributes)}
     return Version(**stored, attributes=SealedAttributes(**{**attributes, "tags": tuple(attributes["tags"])}))
 
 
-_CURRENT = f"""select {_COLUMNS} {_FROM} where e.canonical_id = $1 and p.tenant_id = $2 and e.current"""
+_CURRENT = f"""select {COLUMNS} {FROM} where e.canonical_id = $1 and p.tenant_id = $2 and e.current"""
 
 
 async def current(conn: Conn, tenant_id: int, canonical_id: UUID) -> Version | None:
     """The current version of a tenant's memory, which may be a tombstone."""
     row = await conn.fetchrow(_CURRENT, canonical_id, tenant_id)
-    return _version(row) if row else None
+    return version_of(row) if row else None
 
 
 _LOCK_CURRENT = f"""
-select {_COLUMNS} {_FROM} where e.canonical_id = $1 and p.tenant_id = $2 and e.current for update of e
+select {COLUMNS} {FROM} where e.canonical_id = $1 and p.tenant_id = $2 and e.current for update of e
 """
 
 
 async def lock_current(conn: Conn, tenant_id: int, canonical_id: UUID) -> Version | None:
     """The same, locked until the transaction ends. Raises LockBusy."""
     row = await conn.fetchrow(_LOCK_CURRENT, canonical_id, tenant_id)
-    return _version(row) if row else None
+    return version_of(row) if row else None
 
 
 _HISTORY = f"""
-select {_COLUMNS} {_FROM} where e.canonical_id = $1 and p.tenant_id = $2
+select {COLUMNS} {FROM} where e.canonical_id = $1 and p.tenant_id = $2
 and ($3::int is null or e.version_no < $3) order by e.version_no desc limit $4
 """
 
@@ -132,7 +133,7 @@ async def history(
 ) -> list[Version]:
     """Versions of a memory below `before_version` (None: from the newest on), newest first."""
     rows = await conn.fetch(_HISTORY, canonical_id, tenant_id, before_version, limit)
-    return [_version(row) for row in rows]
+    return [version_of(row) for row in rows]
 
 
 _INSERT_VERSION = """
@@ -347,7 +348,7 @@ select {
     _columns('''case when octet_length(e.input) <= $2 and not exists (select from memory_chunks o
   where o.entry_id = c.entry_id and o.ordinal <> c.ordinal) then e.input end''')
 },
-c.id as chunk_id, c.ordinal, c.text {_FROM} join memory_chunks c on c.entry_id = e.id
+c.id as chunk_id, c.ordinal, c.text {FROM} join memory_chunks c on c.entry_id = e.id
 where c.id = any($1) and c.live and e.current and not e.tombstone
 """
 
@@ -359,7 +360,7 @@ async def found(conn: Conn, chunk_ids: Sequence[int]) -> dict[int, FoundMemory]:
     for row in rows:
         stored = dict(row)
         chunk_id, ordinal, chunk = stored.pop("chunk_id"), stored.pop("ordinal"), stored.pop("text")
-        shown[chunk_id] = FoundMemory(_version(stored), ordinal, chunk)
+        shown[chunk_id] = FoundMemory(version_of(stored), ordinal, chunk)
     return shown
 
 
