@@ -21,7 +21,7 @@ from memory_operator.store.memories.nearest import Filters, Matched
 _MAX_TEXT = 1 << 20
 
 REMAINS = (
-    "in the store the ids, times and authors of the versions and the project's name; outside of the tables sealed texts,"
+    "in the store the ids, times and authors of versions, and the project's name; outside of the tables sealed texts,"
     " words and vectors, until PostgreSQL vacuums and recycles its write-ahead log, and in backups"
 )
 """What a purge does not reach."""
