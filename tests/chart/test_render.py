@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ from fixtures.chart import (
     pod_specs,
 )
 
+PENDING_QUERY = "select chunks from memory_pending_work"
+"""tests/component/db/test_pending_work.py shows what it says."""
 PASSWORD = "correct-horse"
 """In the URL of the scenario database-url."""
 COMPONENTS = ("operator", "api", "worker", "webhook")
@@ -207,9 +210,9 @@ def test_traces_go_to_the_collector_that_is_named_and_nowhere_by_default(
 
 def test_selectors_find_the_pods_of_one_component(everything: list[Manifest]) -> None:
     pods = {
-        each["metadata"]["name"]: each["spec"]["template"]["metadata"]["labels"]
+        each["metadata"]["name"]: each["spec"].get("template", each)["metadata"]["labels"]
         for each in everything
-        if each["kind"] in ("Deployment", "StatefulSet")
+        if each["kind"] in ("Deployment", "StatefulSet", "Pod")
     }
     for each in everything:
         if each["kind"] in ("Service", "PodDisruptionBudget", "NetworkPolicy"):
@@ -284,6 +287,113 @@ def test_the_worker_scales_on_what_waits_where_the_cluster_can_tell(chart: Chart
     (figure,) = scaler["metrics"]
     assert figure["type"] == ("External" if metric == "pendingChunks" or (metric == "auto" and adapter) else "Resource")
     assert "replicas" not in named(manifests(text), "Deployment", "memory-worker")["spec"]
+
+
+def test_where_keda_answers_external_metrics_auto_scales_on_cpu(chart: Chart) -> None:
+    values = overlay(OFFLINE, {"worker": {"autoscaling": {"enabled": True}}})
+    there = ["--api-versions", "external.metrics.k8s.io/v1beta1", "--api-versions", "keda.sh/v1alpha1"]
+    objects = manifests(chart.run("template", "memory", str(CHART), "-f", chart.values(values), *there))
+    (figure,) = named(objects, "HorizontalPodAutoscaler", "memory-worker")["spec"]["metrics"]
+    assert figure["type"] == "Resource"
+
+
+def test_keda_scales_workers_down_to_none_by_a_query_with_the_databases_own_secret(chart: Chart) -> None:
+    objects = chart.render(OFFLINE, {"worker": {"keda": {"enabled": True}}})
+    assert "replicas" not in named(objects, "Deployment", "memory-worker")["spec"]
+    scaled = named(objects, "ScaledObject", "memory-worker")["spec"]
+    assert scaled["scaleTargetRef"] == {"name": "memory-worker"}
+    assert scaled["minReplicaCount"] == 0
+    (trigger,) = scaled["triggers"]
+    assert trigger["metadata"]["query"] == PENDING_QUERY
+    assert trigger["metadata"]["activationTargetQueryValue"] == "0"
+    (reference,) = named(objects, "TriggerAuthentication", "memory-worker")["spec"]["secretTargetRef"]
+    assert reference == {"parameter": "connection", "name": "memory-db-app", "key": "uri"}
+    operator = containers(objects)["Deployment/memory-operator:operator"]["env"]
+    assert {"name": "MEMORY_FILL", "value": "false"} in operator
+
+
+EVERY_EXTRA = {
+    component: {
+        "extraEnv": [
+            {"name": "MEMORY_LOG_FORMAT", "value": "text"},
+            {"name": "OTHER", "value": "1"},
+            {"name": "OTHER", "value": "2"},
+        ]
+    }
+    for component in COMPONENTS
+}
+
+
+def test_a_variable_of_the_users_replaces_the_charts_and_none_is_there_twice(chart: Chart) -> None:
+    for name, container in containers(chart.render(OFFLINE, EVERY_EXTRA)).items():
+        names = [each["name"] for each in container.get("env", [])]
+        assert len(names) == len(set(names)), name
+        if "OTHER" in names:
+            assert {"name": "OTHER", "value": "2"} in container["env"], name
+            assert {"name": "MEMORY_LOG_FORMAT", "value": "text"} in container["env"], name
+
+
+class _Unique(yaml.SafeLoader):
+    """YAML as kustomize reads it: a key that is there twice is an error."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep) for key, _ in node.value]  # type: ignore[no-untyped-call]
+        assert len(keys) == len(set(keys)), f"{keys} at {node.start_mark}"
+        return super().construct_mapping(node, deep)
+
+
+def test_no_label_is_there_twice_whatever_common_labels_and_pod_labels_say(chart: Chart) -> None:
+    labels = {"app.kubernetes.io/part-of": "theirs", "app.kubernetes.io/component": "theirs", "team": "one"}
+    values = {"commonLabels": labels, **{each: {"podLabels": labels | {"team": "two"}} for each in COMPONENTS}}
+    objects = [each for each in yaml.load_all(chart.text(OFFLINE, values), _Unique) if each]
+    worker = named(objects, "Deployment", "memory-worker")
+    assert worker["metadata"]["labels"]["app.kubernetes.io/part-of"] == "theirs"
+    assert worker["metadata"]["labels"]["team"] == "one"
+    pod = worker["spec"]["template"]["metadata"]["labels"]
+    assert pod["team"] == "two"
+    assert worker["spec"]["selector"]["matchLabels"].items() <= pod.items()
+
+
+def test_another_version_of_the_chart_changes_no_pod_by_itself(chart: Chart, tmp_path: Path) -> None:
+    newer = tmp_path / "memory-operator"
+    shutil.copytree(CHART, newer)
+    (newer / "Chart.yaml").write_text(
+        re.sub(r"(?m)^version: .*$", "version: 9.9.9", (CHART / "Chart.yaml").read_text())
+    )
+    values = chart.values(overlay(OFFLINE, EMBEDDED))
+    before, after = (
+        {
+            each["metadata"]["name"]: each["spec"]["template"]
+            for each in manifests(chart.run("template", "memory", str(folder), "-f", values))
+            if each["kind"] in ("Deployment", "StatefulSet")
+        }
+        for folder in (CHART, newer)
+    )
+    assert before == after
+    assert len(before) == 5
+
+
+def test_helm_test_may_call_the_api_whoever_else_may_not(chart: Chart) -> None:
+    only = [{"namespaceSelector": {"matchLabels": {"memory": "true"}}}]
+    objects = chart.render(OFFLINE, {"networkPolicy": {"apiFrom": only, "egress": {"enabled": True}}})
+    (rule,) = [
+        each
+        for each in named(objects, "NetworkPolicy", "memory-api")["spec"]["ingress"]
+        if each["ports"][0]["port"] == "http"
+    ]
+    test = named(objects, "Pod", "memory-test")["metadata"]["labels"]
+    (pods,) = [each["podSelector"]["matchLabels"] for each in rule["from"] if "podSelector" in each]
+    assert pods.items() <= test.items()
+    own = named(objects, "NetworkPolicy", "memory-test")["spec"]
+    assert own["podSelector"]["matchLabels"].items() <= test.items()
+    assert own["ingress"] == []
+    assert [port["port"] for each in own["egress"] for port in each["ports"]] == [53, 53, "http"]
+
+
+def test_the_bundled_databases_service_is_headless(chart: Chart) -> None:
+    objects = chart.render(OFFLINE, EMBEDDED)
+    name = named(objects, "StatefulSet", "memory-postgresql")["spec"]["serviceName"]
+    assert named(objects, "Service", name)["spec"]["clusterIP"] == "None"
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda path: path.name.removesuffix("-values.yaml"))

@@ -25,19 +25,41 @@ app.kubernetes.io/instance: {{ .root.Release.Name }}
 app.kubernetes.io/component: {{ .component }}
 {{- end -}}
 
-{{/* Labels of every object. dict root, component (optional) */}}
+{{/*
+Labels of every object, each once: what selects pods, then commonLabels, then the chart's own.
+dict root, component (optional)
+*/}}
 {{- define "memory.labels" -}}
-helm.sh/chart: {{ include "memory.chart" .root }}
-app.kubernetes.io/name: {{ include "memory.name" .root }}
-app.kubernetes.io/instance: {{ .root.Release.Name }}
-app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
-app.kubernetes.io/managed-by: {{ .root.Release.Service }}
-app.kubernetes.io/part-of: memory-operator
-{{- with .component }}
-app.kubernetes.io/component: {{ . }}
-{{- end }}
-{{- with .root.Values.commonLabels }}
-{{ toYaml . }}
+{{- $own := dict "helm.sh/chart" (include "memory.chart" .root) "app.kubernetes.io/version" .root.Chart.AppVersion -}}
+{{- $_ := set $own "app.kubernetes.io/managed-by" .root.Release.Service -}}
+{{- $_ := set $own "app.kubernetes.io/part-of" "memory-operator" -}}
+{{- $fixed := dict "app.kubernetes.io/name" (include "memory.name" .root) "app.kubernetes.io/instance" .root.Release.Name -}}
+{{- with .component }}{{- $_ := set $fixed "app.kubernetes.io/component" . -}}{{- end -}}
+{{- toYaml (merge $fixed .root.Values.commonLabels $own) -}}
+{{- end -}}
+
+{{/*
+Labels of pods: only what selects them and what the user adds. A version would restart pods, the bundled database's
+too, at an upgrade that changes nothing in them. dict root, component, values
+*/}}
+{{- define "memory.podLabels" -}}
+{{- toYaml (merge (include "memory.selector" . | fromYaml) .values.podLabels .root.Values.commonLabels) -}}
+{{- end -}}
+
+{{/* `env`, each name once, since server-side apply refuses two of one name: the user's win. dict own (text), extra */}}
+{{- define "memory.env" -}}
+{{- $given := dict -}}
+{{- range .extra -}}{{- $_ := set $given .name . -}}{{- end -}}
+{{- $all := list -}}
+{{- range printf "%s\n" .own | fromYamlArray -}}
+{{- if not (hasKey $given .name) -}}{{- $all = append $all . -}}{{- end -}}
+{{- end -}}
+{{- range .extra -}}
+{{- if hasKey $given .name -}}{{- $all = append $all (get $given .name) -}}{{- $_ := unset $given .name -}}{{- end -}}
+{{- end -}}
+{{- if $all }}
+env:
+  {{- toYaml $all | nindent 2 }}
 {{- end }}
 {{- end -}}
 
@@ -77,10 +99,10 @@ annotations:
 {{- default (list .Release.Namespace) .Values.providers.namespaces | uniq | toJson -}}
 {{- end -}}
 
-{{/* "true" where a process has the cluster's own adapter for metrics from outside. */}}
+{{/* "true" where an adapter answers metrics from outside. KEDA's answers those of its own ScaledObjects only. */}}
 {{- define "memory.workerScalesOnPending" -}}
 {{- $metric := .Values.worker.autoscaling.metric -}}
-{{- if or (eq $metric "pendingChunks") (and (eq $metric "auto") (.Capabilities.APIVersions.Has "external.metrics.k8s.io/v1beta1")) -}}
+{{- if or (eq $metric "pendingChunks") (and (eq $metric "auto") (.Capabilities.APIVersions.Has "external.metrics.k8s.io/v1beta1") (not (.Capabilities.APIVersions.Has "keda.sh/v1alpha1"))) -}}
 true
 {{- end -}}
 {{- end -}}
@@ -89,7 +111,7 @@ true
 {{- define "memory.operatorFills" -}}
 {{- if kindIs "bool" .Values.operator.fill -}}
 {{- if .Values.operator.fill -}}true{{- end -}}
-{{- else if not (or .Values.worker.autoscaling.enabled (gt (int .Values.worker.replicaCount) 0)) -}}
+{{- else if not (or .Values.worker.autoscaling.enabled .Values.worker.keda.enabled (gt (int .Values.worker.replicaCount) 0)) -}}
 true
 {{- end -}}
 {{- end -}}

@@ -3,10 +3,7 @@
 {{- define "memory.podMetadata" -}}
 metadata:
   labels:
-    {{- include "memory.labels" (dict "root" .root "component" .component) | nindent 4 }}
-    {{- with .values.podLabels }}
-    {{- toYaml . | nindent 4 }}
-    {{- end }}
+    {{- include "memory.podLabels" . | nindent 4 }}
   {{- $annotations := merge (dict "kubectl.kubernetes.io/default-container" .component) .values.podAnnotations .root.Values.commonAnnotations }}
   annotations:
     {{- toYaml $annotations | nindent 4 }}
@@ -75,6 +72,36 @@ envFrom:
   value: {{ .root.Values.logs.format }}
 {{- end -}}
 
+{{/* Variables of the init container. The database may be starting with us. */}}
+{{- define "memory.migrateEnv" -}}
+{{ include "memory.storeEnv" . }}
+- name: MEMORY_MIGRATE_WAIT_SECONDS
+  value: "300"
+{{- end -}}
+
+{{/* Variables of a process. What the withheld Secrets hold is ours: a Provider that names one of them is refused. */}}
+{{- define "memory.processEnv" -}}
+{{ include "memory.storeEnv" . }}
+- name: MEMORY_MASTER_KEY_FILE
+  value: /etc/memory/master-key/key
+- name: MEMORY_PROBE_PORT
+  value: "8081"
+{{- with .root.Values.providers.credentialEnvVars }}
+- name: MEMORY_CREDENTIAL_ENV_VARS
+  value: {{ join "," . | quote }}
+{{- end }}
+{{- with .root.Values.providers.credentialDirectory }}
+- name: MEMORY_CREDENTIAL_DIRECTORY
+  value: {{ . | quote }}
+{{- end }}
+{{ include "memory.tracingEnv" . }}
+- name: MEMORY_WITHHELD_SECRETS
+  value: {{ include "memory.ownSecrets" .root | quote }}
+{{- with .env }}
+{{ . }}
+{{- end }}
+{{- end -}}
+
 {{/* Variables of the OpenTelemetry SDK, where traces are wanted. */}}
 {{- define "memory.tracingEnv" -}}
 {{- with .root.Values.tracing }}
@@ -126,14 +153,7 @@ spec:
       image: {{ include "memory.image" (dict "root" .root "image" $image) }}
       args: [migrate]
       {{- include "memory.containerBase" $base | nindent 6 }}
-      env:
-        {{- include "memory.storeEnv" . | nindent 8 }}
-        # The database may be starting with us.
-        - name: MEMORY_MIGRATE_WAIT_SECONDS
-          value: "300"
-        {{- with .values.extraEnv }}
-        {{- toYaml . | nindent 8 }}
-        {{- end }}
+      {{- include "memory.env" (dict "own" (include "memory.migrateEnv" .) "extra" .values.extraEnv) | nindent 6 }}
       volumeMounts:
         - {name: tmp, mountPath: /tmp}
         - {name: database, mountPath: /etc/memory/database, readOnly: true}
@@ -152,30 +172,7 @@ spec:
         {{- toYaml . | nindent 8 }}
         {{- end }}
       {{- include "memory.containerBase" $base | nindent 6 }}
-      env:
-        {{- include "memory.storeEnv" . | nindent 8 }}
-        - name: MEMORY_MASTER_KEY_FILE
-          value: /etc/memory/master-key/key
-        - name: MEMORY_PROBE_PORT
-          value: "8081"
-        {{- with .root.Values.providers.credentialEnvVars }}
-        - name: MEMORY_CREDENTIAL_ENV_VARS
-          value: {{ join "," . | quote }}
-        {{- end }}
-        {{- with .root.Values.providers.credentialDirectory }}
-        - name: MEMORY_CREDENTIAL_DIRECTORY
-          value: {{ . | quote }}
-        {{- end }}
-        {{- include "memory.tracingEnv" . | nindent 8 }}
-        # What these hold is ours: a Provider that names one of them is refused.
-        - name: MEMORY_WITHHELD_SECRETS
-          value: {{ include "memory.ownSecrets" .root | quote }}
-        {{- with .env }}
-        {{- . | nindent 8 }}
-        {{- end }}
-        {{- with .values.extraEnv }}
-        {{- toYaml . | nindent 8 }}
-        {{- end }}
+      {{- include "memory.env" (dict "own" (include "memory.processEnv" .) "extra" .values.extraEnv) | nindent 6 }}
       ports:
         {{- with .ports }}
         {{- . | nindent 8 }}

@@ -19,6 +19,12 @@ includes this first, since Helm renders templates in no particular order.
 {{- if and .Values.worker.autoscaling.enabled (gt (int .Values.worker.autoscaling.minReplicas) (int .Values.worker.autoscaling.maxReplicas)) -}}
 {{- fail "worker.autoscaling.minReplicas is above maxReplicas" -}}
 {{- end -}}
+{{- if and .Values.worker.autoscaling.enabled .Values.worker.keda.enabled -}}
+{{- fail "worker.autoscaling and worker.keda both choose how many workers there are: enable one of them" -}}
+{{- end -}}
+{{- if and .Values.worker.keda.enabled (gt (int .Values.worker.keda.minReplicas) (int .Values.worker.keda.maxReplicas)) -}}
+{{- fail "worker.keda.minReplicas is above maxReplicas" -}}
+{{- end -}}
 {{- if and .Values.metrics.podMonitor.enabled .Values.metrics.serviceMonitor.enabled -}}
 {{- fail "metrics.podMonitor and metrics.serviceMonitor read the same figures: enable one of them" -}}
 {{- end -}}
