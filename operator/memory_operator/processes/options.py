@@ -75,6 +75,9 @@ class ProcessOptions(DatabaseOptions):
     master_key_file: Annotated[
         Path, Option(envvar="MEMORY_MASTER_KEY_FILE", help="File with the 32-byte master key, hex or base64.")
     ]
+    database_connections: Annotated[
+        int, Option(envvar="MEMORY_DATABASE_CONNECTIONS", min=2, max=500, help="Database connections at most.")
+    ] = 8
     kubeconfig: Kubeconfig = None
     probe_host: Annotated[str, Option(envvar="MEMORY_PROBE_HOST", help="Address of /livez, /readyz, /metrics.")] = (
         ANY_ADDRESS

@@ -67,7 +67,9 @@ async def _open_when_there(
 ) -> Store | None:
     while not stop.is_set():
         try:
-            store = await open_store(options.database, application=application, metrics=metrics)
+            store = await open_store(
+                options.database, application=application, max_size=options.database_connections, metrics=metrics
+            )
             async with store.connection() as conn:
                 await check_schema(conn)
                 await check_or_store_key(conn, master)

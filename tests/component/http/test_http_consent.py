@@ -35,8 +35,17 @@ async def test_consent_sent_as_curl_sends_it_applies_the_change_and_tells_its_ef
         answer = await api.post(PATH, b'{"target_dim": 128}')
         assert answer.status_code == 200, answer.text
         document = answer.json()
-        assert list(document) == ["status", "target_dim", "id", "expires_at", "matches_held_change", "effect"]
+        assert list(document) == [
+            "status",
+            "target_dim",
+            "id",
+            "expires_at",
+            "matches_held_change",
+            "effect",
+            "provider",
+        ]
         assert (document["status"], document["target_dim"]) == ("consent recorded", 128)
+        assert document["provider"] == str(ref)
         assert document["matches_held_change"] is True
         effect = document["effect"]
         assert effect.pop("estimated_tokens") > 30

@@ -49,6 +49,7 @@ async def record(
             expires_at=recorded.marker.expires_at,
             matches_held_change=recorded.matches is not None,
             effect=EffectAnswer.model_validate(recorded.matches.effect) if recorded.matches else None,
+            provider=recorded.marker.provider or provider,
         )
     )
 

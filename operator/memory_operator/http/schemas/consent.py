@@ -85,3 +85,4 @@ class RecordedAnswer(AnswerModel):
     expires_at: datetime
     matches_held_change: bool
     effect: EffectAnswer | None
+    provider: str = Field(description="The one Provider that it is for.")
