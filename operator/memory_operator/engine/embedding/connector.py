@@ -24,7 +24,7 @@ from memory_operator.logs import get_logger
 from memory_operator.plan.space import CallConfig, SecretKeyConfig
 from memory_operator.settings import CredentialAllowList
 from memory_operator.store.db.pool import Store
-from memory_operator.store.spaces import spaces
+from memory_operator.store.spaces import credentials
 from memory_operator.store.spaces.spaces import Space
 
 log = get_logger(__name__)
@@ -104,7 +104,7 @@ class Connector:
             return
         try:
             async with store.connection() as conn:
-                await spaces.set_credential_proof(conn, space.id, proof)
+                await credentials.keep_proof(conn, space.id, proof)
         except MemoryOperatorError as error:
             log.info("which credential works is not written down, retrying at the next call: %s", error)
         else:

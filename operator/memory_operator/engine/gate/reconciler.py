@@ -31,7 +31,7 @@ from memory_operator.plan.space import CallConfig, SpaceConfig, with_call_fields
 from memory_operator.store.db import locks
 from memory_operator.store.db.pool import Store
 from memory_operator.store.jobs import jobs, missing
-from memory_operator.store.spaces import claims, providers, registry, spaces
+from memory_operator.store.spaces import claims, credentials, providers, registry, spaces
 from memory_operator.store.spaces.spaces import Owner
 
 log = get_logger(__name__)
@@ -185,7 +185,7 @@ class Reconciler:
         for space in (view.applied, view.beside):
             if space is not None and space.credential_moved is space.config.same_vendor(config):
                 async with self._store.connection() as conn:
-                    await spaces.set_credential_moved(conn, space.id, moved=not space.credential_moved)
+                    await credentials.set_moved(conn, space.id, moved=not space.credential_moved)
 
     async def _carry_out(self, step: _Step) -> _Outcome:
         settled = Verdict(True, Reason.SETTLED, f"dimension {step.config.dimensions}")

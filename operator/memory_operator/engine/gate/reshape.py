@@ -15,7 +15,7 @@ from memory_operator.store.db import activity, locks
 from memory_operator.store.db.activity import Actor
 from memory_operator.store.db.pool import Conn, Store
 from memory_operator.store.jobs import jobs
-from memory_operator.store.spaces import claims, consent, providers, registry, spaces, vectors
+from memory_operator.store.spaces import claims, consent, credentials, providers, registry, spaces, vectors
 from memory_operator.store.spaces.spaces import Owner, Space
 
 log = get_logger(__name__)
@@ -228,7 +228,7 @@ async def _take(conn: Conn, change: Change) -> Space:
     await providers.release_space(conn, existing.id)
     await spaces.reown(conn, existing.id, change.owner)
     await spaces.refresh_config(conn, existing.id, change.config)
-    await spaces.set_credential_moved(conn, existing.id, moved=False)
+    await credentials.set_moved(conn, existing.id, moved=False)
     await revive(conn, existing)
     return existing
 

@@ -104,27 +104,6 @@ async def get(conn: Conn, space_id: int) -> Space | None:
     return _space(row) if row else None
 
 
-_SET_CREDENTIAL_PROOF = """
-update memory_embedding_spaces set credential_proof = $2
-where id = $1 and credential_proof is distinct from $2 and not credential_moved
-"""
-
-
-async def set_credential_proof(conn: Conn, space_id: int, proof: bytes) -> None:
-    """Keep which credential worked with the space's vendor, unless the Provider names another vendor by now."""
-    await conn.execute(_SET_CREDENTIAL_PROOF, space_id, proof)
-
-
-_SET_CREDENTIAL_MOVED = """
-update memory_embedding_spaces set credential_moved = $2 where id = $1 and credential_moved <> $2
-"""
-
-
-async def set_credential_moved(conn: Conn, space_id: int, *, moved: bool) -> None:
-    """Keep whether the Provider names another vendor than the space's."""
-    await conn.execute(_SET_CREDENTIAL_MOVED, space_id, moved)
-
-
 _SOME = f"""select {_COLUMNS} from memory_embedding_spaces s where s.id = any($1)"""
 
 
