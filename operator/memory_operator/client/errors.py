@@ -9,6 +9,7 @@ CommandError
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from memory_operator.client.exit_codes import ExitCode
@@ -20,6 +21,17 @@ _EXIT_BY_CODE = {
     "no_embedder": ExitCode.NO_EMBEDDER,
     "embedder_unavailable": ExitCode.EMBEDDER_NOT_SET_UP,
 }
+
+# What the server says in terms of requests, in those of the command line.
+_COMMAND_BY_REQUEST = (
+    (r"POST /v1/jobs/(\d+)/(pause|resume|cancel)", r"`memory embeddings \2 \1`"),
+    (r"GET /v1/jobs", "`memory embeddings jobs`"),
+    (r"GET /v1/embeddings/spaces", "`memory embeddings list`"),
+    (r"POST /v1/(reembed|reindex)", r"`memory embeddings \1`"),
+    (r"GET /v1/stats", "`memory stats`"),
+    (r"GET /v1/usage", "`memory usage`"),
+    (r"GET the (same path|path without an id)", "`memory embeddings consent`"),
+)
 
 _HINT_BY_CODE = {
     "coverage_below_threshold": "wait for it with memory embeddings status --watch, or give --force",
@@ -102,9 +114,16 @@ def _hint(status: int, code: str, problem: dict[str, Any]) -> str:
         return _HINT_BY_CODE[code]
     if status == 401:
         return "put the token into MEMORY_TOKEN, or name its file with --token-file"
-    hint = str(problem.get("hint") or "")
+    hint = in_commands(str(problem.get("hint") or ""))
     if status >= 500 and problem.get("request_id"):
         return f"{hint}{'; ' if hint else ''}request {problem['request_id']}"
+    return hint
+
+
+def in_commands(hint: str) -> str:
+    """A hint that names commands where the server's names requests."""
+    for request, command in _COMMAND_BY_REQUEST:
+        hint = re.sub(request, command, hint)
     return hint
 
 

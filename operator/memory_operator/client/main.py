@@ -19,6 +19,8 @@ from memory_operator.client.session import JsonOption, ServerOption, TokenOption
 _COMMANDS = {
     "add": ("add", "Store a memory, or with --file one for every line of a file."),
     "query": ("query", "Find memories by meaning and by words."),
+    "list": ("browse", "List memories as they are now, newest first."),
+    "export": ("browse", "Write every memory as it is now, a JSON object a line, newest first."),
     "show": ("memories", "Show one memory as it is now."),
     "history": ("memories", "Show the versions of a memory, newest first, the deletion too."),
     "edit": (
@@ -62,6 +64,10 @@ _EMBEDDINGS = {
     "cancel": (
         "jobs",
         "End a job. The vectors that it has stored stay; `memory embeddings reembed` makes the others later.",
+    ),
+    "quarantine": (
+        "quarantine",
+        "List the chunks that an embedder refuses, each with its memory and the reason, newest first.",
     ),
     "prune": ("spaces", "Remove the spaces that no Provider asks for any more, with their vectors."),
 }

@@ -53,7 +53,9 @@ JobId = Annotated[
     ),
 ]
 
-MemoryId = Annotated[str, typer.Argument(metavar="ID", help="The id that `memory add` and `memory query` print.")]
+MemoryId = Annotated[
+    str, typer.Argument(metavar="ID", help="The id of a memory, or as much of its beginning as no other has.")
+]
 
 # How it is done.
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Only say what would happen; nothing is changed.")]

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Concatenate, ParamSpec
@@ -17,6 +18,8 @@ from memory_operator.client.exit_codes import ExitCode
 from memory_operator.client.server.api import DEFAULT_SERVER, ApiClient, Target
 from memory_operator.client.server.reading import A, read
 from memory_operator.client.terminal.console import Screen
+
+INTERRUPTED = 130
 
 P = ParamSpec("P")
 
@@ -71,7 +74,7 @@ class Session:
         else:
             self.screen.line(sentence)
 
-    def hint_at_more(self, option: str, number: int | None) -> None:
+    def hint_at_more(self, option: str, number: int | str | None) -> None:
         """How to see the next page of a list, where there is one."""
         if number is not None:
             self.screen.remark(f"hint: earlier ones: {option} {number}")
@@ -84,6 +87,15 @@ class Session:
             self.screen.ask_about(line)
         if not self.screen.confirm(question):
             raise CommandError(declined)
+
+    @contextlib.contextmanager
+    def interruptible(self, remark: str) -> Iterator[None]:
+        """Say at Ctrl-C what goes on without this program, and end as interrupted programs do."""
+        try:
+            yield
+        except KeyboardInterrupt:
+            self.screen.remark(f"interrupted: {remark}", "yellow")
+            raise typer.Exit(INTERRUPTED) from None
 
     def end(self, code: ExitCode) -> None:
         """End the command with this exit code, which is not a failure of the command itself."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from collections.abc import Callable
 from typing import Any
 
@@ -184,6 +185,40 @@ def test_waiting_ends_when_its_time_is_up(run: Run, memory_api: StubMemoryApi) -
     assert run("embeddings", "reembed", "--wait", "--timeout", "1s").exit_code == 9
     memory_api.on("GET", STATUS, state(filling(trouble="no answer")))
     assert run("embeddings", "reembed", "--wait", "--timeout", "1s").exit_code == 3
+
+
+def test_an_interrupt_says_that_the_job_goes_on_and_how_to_pause_it(
+    terminal: Callable[..., Any], memory_api: StubMemoryApi
+) -> None:
+    memory_api.on("POST", REEMBED, begun(RUNNING))
+    memory_api.on("GET", f"{JOBS}/7", Reply(RUNNING))
+    memory_api.on("GET", STATUS, state(filling(), jobs=[RUNNING]))
+    for command, way in ((["reembed", "--wait"], "pause 7"), (["status", "--watch"], "pause ID")):
+        memory = terminal("embeddings", *command)
+        memory.expect("125/s")
+        memory.process.send_signal(signal.SIGINT)
+        assert memory.ends() == 130
+        assert f"memory embeddings {way}" in memory.shown.partition("interrupted: ")[2]
+
+
+def test_watching_shows_a_rebuild_of_a_space_that_is_ready_until_it_ends(run: Run, memory_api: StubMemoryApi) -> None:
+    ready = space(active=True)
+    rebuild = {**RUNNING, "embedding_version": "m-768-1"}
+    done = {**rebuild, "state": "done", "done": 1000}
+    memory_api.on(
+        "GET", STATUS, [state(ready, jobs=[rebuild]), state(ready, jobs=[rebuild]), state(ready, jobs=[done])]
+    )
+    result = run("embeddings", "status", "--watch", "--json")
+    assert result.exit_code == 0
+    assert [json.loads(line)["jobs"] for line in result.stdout.splitlines()] == [[rebuild], [done]]
+
+
+def test_a_rebuild_is_watched_as_a_bar_of_its_own(terminal: Callable[..., Any], memory_api: StubMemoryApi) -> None:
+    memory_api.on("GET", STATUS, state(space(active=True), jobs=[{**RUNNING, "embedding_version": "m-768-1"}]))
+    memory = terminal("embeddings", "status", "--watch")
+    memory.expect("reembed of m-768-1: running, 250 of 1,000")
+    memory.process.send_signal(signal.SIGINT)
+    assert memory.ends() == 130
 
 
 def test_waiting_for_a_reindex_includes_the_fills_behind_it(run: Run, memory_api: StubMemoryApi) -> None:

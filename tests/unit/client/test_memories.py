@@ -5,17 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
 from typer.testing import Result
 
-from fixtures.memory_api import Reply, StubMemoryApi, problem
+from fixtures.memory_api import Received, Reply, StubMemoryApi, problem
 
 Run = Callable[..., Result]
 
 MEMORY: dict[str, Any] = {
-    "id": "0f3c",
+    "id": "0f3c1d2e9",
     "project": "notes",
     "version_no": 2,
     "current": True,
@@ -37,14 +38,23 @@ MEMORY: dict[str, Any] = {
 
 
 def found(status: str = "ok", **diagnostics: Any) -> Reply:
-    hit = {"id": "0f3c", "text": "first\tline\nsecond\x1b[2J", "score": 0.0327868, "match_kind": "both"}
+    hit = {
+        "id": "0f3c1d2e9",
+        "text": "first\tline\nsecond\x1b[2J",
+        "score": 0.0327868,
+        "match_kind": "both",
+    }
     return Reply({"results": [hit], "diagnostics": {"semantic_status": status, "reason": None, **diagnostics}})
 
 
 def test_in_a_pipe_every_result_is_one_line_of_four_fields(run: Run, memory_api: StubMemoryApi) -> None:
     memory_api.on("POST", "/memory/query", found())
     result = run("query", "line")
-    assert (result.exit_code, result.stdout, result.stderr) == (0, "0f3c\t0.0328\tboth\tfirst line second[2J\n", "")
+    assert (result.exit_code, result.stdout, result.stderr) == (
+        0,
+        "0f3c1d2e9\t0.0328\tboth\tfirst line second[2J\n",
+        "",
+    )
     assert memory_api.bodies("POST", "/memory/query") == [{"query": "line", "k": 10}]
 
 
@@ -106,8 +116,8 @@ def test_with_json_the_answer_is_the_servers_own(run: Run, memory_api: StubMemor
 def test_a_memory_is_shown_with_what_is_known_and_without_codes_for_the_terminal(
     run: Run, memory_api: StubMemoryApi
 ) -> None:
-    memory_api.on("GET", "/memory/0f3c", Reply(MEMORY))
-    result = run("show", "0f3c")
+    memory_api.on("GET", "/memory/0f3c1d2e9", Reply(MEMORY))
+    result = run("show", "0f3c1d2e9")
     assert result.exit_code == 0
     assert "type\tdecision\n" in result.stdout
     assert "summary" not in result.stdout
@@ -124,8 +134,12 @@ def test_a_memory_that_is_not_there_is_a_failure_with_the_servers_reason(run: Ru
 def test_a_history_shows_each_version_and_how_to_see_earlier_ones(run: Run, memory_api: StubMemoryApi) -> None:
     gone = {**MEMORY, "version_no": 3, "text": None, "tombstone": True}
     erased = {**MEMORY, "version_no": 1, "text": None, "purged": True}
-    memory_api.on("GET", "/memory/0f3c/history", Reply({"versions": [gone, MEMORY, erased], "next_before_version": 1}))
-    result = run("history", "0f3c", "-n", "3", "--before", "9")
+    memory_api.on(
+        "GET",
+        "/memory/0f3c1d2e9/history",
+        Reply({"versions": [gone, MEMORY, erased], "next_before_version": 1}),
+    )
+    result = run("history", "0f3c1d2e9", "-n", "3", "--before", "9")
     assert memory_api.received[0].params == {"limit": "3", "before_version": "9"}
     header, *versions = result.stdout.splitlines()
     assert header == "VERSION\tWHEN\tBY\tTEXT"
@@ -135,29 +149,92 @@ def test_a_history_shows_each_version_and_how_to_see_earlier_ones(run: Run, memo
 
 
 def test_an_edit_sends_only_what_changes(run: Run, memory_api: StubMemoryApi) -> None:
-    memory_api.on("PATCH", "/memory/0f3c", Reply({**MEMORY, "version_no": 3}))
-    result = run("edit", "0f3c", "new text", "--tag", "c")
-    assert (result.exit_code, result.stdout) == (0, "0f3c is at version 3 now\n")
-    assert memory_api.bodies("PATCH", "/memory/0f3c") == [{"text": "new text", "tags": ["c"]}]
+    memory_api.on("PATCH", "/memory/0f3c1d2e9", Reply({**MEMORY, "version_no": 3}))
+    result = run("edit", "0f3c1d2e9", "new text", "--tag", "c")
+    assert (result.exit_code, result.stdout) == (0, "0f3c1d2e9 is at version 3 now\n")
+    assert memory_api.bodies("PATCH", "/memory/0f3c1d2e9") == [{"text": "new text", "tags": ["c"]}]
 
 
 def test_an_edit_of_nothing_is_misuse(run: Run) -> None:
-    assert run("edit", "0f3c").exit_code == 2
+    assert run("edit", "0f3c1d2e9").exit_code == 2
 
 
 def test_a_deletion_is_confirmed_with_json_too(run: Run, memory_api: StubMemoryApi) -> None:
-    memory_api.on("DELETE", "/memory/0f3c", Reply(status=204))
-    assert run("delete", "0f3c").stdout == "0f3c deleted\n"
-    assert json.loads(run("delete", "0f3c", "--json").stdout) == {"status": "deleted", "id": "0f3c"}
+    memory_api.on("DELETE", "/memory/0f3c1d2e9", Reply(status=204))
+    assert run("delete", "0f3c1d2e9").stdout == "0f3c1d2e9 deleted\n"
+    assert json.loads(run("delete", "0f3c1d2e9", "--json").stdout) == {
+        "status": "deleted",
+        "id": "0f3c1d2e9",
+    }
     assert memory_api.received[0].params == {}
 
 
 def test_a_purge_needs_a_yes_where_nobody_can_be_asked(run: Run, memory_api: StubMemoryApi) -> None:
-    erased = {"status": "purged", "id": "0f3c", "erased": {"versions": 2, "chunks": 2, "vectors": 4}}
-    memory_api.on("DELETE", "/memory/0f3c", Reply(erased))
-    refused = run("delete", "0f3c", "--purge", stdin="y\n")
+    erased = {
+        "status": "purged",
+        "id": "0f3c1d2e9",
+        "erased": {"versions": 2, "chunks": 2, "vectors": 4},
+    }
+    memory_api.on("DELETE", "/memory/0f3c1d2e9", Reply(erased))
+    refused = run("delete", "0f3c1d2e9", "--purge", stdin="y\n")
     assert refused.exit_code == 2
     assert "--yes" in refused.stderr
     assert memory_api.received == []
-    assert json.loads(run("delete", "0f3c", "--purge", "--yes", "--json").stdout) == erased
+    assert json.loads(run("delete", "0f3c1d2e9", "--purge", "--yes", "--json").stdout) == erased
     assert memory_api.received[0].params == {"purge": "true"}
+
+
+OTHERS = ("0f3c9999-0000-4000-8000-000000000002", "77aa0000-0000-4000-8000-000000000003")
+
+
+def listed(*pages: list[str]) -> Callable[[Received], Reply]:
+    """GET /v1/memories: the page before 1 is the first, the page before 1 less than that the next."""
+
+    def answer(request: Received) -> Reply:
+        index = len(pages) - int(request.params.get("before", len(pages)))
+        memories = [{**MEMORY, "id": each, "tags": ["a"] if index else []} for each in pages[index]]
+        return Reply({"memories": memories, "next_before": len(pages) - index - 1 or None})
+
+    return answer
+
+
+@pytest.mark.parametrize("command", ["show", "history", "edit", "delete"])
+def test_the_beginning_of_an_id_will_do_where_no_other_begins_so(
+    run: Run, memory_api: StubMemoryApi, command: str
+) -> None:
+    memory_api.on("GET", "/v1/memories", listed([OTHERS[0]], [MEMORY["id"], OTHERS[1]]))
+    memory_api.on("GET", f"/memory/{OTHERS[1]}", Reply(MEMORY))
+    memory_api.on("GET", f"/memory/{OTHERS[1]}/history", Reply({"versions": []}))
+    memory_api.on("PATCH", f"/memory/{OTHERS[1]}", Reply(MEMORY))
+    memory_api.on("DELETE", f"/memory/{OTHERS[1]}", Reply(status=204))
+    more = ("new text",) if command == "edit" else ()
+    assert run(command, "77AA", *more).exit_code == 0
+    ambiguous = run(command, "0f3c", *more)
+    assert ambiguous.exit_code == 1
+    assert f"several ids begin with 0f3c\nhint: {MEMORY['id']}, {OTHERS[0]}" in ambiguous.stderr
+    assert "memory list" in run(command, "beef", *more).stderr
+
+
+def test_memories_are_listed_newest_first_with_the_way_to_earlier_ones(run: Run, memory_api: StubMemoryApi) -> None:
+    memory_api.on("GET", "/v1/memories", listed([MEMORY["id"]], [OTHERS[0]]))
+    result = run("list", "--project", "notes", "-n", "1")
+    assert memory_api.received[0].params == {"project": "notes", "limit": "1"}
+    header, line = result.stdout.splitlines()
+    assert header == "ID\tPROJECT\tTYPE\tCREATED\tTEXT"
+    assert line.split("\t")[::2] == [MEMORY["id"], "decision", "first line second [31mline"]
+    assert "--before 1" in result.stderr
+
+
+def test_an_export_holds_every_memory_as_add_takes_it(run: Run, memory_api: StubMemoryApi, tmp_path: Path) -> None:
+    memory_api.on("GET", "/v1/memories", listed([MEMORY["id"]], list(OTHERS)))
+    file = tmp_path / "out.jsonl"
+    assert run("export", "-o", str(file)).exit_code == 0
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    first = {name: MEMORY[name] for name in ("text", "project", "type", "importance", "metadata")}
+    assert lines == [first, {**first, "tags": ["a"]}, {**first, "tags": ["a"]}]
+    assert run("export", "-o", str(file)).exit_code == 2
+    memory_api.on("POST", "/memory/add", Reply({"id": "x", "project": "notes", "embedding_status": "embedded"}, 201))
+    assert run("add", "--file", str(file)).exit_code == 0
+    assert sorted(map(str, memory_api.bodies("POST", "/memory/add"))) == sorted(map(str, lines))
+    whole = [json.loads(line)["id"] for line in run("export", "--json").stdout.splitlines()]
+    assert whole == [MEMORY["id"], *OTHERS]

@@ -48,7 +48,8 @@ def status(
       memory embeddings status nomic-embed-text-768-3 --watch --timeout 30m
     """
     if watch:
-        seen, code = FillWatch(session, name, seconds_of(timeout)).until_done()
+        with session.interruptible("the jobs go on; `memory embeddings pause ID` stops one for now"):
+            seen, code = FillWatch(session, name, seconds_of(timeout)).until_done()
     else:
         seen = observe(session, name)
         code = verdict(seen.overview, seen.held) if check else ExitCode.DONE
@@ -66,10 +67,9 @@ def _show(session: Session, seen: Observed) -> None:
     screen.fields([("semantic search", semantic_sentence(seen.overview)), ("chunks", number(seen.overview.chunks))])
     screen.line()
     show_spaces(session, seen.spaces)
+    for job in seen.open_jobs:
+        show_job(session, job)
     for space in seen.spaces:
-        job = seen.job_of(space)
-        if job is not None and job.state not in ("done", "cancelled"):
-            show_job(session, job)
         if space.pending:
             screen.line(f"{space.embedding_version}: {number(space.pending)} chunks wait for the embedder")
     show_held(session, seen.held)

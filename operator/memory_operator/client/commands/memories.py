@@ -23,6 +23,7 @@ from memory_operator.client.options import (
     metadata,
 )
 from memory_operator.client.server import paths
+from memory_operator.client.server.memory_ids import memory_named
 from memory_operator.client.server.schemas import AddedDocument, HistoryDocument, MemoryDocument
 from memory_operator.client.session import Session, command
 from memory_operator.client.terminal.format import json_text, moment, one_line
@@ -38,7 +39,7 @@ app = typer.Typer()
 @command(app, "show")
 def show(session: Session, memory_id: MemoryId) -> None:
     """Show one memory as it is now."""
-    memory = session.answer(MemoryDocument, session.api.get(paths.memory(memory_id)))
+    memory = session.answer(MemoryDocument, session.api.get(paths.memory(memory_named(session.api, memory_id))))
     if memory is None:
         return
     pairs = [
@@ -72,7 +73,7 @@ def history(
     before: BeforeOption = None,
 ) -> None:
     """Show the versions of a memory, newest first, the deletion too."""
-    path = paths.memory(memory_id, "/history")
+    path = paths.memory(memory_named(session.api, memory_id), "/history")
     found = session.answer(HistoryDocument, session.api.get(path, limit=limit, before_version=before))
     if found is None:
         return
@@ -107,7 +108,7 @@ def edit(
     body |= given(importance=importance, confidence=confidence, metadata=metadata(meta))
     if not body:
         raise MisuseError("nothing to change", "give a new text, or options such as --tag")
-    edited = session.answer(AddedDocument, session.api.patch(paths.memory(memory_id), body))
+    edited = session.answer(AddedDocument, session.api.patch(paths.memory(memory_named(session.api, memory_id)), body))
     if edited is None:
         return
     session.screen.line(f"{edited.id} is at version {edited.version_no} now")
@@ -128,6 +129,7 @@ def delete(
 
     Without --purge the history stays readable. A purge asks first; where nobody can be asked it needs --yes.
     """
+    memory_id = memory_named(session.api, memory_id)
     path = paths.memory(memory_id)
     if purge and not yes:
         session.ask_first(

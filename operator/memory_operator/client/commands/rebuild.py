@@ -17,7 +17,7 @@ from memory_operator.client.session import Session, command
 from memory_operator.client.terminal.format import duration, number, price
 from memory_operator.client.terminal.table import Columns
 from memory_operator.client.views.job_wait import JobWait
-from memory_operator.client.views.jobs import progress, show_if_paused
+from memory_operator.client.views.jobs import show_job
 
 _FIGURES = ("CHUNKS", "THERE", "COPIED", "TO EMBED", "TOKENS", "COST", "TIME", "TOO LARGE", "RETRIED")
 _ESTIMATES = Columns(
@@ -119,7 +119,9 @@ def _run(session: Session, path: str, scope: dict[str, Any], *, dry_run: bool, w
     code, ended = ExitCode.DONE, list[JobDocument]()
     numbers = [job.id for job in _jobs(begun)]
     if numbers and wait_seconds is not None:
-        ended, code = JobWait(session, numbers, wait_seconds).until_ended()
+        pause = " and ".join(f"`memory embeddings pause {number}`" for number in numbers)
+        with session.interruptible(f"the work goes on at the server; {pause} stops it for now"):
+            ended, code = JobWait(session, numbers, wait_seconds).until_ended()
     if session.screen.as_json:
         jobs = {"jobs": [session.api.get(paths.job(job.id)) for job in ended]} if ended else {}
         session.screen.document({**document, **jobs})
@@ -140,11 +142,9 @@ def _show_begun(session: Session, begun: BegunDocument, ended: Sequence[JobDocum
         if each.job is None:
             screen.line(f"{each.embedding_version}: nothing is missing")
     for now in ended or _jobs(begun):
-        of = now.embedding_version or "all spaces"
-        screen.line(f"job {now.id}, {now.kind} of {of}: {now.state}, {progress(now)}")
+        show_job(session, now)
         if now.quarantined:
             screen.remark(f"! {number(now.quarantined)} were refused by the embedder and have no new vector", "yellow")
-        show_if_paused(session, now)
     retried = sum(each.retried for each in begun.spaces)
     if retried:
         screen.line(f"{number(retried)} refused chunks are tried again")

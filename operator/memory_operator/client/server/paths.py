@@ -6,6 +6,7 @@ from urllib.parse import quote
 
 from memory_operator.client.errors import MisuseError
 
+MEMORIES = "/v1/memories"
 ADD = "/memory/add"
 QUERY = "/memory/query"
 SPACES = "/v1/embeddings/spaces"
@@ -13,6 +14,8 @@ STATUS = "/v1/embeddings/status"
 ACTIVATE = "/v1/embeddings/activate"
 DEACTIVATE = "/v1/embeddings/deactivate"
 CREATE_ENABLED = "/v1/embeddings/create-enabled"
+QUARANTINE = "/v1/embeddings/quarantine"
+RETRY = f"{QUARANTINE}/retry"
 PRUNE = "/v1/prune-embeddings"
 REEMBED = "/v1/reembed"
 REINDEX = "/v1/reindex"

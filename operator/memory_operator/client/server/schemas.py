@@ -47,6 +47,13 @@ class HistoryDocument(AnswerDocument):
     next_before_version: int | None = None
 
 
+class MemoriesDocument(AnswerDocument):
+    """GET /v1/memories: current versions, newest first."""
+
+    memories: tuple[MemoryDocument, ...]
+    next_before: int | None = None
+
+
 class HitDocument(AnswerDocument):
     """One result of a query."""
 
@@ -144,6 +151,33 @@ class JobDocument(AnswerDocument):
     def name(self) -> str:
         """What it works on."""
         return self.embedding_version or self.kind
+
+
+class QuarantinedDocument(AnswerDocument):
+    """A chunk that an embedder refuses."""
+
+    id: str
+    memory: str
+    project: str
+    chunk: int
+    embedding_version: str
+    reason: str
+    attempts: int
+    since: datetime
+    retry_at: datetime | None = None
+
+
+class QuarantineDocument(AnswerDocument):
+    """GET /v1/embeddings/quarantine, newest first."""
+
+    quarantined: tuple[QuarantinedDocument, ...]
+    next_before: str | None = None
+
+
+class RetriedDocument(AnswerDocument):
+    """POST /v1/embeddings/quarantine/retry."""
+
+    retried: int
 
 
 class PrunedSpaceDocument(AnswerDocument, size_bytes="bytes"):

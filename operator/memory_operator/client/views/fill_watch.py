@@ -13,7 +13,7 @@ from memory_operator.client.server.reading import read
 from memory_operator.client.server.schemas import HeldDocument, JobDocument, OverviewDocument, SpaceDocument
 from memory_operator.client.session import Session
 from memory_operator.client.terminal.progress import Bar, bars
-from memory_operator.client.views.jobs import speed_and_price
+from memory_operator.client.views.jobs import job_bar, speed_and_price
 from memory_operator.client.views.polling import Polling
 from memory_operator.client.views.spaces import verdict
 
@@ -29,6 +29,8 @@ class Observed:
     overview: OverviewDocument
     spaces: tuple[SpaceDocument, ...]
     held: tuple[HeldDocument, ...]
+    jobs: list[JobDocument]
+    """The newest of each of these spaces."""
 
     @property
     def filling(self) -> list[SpaceDocument]:
@@ -36,15 +38,27 @@ class Observed:
         return [space for space in self.spaces if space.state == "filling"]
 
     @property
+    def open_jobs(self) -> list[JobDocument]:
+        """The jobs that have not ended: fills, and rebuilds of spaces that are ready."""
+        return [job for job in self.jobs if job.state in ("running", "paused")]
+
+    @property
     def stopped(self) -> list[JobDocument]:
-        """The jobs of filling spaces, where each of these has one and none of them runs."""
-        jobs = [self.job_of(space) for space in self.filling]
-        found = [job for job in jobs if job is not None and job.state in ("paused", "cancelled")]
-        return found if len(found) == len(jobs) else []
+        """The jobs that somebody has to see to: paused ones, and cancelled ones of spaces that are not ready."""
+        of_filling = [self.job_of(space) for space in self.filling]
+        return [job for job in self.jobs if job.state == "paused" or (job.state == "cancelled" and job in of_filling)]
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether anything happens by itself."""
+        stopped = self.stopped
+        return any(job.state == "running" for job in self.jobs) or any(
+            self.job_of(space) not in stopped for space in self.filling
+        )
 
     def job_of(self, space: SpaceDocument) -> JobDocument | None:
         """The job of a space."""
-        return next((job for job in self.overview.jobs if job.embedding_version == space.embedding_version), None)
+        return next((job for job in self.jobs if job.embedding_version == space.embedding_version), None)
 
 
 def observe(session: Session, name: str | None) -> Observed:
@@ -52,13 +66,14 @@ def observe(session: Session, name: str | None) -> Observed:
     document = session.api.get(paths.STATUS)
     overview = read(OverviewDocument, document)
     if name is None:
-        return Observed(document, overview, overview.spaces, overview.held)
+        return Observed(document, overview, overview.spaces, overview.held, list(overview.jobs))
     spaces = tuple(one for one in overview.spaces if name in (one.embedding_version, one.provider))
     held = tuple(one for one in overview.held if one.provider in (name, *(space.provider for space in spaces)))
     if not spaces and not held:
         known = ", ".join(one.embedding_version for one in overview.spaces) or "none"
         raise CommandError(f"there is no space {name!r}", f"spaces: {known}")
-    return Observed(document, overview, spaces, held)
+    names = [space.embedding_version for space in spaces]
+    return Observed(document, overview, spaces, held, [one for one in overview.jobs if one.embedding_version in names])
 
 
 class FillWatch:
@@ -91,7 +106,7 @@ class FillWatch:
             self._printed = seen.document
 
     def _verdict(self, seen: Observed) -> ExitCode | None:
-        if seen.filling and not seen.stopped:
+        if seen.goes_on:
             self._filling_at = time.monotonic()
         else:
             code = _ended(seen)
@@ -114,11 +129,10 @@ def _ended(seen: Observed) -> ExitCode:
 
 
 def _bars(seen: Observed) -> dict[str, Bar]:
-    return {
-        space.embedding_version: Bar(space.coverage, _remark(space, seen.job_of(space)))
-        for space in seen.spaces
-        if space.state == "filling"
-    }
+    fills = {space.embedding_version: Bar(space.coverage, _remark(space, seen.job_of(space))) for space in seen.filling}
+    # A rebuild works on a space that is ready, and a reindex on all of them: there the job tells how far it is.
+    others = {f"job {job.id}": job_bar(job) for job in seen.open_jobs if job.embedding_version not in fills}
+    return fills | others
 
 
 def _remark(space: SpaceDocument, job: JobDocument | None) -> str:

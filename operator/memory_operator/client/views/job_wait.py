@@ -10,8 +10,8 @@ from memory_operator.client.server import paths
 from memory_operator.client.server.reading import read
 from memory_operator.client.server.schemas import JobDocument, OverviewDocument
 from memory_operator.client.session import Session
-from memory_operator.client.terminal.progress import Bar, bars
-from memory_operator.client.views.jobs import progress
+from memory_operator.client.terminal.progress import bars
+from memory_operator.client.views.jobs import job_bar
 from memory_operator.client.views.polling import Polling
 
 SILENCE_SECONDS = 30.0
@@ -37,7 +37,7 @@ class JobWait:
         with bars(self._session.screen) as show:
             while code is None:
                 seen = self._polling.look(self._look) or seen
-                show({f"job {job.id}": _bar(job) for job in seen})
+                show({f"job {job.id}": job_bar(job) for job in seen})
                 code = self._verdict(seen)
                 if code is None:
                     self._polling.sleep()
@@ -87,8 +87,3 @@ def ended(jobs: Sequence[JobDocument]) -> ExitCode:
     if any(job.state == "cancelled" for job in jobs):
         return ExitCode.DONE_IN_PART if any(job.done for job in jobs) else ExitCode.NOTHING_SUCCEEDED
     return ExitCode.DONE_IN_PART if refused else ExitCode.DONE
-
-
-def _bar(job: JobDocument) -> Bar:
-    fraction = 1.0 if job.state == "done" or not job.total else min(1.0, job.done / job.total)
-    return Bar(fraction, f"{job.name}: {job.state}, {progress(job)}")

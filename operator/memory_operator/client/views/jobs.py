@@ -5,6 +5,7 @@ from __future__ import annotations
 from memory_operator.client.server.schemas import JobDocument
 from memory_operator.client.session import Session
 from memory_operator.client.terminal.format import duration, number, price
+from memory_operator.client.terminal.progress import Bar
 
 
 def progress(job: JobDocument) -> str:
@@ -24,9 +25,19 @@ def speed_and_price(job: JobDocument) -> list[str]:
     return parts
 
 
+def job_bar(job: JobDocument) -> Bar:
+    """A job as a progress bar."""
+    fraction = 1.0 if job.state == "done" or not job.total else min(1.0, job.done / job.total)
+    return Bar(fraction, _sentence(job))
+
+
+def _sentence(job: JobDocument) -> str:
+    return f"{job.kind} of {job.embedding_version or 'all spaces'}: {job.state}, {progress(job)}"
+
+
 def show_job(session: Session, job: JobDocument) -> None:
     """One line about a job that is under way; where somebody has to see to it, one about what to do."""
-    session.screen.line(f"{job.name}: {job.state}, {progress(job)}")
+    session.screen.line(f"job {job.id}, {_sentence(job)}")
     show_if_paused(session, job)
 
 

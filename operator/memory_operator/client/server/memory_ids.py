@@ -1,0 +1,58 @@
+"""Memories by the beginning of their ids, and page by page."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any
+
+from memory_operator.client.errors import CommandError, MisunderstoodError
+from memory_operator.client.server import paths
+from memory_operator.client.server.api import ApiClient
+from memory_operator.client.server.reading import read
+from memory_operator.client.server.schemas import MemoriesDocument
+
+PAGE = 200
+PAGES_LOOKED_AT = 25
+"""An id's beginning is looked for among the newest 5,000 memories."""
+
+_BEGINNING = re.compile(r"[0-9a-f]{4,8}(-[0-9a-f-]{0,26})?")
+
+
+def memory_named(api: ApiClient, name: str) -> str:
+    """The id of a memory, of which the first four characters or more will do where no other one begins so.
+
+    Anything that is no such beginning is left to the server. Raises CommandError.
+    """
+    beginning = name.strip().lower()
+    if not _BEGINNING.fullmatch(beginning):
+        return name
+    found = {
+        str(memory["id"])
+        for page in islice(pages(api, None), PAGES_LOOKED_AT)
+        for memory in page
+        if str(memory["id"]).startswith(beginning)
+    }
+    if len(found) == 1:
+        return found.pop()
+    if not found:
+        raise CommandError(
+            f"none of the newest {PAGE * PAGES_LOOKED_AT:,} memories has an id that begins with {name}",
+            "give the whole id; `memory list` shows them",
+        )
+    raise CommandError(f"several ids begin with {name}", ", ".join(sorted(found)[:5]))
+
+
+def pages(api: ApiClient, project: str | None) -> Iterator[list[dict[str, Any]]]:
+    """The current memories as the server describes them, newest first. Raises CommandError."""
+    before: int | None = None
+    while True:
+        document = api.get(paths.MEMORIES, project=project, limit=PAGE, before=before)
+        following = read(MemoriesDocument, document).next_before
+        yield document["memories"]
+        if following is None:
+            return
+        if before is not None and following >= before:
+            raise MisunderstoodError("the server's pages of memories do not end")
+        before = following
