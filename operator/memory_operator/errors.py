@@ -10,6 +10,7 @@
     │   └── Stale                 what was decided on is no longer so: look again, then decide
     │       ├── ProviderChanged   a Provider says something else by now
     │       ├── MemoryChanged     another version of a memory was stored meanwhile
+    │       ├── SpaceVanished     a space was discarded while it was being worked on
     │       └── LeaseLost         another worker has claimed the range
     ├── Permanent                 the same call fails again until somebody changes something
     │   ├── InvalidInput          what the user gave cannot be used
@@ -90,6 +91,10 @@ class ProviderChanged(Stale):
 
 class MemoryChanged(Stale):
     """Another version of the memory was stored while this one was being prepared."""
+
+
+class SpaceVanished(Stale):
+    """A space was discarded while it was being worked on."""
 
 
 class LeaseLost(Stale):

@@ -6,7 +6,7 @@ import pytest
 
 from fixtures.engine import World
 from fixtures.memories import Memories, config
-from memory_operator.store.db.pool import TableGone
+from memory_operator.errors import SpaceVanished
 from memory_operator.store.spaces import registry, spaces, vectors
 from memory_operator.store.usage import ledger
 from memory_operator.store.usage.ledger import Intent, Share
@@ -17,9 +17,9 @@ async def test_a_call_for_a_space_that_was_discarded_meanwhile_is_told_so(world:
     async with world.store.transaction() as conn:
         await registry.lock_registry_exclusive(conn)
         await spaces.discard(conn, space)
-    with pytest.raises(TableGone):
+    with pytest.raises(SpaceVanished):
         async with world.store.transaction() as conn:
             await ledger.intend(conn, Intent.of(space, "fill", [Share(None, 1, 1)]))
-    with pytest.raises(TableGone):
+    with pytest.raises(SpaceVanished):
         async with world.store.connection() as conn:
             await vectors.count(conn, space.id)

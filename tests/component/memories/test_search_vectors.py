@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from fixtures.engine import World
 from fixtures.memories import Memories, config
+from memory_operator.errors import SpaceVanished
 from memory_operator.plan.space import SpaceConfig
 from memory_operator.store.memories import nearest
-from memory_operator.store.memories.nearest import EXACT_BELOW_VECTORS, Filters, SpaceVanished, TookTooLong
+from memory_operator.store.memories.nearest import EXACT_BELOW_VECTORS, Filters, TookTooLong
 from memory_operator.store.spaces import hnsw, vectors
 from memory_operator.store.spaces.spaces import Space
 from vendor.vectors import Codebook

@@ -30,9 +30,9 @@ from memory_operator.engine.fill.writer import (
     finish,
     rows_of,
 )
-from memory_operator.errors import LeaseLost, LockBusy, StoreUnavailable
+from memory_operator.errors import LeaseLost, LockBusy, SpaceVanished, StoreUnavailable
 from memory_operator.logs import get_logger
-from memory_operator.store.db.pool import Conn, Store, TableGone, terminate_after, translate_errors
+from memory_operator.store.db.pool import Conn, Store, terminate_after, translate_errors
 from memory_operator.store.jobs import jobs, leases, missing
 from memory_operator.store.jobs.jobs import Job
 from memory_operator.store.jobs.leases import Backend
@@ -133,7 +133,7 @@ class SpaceFill:
                 await self._drain()
                 for task in (writer, *self._calls):
                     task.cancel()
-        except* TableGone:
+        except* SpaceVanished:
             log.info("fill ended, the space was discarded (space=%s)", name)
         finally:
             await asyncio.shield(self._release_all())
@@ -252,7 +252,7 @@ class SpaceFill:
                         await leases.renew(conn, self._in_flight.leases, self._backend)
                     self._in_flight.wake()
                     await self._write_on(conn)
-            except TableGone:
+            except SpaceVanished:
                 raise
             except (StoreUnavailable, LockBusy) as error:
                 log.info("database unavailable, retrying in %g s (stage=write): %s", _WRITE_RETRY_SECONDS, error)

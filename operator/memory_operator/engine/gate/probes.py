@@ -69,7 +69,7 @@ class _Record:
     """What is known of one Provider's embedder."""
 
     question: _Question
-    asking: bool = True
+    under_way: bool = True
     actual: int | None = None
     error: MemoryOperatorError | None = None
     failures: int = 0
@@ -99,7 +99,7 @@ class Probes:
         record = self._records.get(ref)
         if ref in self._unreadable:
             return backoff(self._unreadable[ref], FIRST_PAUSE_SECONDS, _SECRET_PAUSE_SECONDS)
-        if record is None or record.asking:
+        if record is None or record.under_way:
             return None
         if record.error is None:  # the length of its vectors is what was wrong
             return backoff(1, LAST_PAUSE_SECONDS, LAST_PAUSE_SECONDS)
@@ -139,15 +139,15 @@ class Probes:
     ) -> int:
         now = asyncio.get_running_loop().time()
         if record.error is not None:
-            if now >= record.again_at and not record.asking:
-                record.asking = True
+            if now >= record.again_at and not record.under_way:
+                record.under_way = True
                 self._ask(ref, record)
             raise record.error.with_traceback(None)
         if record.actual is None:
             raise Unprobed
         believed = _BELIEVED_SECONDS if question.marker_id is None else _BELIEVED_CONSENTED_SECONDS
         wrong = expected is not None and record.actual != expected
-        if now - record.answered_at > (LAST_PAUSE_SECONDS if wrong else believed) and not record.asking:
+        if now - record.answered_at > (LAST_PAUSE_SECONDS if wrong else believed) and not record.under_way:
             self._ask(ref, _Record(question))
             raise Unprobed
         return self._checked(call, record.actual, expected)
@@ -187,7 +187,7 @@ class Probes:
             self._connector.forget(call, error)
             record.error = known or MemoryOperatorError("the embedder could not be asked; the operator's log says why")
             record.failures += 1
-        record.asking = False
+        record.under_way = False
         record.answered_at = asyncio.get_running_loop().time()
         record.again_at = record.answered_at + _pause(record)
 

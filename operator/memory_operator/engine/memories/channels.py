@@ -16,12 +16,12 @@ from memory_operator import traces
 from memory_operator.engine.embedding.connector import Connector
 from memory_operator.engine.embedding.metered import embed_at_once
 from memory_operator.engine.spaces.active import Resolved, SemanticStatus, resolve
-from memory_operator.errors import MemoryOperatorError, StoreUnavailable
+from memory_operator.errors import MemoryOperatorError, SpaceVanished, StoreUnavailable
 from memory_operator.logs import get_logger
 from memory_operator.memory.search_terms import query_terms
 from memory_operator.store.db.pool import Conn, Store
 from memory_operator.store.memories import fulltext, nearest
-from memory_operator.store.memories.nearest import Filters, Hit, SpaceVanished, TookTooLong
+from memory_operator.store.memories.nearest import Filters, Hit, TookTooLong
 from memory_operator.store.spaces.spaces import Space
 
 log = get_logger(__name__)

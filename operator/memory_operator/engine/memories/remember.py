@@ -24,16 +24,15 @@ from memory_operator.engine.memories.version_write import (
     Vectors,
     VersionWrite,
 )
-from memory_operator.errors import Conflict, LockBusy, MemoryChanged, NotFound
+from memory_operator.errors import Conflict, LockBusy, MemoryChanged, NotFound, SpaceVanished
 from memory_operator.logs import get_logger
 from memory_operator.memory.attributes import PlainAttributes
 from memory_operator.memory.encryption import DataKey, Place, Undecryptable
 from memory_operator.store.db import activity
 from memory_operator.store.db.activity import Actor
-from memory_operator.store.db.pool import Conn, Store, TableGone
+from memory_operator.store.db.pool import Conn, Store
 from memory_operator.store.memories import browse, memories
 from memory_operator.store.memories.memories import Erased, NewVersion, Version
-from memory_operator.store.memories.nearest import SpaceVanished
 from memory_operator.store.memories.tenants import KeyRing, Tenant
 from memory_operator.store.spaces import registry, spaces, vectors
 from memory_operator.store.spaces.spaces import Space
@@ -254,7 +253,7 @@ class Remember:
         try:
             async with self._store.connection() as conn:
                 return await vectors.of_texts(conn, space.id, list(hashes))
-        except TableGone:
+        except SpaceVanished:
             return {}
 
     async def _reusable_hashes(self, space: Space, old: Version) -> set[bytes]:

@@ -16,7 +16,6 @@ _GIVES_WAY_MS = 300
 """How long an autovacuum that was asked to give way may take for it."""
 
 PROVIDERS = 7_034_211
-_FEEDS = 7_034_212
 _INDEXES = 7_034_213
 WORKERS = 7_034_214
 """Class of the advisory lock that a worker holds for as long as it lives."""
@@ -26,13 +25,6 @@ WORKERS = 7_034_214
 async def provider_lock(store: Store, ref: ProviderRef, wait_seconds: float) -> AsyncIterator[None]:
     """Only one process at a time changes a Provider's spaces. Raises LockBusy after `wait_seconds`."""
     async with _session_lock(store, PROVIDERS, str(ref), wait_seconds):
-        yield
-
-
-@asynccontextmanager
-async def feed_lock(store: Store, space_id: int) -> AsyncIterator[None]:
-    """Only one process at a time embeds a space's pending chunks. Raises LockBusy at once."""
-    async with _session_lock(store, _FEEDS, str(space_id), 0):
         yield
 
 

@@ -13,7 +13,7 @@ import asyncpg
 from asyncpg.pool import Pool, PoolConnectionProxy
 from pgvector.asyncpg import register_vector
 
-from memory_operator.errors import ConfigurationError, LockBusy, Retryable, StoreUnavailable
+from memory_operator.errors import ConfigurationError, LockBusy, SpaceVanished, StoreUnavailable
 from memory_operator.metrics import Metrics
 from memory_operator.store.db import moments
 from memory_operator.store.db.address import DatabaseAddress
@@ -48,10 +48,6 @@ _UNREACHABLE = (
 _BUSY = (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
 
 
-class TableGone(Retryable):
-    """A space's table was dropped: another look shows what is there now."""
-
-
 @asynccontextmanager
 async def translate_errors() -> AsyncIterator[None]:
     """Turn the driver's errors into ours: StoreUnavailable or LockBusy. All others pass unchanged."""
@@ -60,11 +56,11 @@ async def translate_errors() -> AsyncIterator[None]:
     except _BUSY as error:
         raise LockBusy(f"another session holds a lock that is needed ({type(error).__name__})") from error
     except asyncpg.UndefinedTableError as error:
-        raise TableGone("a space was discarded while it was being worked on") from error
+        raise SpaceVanished("a space was discarded while it was being worked on") from error
     except asyncpg.ForeignKeyViolationError as error:
         if not (error.constraint_name or "").endswith("_space_id_fkey"):
             raise
-        raise TableGone("a space was discarded while something was written for it") from error
+        raise SpaceVanished("a space was discarded while something was written for it") from error
     except asyncpg.ClientConfigurationError as error:
         raise ConfigurationError("the database URL cannot be used", hint="its options are those of libpq") from error
     except _UNREACHABLE as error:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pgvector import HalfVector, Vector
 
-from memory_operator.errors import Retryable
+from memory_operator.errors import Retryable, SpaceVanished
 from memory_operator.store.db.pool import Conn, Row, Store
 from memory_operator.store.spaces import vectors
 from memory_operator.store.spaces.spaces import Space
@@ -39,10 +39,6 @@ _OPERATORS = {"cosine": "<=>", "l2": "<->", "dot": "<#>"}
 
 Matched = Literal["all", "any", "vector"]
 """All words of a query, some of them, or its vector."""
-
-
-class SpaceVanished(Retryable):
-    """The space was discarded after it had been chosen."""
 
 
 class TookTooLong(Retryable):
