@@ -111,7 +111,9 @@ class _Bench:
             query = self.book.vector(f"question {number}")
             async with nearest.bounded(self.store) as conn:
                 assert not await nearest.is_small(conn, self.space.id, project)
-                hits = await nearest.nearest(conn, self.space, project, query, 40, Filters(), exact=False, seconds=10)
+                hits = await nearest.nearest(
+                    conn, self.space, nearest.VectorQuery(project, query, 40, Filters()), exact=False, seconds=10
+                )
             exact = set(self.chunk_ids[np.argsort(-(self.matrix @ query))[:10]].tolist())
             shares.append(len(exact & {hit.chunk_id for hit in hits[:10]}) / 10)
         return statistics.fmean(shares)

@@ -80,7 +80,7 @@ class Connections:
     async def accept(self, listener: socket.socket) -> None:
         """Accept connections until cancelled."""
         loop = asyncio.get_running_loop()
-        listener.setblocking(False)
+        listener.setblocking(False)  # noqa: FBT003 - as the standard library has it
         while True:
             try:
                 client, _ = await loop.sock_accept(listener)

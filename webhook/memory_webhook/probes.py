@@ -16,7 +16,7 @@ NotReady = Callable[[], str | None]
 def probe_app(metrics: WebhookMetrics, not_ready: NotReady) -> App:
     """The application that answers probes and scrapes."""
 
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+    async def app(scope: Scope, _: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
         path = scope["path"]

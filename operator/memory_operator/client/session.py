@@ -146,7 +146,9 @@ def _with_common_options(function: Callable[..., None]) -> Callable[..., None]:
     own = list(inspect.signature(function, eval_str=True).parameters.values())[1:]
 
     @functools.wraps(function)
-    def run(ctx: typer.Context, server: str | None, token_file: Path | None, as_json: bool, **arguments: Any) -> None:
+    def run(
+        ctx: typer.Context, server: str | None, token_file: Path | None, *, as_json: bool, **arguments: Any
+    ) -> None:
         options = options_of(ctx).overridden(server, token_file, as_json=as_json)
         screen = Screen(as_json=options.as_json)
         try:

@@ -87,7 +87,7 @@ def render_crd() -> str:
 class _WithoutAnchors(yaml.SafeDumper):
     """Writes a value out each time that it occurs."""
 
-    def ignore_aliases(self, data: Any) -> bool:
+    def ignore_aliases(self, data: Any) -> bool:  # noqa: ARG002 - as the base class calls it
         return True
 
 
@@ -97,7 +97,7 @@ def structural_schema(model: type[BaseModel], *, defaults: bool = True) -> Schem
     Raises ValueError for a model that no structural schema can describe.
     """
     source = model.model_json_schema(by_alias=True)
-    return _structural(source, source.get("$defs", {}), defaults)
+    return _structural(source, source.get("$defs", {}), defaults=defaults)
 
 
 def _object_schema() -> Schema:
@@ -126,7 +126,7 @@ def _column(name: str, kind: str, path: str, priority: int) -> dict[str, Any]:
     return {**column, "priority": priority} if priority else column
 
 
-def _structural(node: Mapping[str, Any], definitions: Mapping[str, Any], defaults: bool) -> Schema:
+def _structural(node: Mapping[str, Any], definitions: Mapping[str, Any], *, defaults: bool) -> Schema:
     node = _resolved(node, definitions)
     schema: Schema = {key: node[key] for key in _KEPT if key in node}
     if "type" not in schema:
@@ -137,13 +137,13 @@ def _structural(node: Mapping[str, Any], definitions: Mapping[str, Any], default
         schema["format"] = "int64"
     if node.get("properties"):
         schema["properties"] = {
-            name: _structural(value, definitions, defaults) for name, value in node["properties"].items()
+            name: _structural(value, definitions, defaults=defaults) for name, value in node["properties"].items()
         }
     if "items" in node:
-        schema["items"] = _structural(node["items"], definitions, defaults)
+        schema["items"] = _structural(node["items"], definitions, defaults=defaults)
     extra = node.get("additionalProperties")
     if isinstance(extra, Mapping):
-        schema["additionalProperties"] = _structural(extra, definitions, defaults)
+        schema["additionalProperties"] = _structural(extra, definitions, defaults=defaults)
     elif extra is True:
         schema["x-kubernetes-preserve-unknown-fields"] = True
     return schema

@@ -127,8 +127,10 @@ def _contradiction(new: Reading) -> list[str]:
         return []
     known = known_dimension(new.type, new.model)
     return [
-        f"{_DIMENSIONS}: {new.declared}, but {_short(new.model or new.type)} makes {known};"
-        " nothing is stored while they differ"
+        (
+            f"{_DIMENSIONS}: {new.declared}, but {_short(new.model or new.type)} makes {known};"
+            " nothing is stored while they differ"
+        )
     ]
 
 

@@ -22,15 +22,14 @@ REQUESTS_PER_CONNECTION = 16
 async def serve_api(
     services: Services,
     auth: Authenticator,
-    host: str,
-    port: int,
+    address: tuple[str, int],
     stop: asyncio.Event,
     *,
     probes: bool = False,
     listening: Callable[[int], None] | None = None,
     drain_seconds: float = 0.0,
 ) -> None:
-    """Serve until `stop` is set, then let the requests in hand end. Port 0 takes a free one.
+    """Serve on (host, port) until `stop` is set, then let the requests in hand end. Port 0 takes a free one.
 
     `listening` is told the port once connections are taken. Raises ConfigurationError when it cannot be had.
     """
@@ -38,8 +37,9 @@ async def serve_api(
     app = create_app(services, auth, code_version(), probes=probes, metrics=services.store.metrics, slots=slots)
 
     def announce(actual: int) -> None:
+        host = address[0]
         log.info("the API listens on http://%s:%d", f"[{host}]" if ":" in host else host, actual)
         if listening is not None:
             listening(actual)
 
-    await serve(app, host, port, stop, listening=announce, drain_seconds=drain_seconds)
+    await serve(app, address, stop, listening=announce, drain_seconds=drain_seconds)

@@ -63,7 +63,7 @@ async def run_api_process(options: ApiOptions, stop: asyncio.Event) -> None:
                 if base is not None:
                     ready.append(make_services(base))
                     drain = DRAIN_SECONDS if options.engine_settings().in_pod else 0.0
-                    await serve_api(ready[0], auth, options.host, options.port, stop, drain_seconds=drain)
+                    await serve_api(ready[0], auth, (options.host, options.port), stop, drain_seconds=drain)
 
     await run_parts(stop, probes=probes, api=serve)
 

@@ -203,4 +203,4 @@ async def _serve(
         base = await stack.enter_async_context(open_base(options, "memory-api", read_secret, metrics, stop))
         if base is not None:
             services = make_services(base)
-            await serve_api(services, auth, options.host, options.port, stop, probes=True, listening=listening)
+            await serve_api(services, auth, (options.host, options.port), stop, probes=True, listening=listening)

@@ -64,14 +64,14 @@ def in_a_thread(name: str, part: Part) -> Part:
 
     async def run(stop: asyncio.Event) -> None:
         done = asyncio.get_running_loop().create_future()
-        thread = threading.Thread(target=_host, args=(name, part, stop, done), name=name, daemon=True)
+        thread = threading.Thread(target=_host, args=(part, stop, done), name=name, daemon=True)
         thread.start()
         await done
 
     return run
 
 
-def _host(name: str, part: Part, stop: asyncio.Event, done: asyncio.Future[None]) -> None:
+def _host(part: Part, stop: asyncio.Event, done: asyncio.Future[None]) -> None:
     """Body of a part's thread."""
     owner = done.get_loop()
 

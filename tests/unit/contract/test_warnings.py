@@ -309,8 +309,10 @@ def test_naming_the_model_that_a_local_provider_has_anyway_changes_nothing() -> 
 def test_an_annotation_with_a_typo_is_named() -> None:
     new = manifest(annotations={"memory-operator/dimensionChang": "Shadow"}, embedding={"dimensions": 1536})
     assert warnings_for(None, new) == [
-        "metadata.annotations[memory-operator/dimensionChang]: unknown field; did you mean dimensionChange?"
-        " (not applied)"
+        (
+            "metadata.annotations[memory-operator/dimensionChang]: unknown field; did you mean dimensionChange?"
+            " (not applied)"
+        )
     ]
 
 

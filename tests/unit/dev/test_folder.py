@@ -10,7 +10,8 @@ import pytest
 from memory_operator.dev.folder import FolderLock, prepare_folder, write_private
 from memory_operator.errors import ConfigurationError
 
-HOLD = "import sys; from pathlib import Path; from memory_operator.dev.folder import FolderLock\n" + (
+HOLD = (
+    "import sys; from pathlib import Path; from memory_operator.dev.folder import FolderLock\n"
     "lock = FolderLock(Path(sys.argv[1])); lock.acquire(); print('locked', flush=True); sys.stdin.read()"
 )
 

@@ -32,7 +32,7 @@ class Running:
         self.stop = asyncio.Event()
         self.port: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self.task = asyncio.create_task(
-            serve(app, host, 0, self.stop, listening=self.port.set_result, grace_seconds=grace_seconds, **limits)
+            serve(app, (host, 0), self.stop, listening=self.port.set_result, grace_seconds=grace_seconds, **limits)
         )
 
     async def end(self) -> None:
@@ -102,14 +102,14 @@ async def test_a_taken_port_is_refused_with_its_number() -> None:
         taken.listen()
         port = taken.getsockname()[1]
         with pytest.raises(ConfigurationError, match=f"port {port}") as refusal:
-            await serve(hello, HOST, port, asyncio.Event())
+            await serve(hello, (HOST, port), asyncio.Event())
     assert "--port" in refusal.value.hint
 
 
 @pytest.mark.parametrize(("host", "port"), [("192.0.2.1", 0), ("nowhere.invalid", 0), (HOST, 70_000)])
 async def test_an_address_that_cannot_be_had_is_refused(host: str, port: int) -> None:
     with pytest.raises(ConfigurationError, match="cannot listen"):
-        await serve(hello, host, port, asyncio.Event())
+        await serve(hello, (host, port), asyncio.Event())
 
 
 async def probe(ready: Callable[[], str | None]) -> dict[str, httpx.Response]:

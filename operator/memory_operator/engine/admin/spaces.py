@@ -202,7 +202,7 @@ class Catalog:
         async with self._store.transaction() as conn:
             await registry.lock_registry_exclusive(conn)
             space = (await _wanted(conn, embedding_version, provider)).space
-            await spaces.set_create_enabled(conn, space.id, enabled)
+            await spaces.set_create_enabled(conn, space.id, enabled=enabled)
             if enabled and not space.create_enabled:
                 await activation.catch_up(conn, space)
             await activity.record(conn, by, "create-enabled", space.embedding_version, enabled=enabled)

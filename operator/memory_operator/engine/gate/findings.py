@@ -64,28 +64,27 @@ class Findings:
         )
 
 
+_PLACES: tuple[tuple[type[MemoryOperatorError], tuple[ConditionType, Reason, Phase]], ...] = (
+    (
+        CredentialChangedWhileHeld,
+        (ConditionType.CREDENTIAL_RESOLVED, Reason.CREDENTIAL_CHANGED_WHILE_HELD, Phase.ERROR),
+    ),
+    (SecretMissing, (ConditionType.CREDENTIAL_RESOLVED, Reason.SECRET_MISSING, Phase.ERROR)),
+    (SourceUnavailable, (ConditionType.CREDENTIAL_RESOLVED, Reason.SECRET_UNREADABLE, Phase.ERROR)),
+    (CredentialRefused, (ConditionType.REACHABLE, Reason.CREDENTIAL_REFUSED, Phase.ERROR)),
+    (BadReply, (ConditionType.REACHABLE, Reason.REQUEST_REJECTED, Phase.ERROR)),
+    (RequestRejected, (ConditionType.REACHABLE, Reason.REQUEST_REJECTED, Phase.ERROR)),
+    (InvalidInput, (ConditionType.DIMENSION_SETTLED, Reason.DIMENSION_ABOVE_LIMIT, Phase.ERROR)),
+    (UnsupportedType, (ConditionType.READY, Reason.UNSUPPORTED_TYPE, Phase.ERROR)),
+    (ConfigurationError, (ConditionType.READY, Reason.INVALID_SPEC, Phase.ERROR)),
+    (LockBusy, (ConditionType.DIMENSION_SETTLED, Reason.WAITING_FOR_LOCK, Phase.PENDING)),
+    (MemoryOperatorError, (ConditionType.REACHABLE, Reason.EMBEDDER_UNREACHABLE, Phase.UNAVAILABLE)),
+)
+"""The first that fits an error counts."""
+
+
 def place_of(error: MemoryOperatorError) -> tuple[ConditionType, Reason, Phase]:
     """Condition, reason and phase of an error."""
-    match error:
-        case CredentialChangedWhileHeld():
-            return ConditionType.CREDENTIAL_RESOLVED, Reason.CREDENTIAL_CHANGED_WHILE_HELD, Phase.ERROR
-        case SecretMissing():
-            return ConditionType.CREDENTIAL_RESOLVED, Reason.SECRET_MISSING, Phase.ERROR
-        case SourceUnavailable():
-            return ConditionType.CREDENTIAL_RESOLVED, Reason.SECRET_UNREADABLE, Phase.ERROR
-        case CredentialRefused():
-            return ConditionType.REACHABLE, Reason.CREDENTIAL_REFUSED, Phase.ERROR
-        case BadReply(actual_dimensions=int()):
-            return ConditionType.DIMENSION_SETTLED, Reason.DIMENSION_MISMATCH, Phase.ERROR
-        case BadReply() | RequestRejected():
-            return ConditionType.REACHABLE, Reason.REQUEST_REJECTED, Phase.ERROR
-        case InvalidInput():
-            return ConditionType.DIMENSION_SETTLED, Reason.DIMENSION_ABOVE_LIMIT, Phase.ERROR
-        case UnsupportedType():
-            return ConditionType.READY, Reason.UNSUPPORTED_TYPE, Phase.ERROR
-        case ConfigurationError():
-            return ConditionType.READY, Reason.INVALID_SPEC, Phase.ERROR
-        case LockBusy():
-            return ConditionType.DIMENSION_SETTLED, Reason.WAITING_FOR_LOCK, Phase.PENDING
-        case _:
-            return ConditionType.REACHABLE, Reason.EMBEDDER_UNREACHABLE, Phase.UNAVAILABLE
+    if isinstance(error, BadReply) and error.actual_dimensions is not None:
+        return ConditionType.DIMENSION_SETTLED, Reason.DIMENSION_MISMATCH, Phase.ERROR
+    return next(place for kind, place in _PLACES if isinstance(error, kind))

@@ -192,7 +192,7 @@ class Reconciler:
         findings = Findings({ConditionType.DIMENSION_SETTLED: settled})
         match step.plan:
             case Duplicate(owner, swap):
-                return await self._duplicate(step, owner, swap)
+                return await self._duplicate(step, owner, swap=swap)
             case Hold(word):
                 return await self._hold(step, word)
             case Reshape(marker_id):
@@ -207,7 +207,7 @@ class Reconciler:
                 outcome = await self._beside(step, existing_id)
         return replace(outcome, findings=findings.and_then(outcome.findings))
 
-    async def _duplicate(self, step: _Step, owner: str, swap: bool) -> _Outcome:
+    async def _duplicate(self, step: _Step, owner: str, *, swap: bool) -> _Outcome:
         """Another live Provider has the space that is asked for: everything stays as it is until it leaves it."""
         await self._end_beside(step)
         way_out = f"edit or delete one of the two; this one gets the space as soon as {owner} leaves it"

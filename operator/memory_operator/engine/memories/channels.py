@@ -138,16 +138,8 @@ class Channels:
             if exact is None:
                 exact = await nearest.is_small(conn, space.id, wanted.project_id)
                 self._small_vectors[space.id, wanted.project_id] = exact
-            return await nearest.nearest(
-                conn,
-                space,
-                wanted.project_id,
-                vector,
-                wanted.limit,
-                wanted.filters,
-                exact=exact,
-                seconds=_STATEMENT_SECONDS,
-            )
+            query = nearest.VectorQuery(wanted.project_id, vector, wanted.limit, wanted.filters)
+            return await nearest.nearest(conn, space, query, exact=exact, seconds=_STATEMENT_SECONDS)
 
         await self._within_limit("query.semantic", channel, read)
 

@@ -56,4 +56,4 @@ async def serve_probes(
 
     Raises ConfigurationError when the port cannot be had.
     """
-    await serve(Starlette(routes=probe_routes(ready, metrics.registry)), host, port, stop, listening=listening)
+    await serve(Starlette(routes=probe_routes(ready, metrics.registry)), (host, port), stop, listening=listening)

@@ -80,8 +80,7 @@ class _Server(uvicorn.Server):
 
 async def serve(
     app: ASGIApp,
-    host: str,
-    port: int,
+    address: tuple[str, int],
     stop: asyncio.Event,
     *,
     listening: Callable[[int], None] | None = None,
@@ -89,16 +88,16 @@ async def serve(
     drain_seconds: float = 0.0,
     head_seconds: float = HEAD_SECONDS,
 ) -> None:
-    """Serve until `stop` is set, then let the requests in hand end. Port 0 takes a free one.
+    """Serve on (host, port) until `stop` is set, then let the requests in hand end. Port 0 takes a free one.
 
     For `drain_seconds` more it still answers, and ends each connection with its answer: whoever sends requests here
     may not have heard yet that this server stops.
 
     `listening` is told the port once connections are taken. Raises ConfigurationError when it cannot be had.
     """
-    listener = bind(host, port)
+    listener = bind(*address)
     server = _Server(_config(app, grace_seconds, head_seconds))
-    running = asyncio.create_task(server.serve(sockets=[listener]), name=f"http server on {host} port {port}")
+    running = asyncio.create_task(server.serve(sockets=[listener]), name="http server on {} port {}".format(*address))
     stopping = asyncio.create_task(stop.wait(), name="http stop")
     try:
         if listening is not None:

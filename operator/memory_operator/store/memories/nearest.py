@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import asyncpg
 import numpy as np
@@ -101,25 +101,31 @@ async def is_small(conn: Conn, space_id: int, project_id: int) -> bool:
         )
 
 
+class VectorQuery(NamedTuple):
+    """What is looked for by nearness: at most `limit` memories of a project by a vector of shape (dimensions,)."""
+
+    project_id: int
+    vector: NDArray[np.float32]
+    limit: int
+    filters: Filters
+
+
 async def nearest(
     conn: Conn,
     space: Space,
-    project_id: int,
-    query: NDArray[np.float32],
-    limit: int,
-    filters: Filters,
+    query: VectorQuery,
     *,
     exact: bool,
     seconds: float,
 ) -> list[Hit]:
-    """The memories nearest to a vector of shape (dimensions,) in one space; at most `limit`, best first.
+    """The memories nearest to a vector in one space, best first.
 
     `conn` comes from `bounded`; each statement takes at most `seconds`. Scores: the cosine
     similarity (cosine, -1…1), the inner product (dot, -1…1 where the model's vectors have length 1), or
     1 ÷ (1 + distance) (l2, 0…1). Raises SpaceVanished, TookTooLong.
     """
-    vector = (HalfVector if space.column_type == "halfvec" else Vector)(query)
-    search = _Nearest(conn, space, project_id, vector, filters)
+    vector = (HalfVector if space.column_type == "halfvec" else Vector)(query.vector)
+    search, limit = _Nearest(conn, space, query.project_id, vector, query.filters), query.limit
     async with told_when_gone():
         await (_scan_exactly(conn, seconds) if exact else _scan_index(conn, limit, seconds))
         hits, many, rows = [], limit, []

@@ -349,7 +349,7 @@ async def show_active(conn: Conn, space: Space | None) -> None:
 _SET_CREATE_ENABLED = """update memory_embedding_spaces set create_enabled = $2 where id = $1"""
 
 
-async def set_create_enabled(conn: Conn, space_id: int, enabled: bool) -> None:
+async def set_create_enabled(conn: Conn, space_id: int, *, enabled: bool) -> None:
     """Let new chunks be embedded for a space, or not, until its Provider says otherwise."""
     await conn.execute(_SET_CREATE_ENABLED, space_id, enabled)
 
