@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -171,6 +172,31 @@ def test_a_crd_of_somebody_else_is_left_alone(releases: Releases, place: str, no
     assert ["patch"] in [rule["verbs"] for rule in role["rules"] if rule["resources"] == ["providers"]]
 
 
+def test_a_release_says_how_it_takes_over_the_crd_that_an_uninstalled_one_left(
+    releases: Releases, place: str, no_crd: ControlPlane
+) -> None:
+    releases.install("install", "agents", EMBEDDED)
+    releases.run("uninstall", "memory", "-n", "agents")
+    told = releases.run("install", "memory", str(CHART), "-n", place, "-f", releases.values(EMBEDDED))
+    assert "belongs to release memory of namespace agents" in told
+    for command in re.findall(r"^ +kubectl ((?:annotate|label) --overwrite crd .*)$", told, re.MULTILINE):
+        no_crd.kubectl(*command.split())
+    told = releases.run(
+        "upgrade", "memory", str(CHART), "-n", place, "-f", releases.values(EMBEDDED),
+        "--set", "crds.annotations.of=the-second",
+    )  # fmt: skip
+    assert "belongs to release" not in told
+    assert no_crd.request("GET", CRD).body["metadata"]["annotations"]["of"] == "the-second"
+
+
+def test_a_release_says_that_the_crd_of_somebody_else_was_left(
+    releases: Releases, place: str, no_crd: ControlPlane
+) -> None:
+    no_crd.install_crd(FOREIGN.read_text())
+    told = releases.run("install", "memory", str(CHART), "-n", place, "-f", releases.values(EMBEDDED))
+    assert re.search(r"the CRD of Providers is not of memory-operator \(written by [^)]+\)", told)
+
+
 def test_a_second_release_leaves_the_crd_to_the_first(releases: Releases, place: str, no_crd: ControlPlane) -> None:
     releases.install("install", place, EMBEDDED)
     objects = releases.render(EMBEDDED, namespace="memory-system")
@@ -195,6 +221,11 @@ REFUSALS: dict[str, tuple[dict[str, Any], str]] = {
         {"worker": {"autoscaling": {"enabled": True, "minReplicas": 5}}},
         "minReplicas is above maxReplicas",
     ),
+    "scaled by two": (
+        {"worker": {"autoscaling": {"enabled": True}, "keda": {"enabled": True}}},
+        "both choose how many workers",
+    ),
+    "scaled to none by CPU": ({"worker": {"autoscaling": {"enabled": True, "minReplicas": 0}}}, "minReplicas"),
     "read twice": (
         {"metrics": {"podMonitor": {"enabled": True}, "serviceMonitor": {"enabled": True}}},
         "enable one of them",
