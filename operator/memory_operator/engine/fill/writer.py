@@ -82,6 +82,8 @@ class Equals:
     chunk_ids: Sequence[int]
     last_id: int
     """Those up to this id have theirs."""
+    stored: frozenset[int] = frozenset()
+    """Chunks that were stored and counted as duplicates."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,8 +155,9 @@ async def _give_to_equals(conn: Conn, space: Space, equals: Equals, job: Job | N
         await missing.settle_pending(conn, space.id, given.chunks)
         await quarantine.take_out(conn, space.id, given.chunks)
     copied = sum(given.chunks.values())
-    left = Equals(equals.chunk_ids, given.last_id) if given.last_id is not None else None
-    return StoredVectors(0, copied, len(given.chunks) - copied if replace else 0, left)
+    left = Equals(equals.chunk_ids, given.last_id, equals.stored) if given.last_id is not None else None
+    replaced = sum(not new for chunk_id, new in given.chunks.items() if chunk_id not in equals.stored)
+    return StoredVectors(0, copied, replaced if replace else 0, left)
 
 
 async def _store_vectors(
@@ -177,7 +180,8 @@ async def _store_vectors(
     shared = [item.chunk.id for item in items if item.shared]
     if not shared:
         return StoredVectors(new, copied, replaced)
-    more = await _give_to_equals(conn, space, Equals(shared, 0), job, most_equals)
+    equals = Equals(shared, 0, frozenset(rows.chunk_ids.tolist()))
+    more = await _give_to_equals(conn, space, equals, job, most_equals)
     return StoredVectors(new, copied + more.copied, replaced + more.replaced, more.left)
 
 
