@@ -101,12 +101,11 @@ def decide(
     config = desired.config
     if applied and applied.config.identity == config.identity:
         return Keep(refresh=applied.config != config, redistance=applied.distance != config.distance)
-    if beside and beside.config.identity == config.identity:
-        existing_id: int | None = beside.space_id
-    elif existing and existing.owner is not None:
+    if existing and existing.owner is not None:
         return Duplicate(existing.owner, existing.owner_wants_ours)
-    else:
-        existing_id = existing.space_id if existing else None
+    existing_id = existing.space_id if existing else None
+    if beside and beside.config.identity == config.identity:
+        existing_id = beside.space_id
     if applied is None:
         return Create(existing_id)
     discards = applied.config.dimensions != config.dimensions and desired.dimension_change == "InPlace"

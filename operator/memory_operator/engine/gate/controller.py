@@ -23,7 +23,6 @@ from memory_operator.settings import EngineSettings
 from memory_operator.store.db.listen import listen
 from memory_operator.store.db.pool import Store
 from memory_operator.store.spaces import claims, consent, providers, registry
-from memory_operator.store.spaces.identities import settle_identities
 
 log = get_logger(__name__)
 
@@ -120,11 +119,7 @@ class Operator:
                 return
 
     async def _list(self) -> list[ProviderObject]:
-        """A full listing, oldest first; what is absent from it is noted.
-
-        Before, spaces that release 0.1 made get the identity that this release knows them by.
-        """
-        await settle_identities(self._store)
+        """A full listing, oldest first; what is absent from it is noted."""
         began = await self._absences.moment()
         listed = sorted(await self._source.list(), key=lambda provider: (provider.created_at, provider.ref))
         for provider in listed:
