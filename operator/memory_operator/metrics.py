@@ -19,7 +19,7 @@ class Metrics:
     """What one process counts, in a registry of its own. The process's stores carry it to whoever counts."""
 
     def __init__(self) -> None:
-        self.registry = CollectorRegistry()
+        self.registry = CollectorRegistry(auto_describe=True)
         for standard in (ProcessCollector, PlatformCollector, GCCollector):
             standard(registry=self.registry)
         counter = partial(Counter, registry=self.registry)

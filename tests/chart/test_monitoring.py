@@ -113,7 +113,7 @@ def test_the_rules_are_of_the_releases_namespace_and_can_be_chosen(chart: Chart)
         ({}, "worker"),
         ({"replicaCount": 0}, "operator"),
         ({"autoscaling": {"enabled": True}}, "worker"),
-        ({"autoscaling": {"enabled": True, "minReplicas": 0}}, "operator"),
+        ({"autoscaling": {"enabled": True, "minReplicas": 1}}, "worker"),
     ],
 )
 def test_who_is_missed_is_who_should_be_there(chart: Chart, worker: dict[str, Any], filler: str) -> None:
