@@ -27,9 +27,9 @@ SERVER = {
 }
 """The settings that the figures are promised for."""
 
-Bench = Callable[[RunningPostgres, argparse.Namespace], Awaitable[list[Figure]]]
+Scenario = Callable[[RunningPostgres, argparse.Namespace], Awaitable[list[Figure]]]
 
-BENCHES: dict[str, Bench] = {
+BENCHES: dict[str, Scenario] = {
     "gate": lambda server, options: gate.run(server.dsn, options.large),
     "fill": lambda server, options: fill.run(
         server, options.large, options.scenario or (), options.peer_python if options.peer else None

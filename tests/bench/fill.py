@@ -40,7 +40,7 @@ SPEEDS = {
 
 
 @dataclass(slots=True)
-class Bench:
+class Measuring:
     """What scenarios share: the server, the databases, what others measured before."""
 
     server: RunningPostgres
@@ -55,7 +55,7 @@ async def run(
 
     With `peer_python` also those of the peer that this Python has.
     """
-    bench = Bench(server, Stock(server))
+    bench = Measuring(server, Stock(server))
     names = list(scenarios) or [name for name in SCENARIOS if name != "large"]
     if large and "large" not in names:
         names.append("large")
@@ -71,8 +71,8 @@ async def run(
     return figures
 
 
-def _speed(name: str) -> Callable[[Bench], Awaitable[list[Figure]]]:
-    async def measure(bench: Bench) -> list[Figure]:
+def _speed(name: str) -> Callable[[Measuring], Awaitable[list[Figure]]]:
+    async def measure(bench: Measuring) -> list[Figure]:
         speed = SPEEDS[name]
         async with bench.stock.of(CHUNKS) as dsn:
             habits = {"latency_ms": speed.latency_ms, "refuse_base64": not speed.base64}
@@ -132,7 +132,7 @@ def _batch(filled: Filled) -> int:
     return round(filled.seen["answered_texts"] / filled.seen["answered"])
 
 
-async def _bad_row(bench: Bench) -> list[Figure]:
+async def _bad_row(bench: Measuring) -> list[Figure]:
     async with (
         bench.stock.of(CHUNKS, marked=POISON) as dsn,
         open_scene(dsn, bench.server.pid, latency_ms=20, poison=POISON.strip()) as scene,
@@ -148,7 +148,7 @@ async def _bad_row(bench: Bench) -> list[Figure]:
     ]
 
 
-async def _kill(bench: Bench) -> list[Figure]:
+async def _kill(bench: Measuring) -> list[Figure]:
     """kill -9 of the worker in the middle, then another one."""
     async with bench.stock.of(KILL_CHUNKS) as dsn, open_scene(dsn, bench.server.pid, latency_ms=20) as scene:
         with scene.worker() as first:
@@ -170,7 +170,7 @@ async def _kill(bench: Bench) -> list[Figure]:
     ]
 
 
-async def _large(bench: Bench) -> list[Figure]:
+async def _large(bench: Measuring) -> list[Figure]:
     assert bench.base64 is not None
     async with bench.stock.of(LARGE_CHUNKS) as dsn, open_scene(dsn, bench.server.pid, latency_ms=20) as scene:
         with scene.worker() as worker:
@@ -187,15 +187,15 @@ async def _large(bench: Bench) -> list[Figure]:
     ]
 
 
-async def _query(bench: Bench) -> list[Figure]:
+async def _query(bench: Measuring) -> list[Figure]:
     return await fill_query.run(bench.server, bench.stock)
 
 
-async def _vendor(_bench: Bench) -> list[Figure]:
+async def _vendor(_bench: Measuring) -> list[Figure]:
     return await vendor_speed.run(DIMENSIONS)
 
 
-SCENARIOS: dict[str, Callable[[Bench], Awaitable[list[Figure]]]] = {
+SCENARIOS: dict[str, Callable[[Measuring], Awaitable[list[Figure]]]] = {
     "vendor": _vendor,
     **{name: _speed(name) for name in SPEEDS},
     "bad-row": _bad_row,

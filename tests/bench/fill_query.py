@@ -32,7 +32,7 @@ TIMES = 3.0
 
 
 @dataclass(slots=True)
-class Asked:
+class RecordedRequest:
     """What became of queries."""
 
     taken: list[float] = field(default_factory=list)
@@ -51,14 +51,14 @@ async def run(server: RunningPostgres, stock: Stock) -> list[Figure]:
             await scene.until_ready("served")
             with _api(scene, port):
                 queries = await _queries(scene)
-                await _ask(port, queries, seconds=WARM_UP_SECONDS)
-                idle = await _ask(port, queries, seconds=IDLE_SECONDS)
+                await _query_for(port, queries, seconds=WARM_UP_SECONDS)
+                idle = await _query_for(port, queries, seconds=IDLE_SECONDS)
                 filling = asyncio.create_task(scene.fill(worker, "bench", CHUNKS), name="fill")
                 await scene.until_filled("bench", CHUNKS, share=0.02)
-                busy = await _ask(port, queries, until=filling)
+                busy = await _query_for(port, queries, until=filling)
                 filled = await filling
     assert not idle.lame, "queries fail before anything is filled"
-    idle_p99, busy_p99 = (float(np.percentile(asked.taken, 99)) for asked in (idle, busy))
+    idle_p99, busy_p99 = (float(np.percentile(queried.taken, 99)) for queried in (idle, busy))
     figures = [
         told(f"query, {CHUNKS:,} chunks, over HTTP, idle: p50", float(np.median(idle.taken)), "ms"),
         told(f"query, {CHUNKS:,} chunks, over HTTP, idle: p99", idle_p99, "ms"),
@@ -86,11 +86,11 @@ async def _queries(scene: Scene) -> Iterator[str]:
     return (" ".join(choose.sample(choose.choice(texts).split(), 4)) for _ in itertools.count())
 
 
-async def _ask(
+async def _query_for(
     port: int, queries: Iterator[str], *, seconds: float = 600.0, until: asyncio.Task[Any] | None = None
-) -> Asked:
+) -> RecordedRequest:
     """Ask at a fixed rate, whether or not the queries before were answered."""
-    asked = Asked()
+    queried = RecordedRequest()
     async with (
         httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=30, trust_env=False) as client,
         asyncio.TaskGroup() as group,
@@ -101,13 +101,13 @@ async def _ask(
             await asyncio.sleep(max(0.0, due - time.perf_counter()))
             if until is not None and until.done():
                 break
-            group.create_task(_one(client, next(queries), due, asked), name=f"query {number}")
-    return asked
+            group.create_task(_one(client, next(queries), due, queried), name=f"query {number}")
+    return queried
 
 
-async def _one(client: httpx.AsyncClient, query: str, due: float, asked: Asked) -> None:
+async def _one(client: httpx.AsyncClient, query: str, due: float, queried: RecordedRequest) -> None:
     body = {"query": query, "project": PROJECT, "k": 10}
     answer = await client.post("/memory/query", json=body)
     whole = answer.status_code == 200 and answer.json()["diagnostics"]["semantic_status"] == "ok"
-    asked.taken.append(1000 * (time.perf_counter() - due))
-    asked.lame += not whole
+    queried.taken.append(1000 * (time.perf_counter() - due))
+    queried.lame += not whole

@@ -76,8 +76,8 @@ async def _space(world: World, owner: Owner, count: int) -> spaces.Space:
     """A space of `count` vectors made of four segments of 64 choices each."""
     await _chunks(world, max(0, count - await world.value("select count(*) from memory_chunks")))
     async with world.store.transaction() as conn:
-        wish = providers.DeclaredSpec("Automatic", "vector", None)
-        await providers.observe(conn, owner.ref, owner.uid, owner.generation, datetime.now(UTC), wish)
+        declared = providers.DeclaredSpec("Automatic", "vector", None)
+        await providers.observe(conn, owner.ref, owner.uid, owner.generation, datetime.now(UTC), declared)
     change = reshape.Change(owner, _config(DIMENSIONS), None, BY)
     space = await reshape.create(world.store, change)
     await _fill(world, space, count)

@@ -51,10 +51,10 @@ async def run(dsn: str) -> list[dict[str, Any]]:
     """Measure on a fresh database. Each figure: name, value, unit, target, holds (None where nothing is promised)."""
     await migrate(dsn)
     async with await open_store(dsn, application="memory-bench") as store:
-        bench = await _stocked(store)
-        big = await bench.latencies("big", bench.queries(QUERIES + WARM_UP))
-        small = await bench.latencies("small", bench.queries(QUERIES + WARM_UP))
-        found = await bench.recall(RECALL_QUERIES)
+        stocked = await _stocked(store)
+        big = await stocked.latencies("big", stocked.queries(QUERIES + WARM_UP))
+        small = await stocked.latencies("small", stocked.queries(QUERIES + WARM_UP))
+        found = await stocked.recall(RECALL_QUERIES)
     return [
         _figure("query, 50,000 chunks, p50", statistics.median(big), "ms", P50_MS),
         _figure("query, 50,000 chunks, p99", _percentile(big, 0.99), "ms", P99_MS),
@@ -71,7 +71,7 @@ async def run(dsn: str) -> list[dict[str, Any]]:
 
 
 @dataclass
-class _Bench:
+class _StockedStore:
     store: Store
     recall_api: Recall
     space: Space
@@ -139,7 +139,7 @@ class _AtOnce:
         """Nothing is cached."""
 
 
-async def _stocked(store: Store) -> _Bench:
+async def _stocked(store: Store) -> _StockedStore:
     choose = random.Random(7)
     book = Codebook("bench", DIMENSIONS)
     writer = Writer(choose)
@@ -156,7 +156,7 @@ async def _stocked(store: Store) -> _Bench:
         await conn.execute("vacuum analyze")
     matrix, ids = matrices["big"]
     recall = Recall(store, _AtOnce(book), keys)  # type: ignore[arg-type]
-    return _Bench(store, recall, space, texts, matrix, ids, book, choose)
+    return _StockedStore(store, recall, space, texts, matrix, ids, book, choose)
 
 
 async def _space(store: Store) -> Space:

@@ -36,7 +36,7 @@ def _series(registry: CollectorRegistry) -> Iterator[tuple[str, set[str]]]:
             yield name, labels
 
 
-def asked(expression: str) -> Iterator[tuple[str, set[str]]]:
+def series_in(expression: str) -> Iterator[tuple[str, set[str]]]:
     """The series in an expression, with the labels that selectors name."""
     for name, selector in re.findall(r"\b((?:memory|process)_[a-z_]+)\{([^}]*)\}", expression):
         yield name, set(re.findall(r"(\w+)\s*(?:=|!=|=~|!~)", selector))
@@ -53,7 +53,7 @@ def expressions() -> Iterator[tuple[str, str]]:
 def test_every_figure_that_is_asked_for_exists_with_its_labels() -> None:
     known = figures()
     for place, expression in expressions():
-        names = list(asked(expression))
+        names = list(series_in(expression))
         assert names, place
         for name, labels in names:
             assert name in known, f"{place}: {name}"

@@ -79,8 +79,8 @@ def test_every_container_is_confined(everything: list[Manifest]) -> None:
 
 
 def test_only_those_who_ask_the_api_server_have_a_token(everything: list[Manifest]) -> None:
-    asking = {name for name, spec in pod_specs(everything).items() if spec["automountServiceAccountToken"]}
-    assert asking == {
+    with_token = {name for name, spec in pod_specs(everything).items() if spec["automountServiceAccountToken"]}
+    assert with_token == {
         "Deployment/memory-operator",
         "Deployment/memory-api",
         "Deployment/memory-worker",
@@ -236,8 +236,8 @@ def test_the_pods_get_what_their_component_was_given(releases: Releases) -> None
         assert spec["tolerations"] == [{"key": "memory", "operator": "Exists"}]
         assert spec["priorityClassName"] == "system-cluster-critical"
         assert spec["imagePullSecrets"] == [{"name": "mirror"}, {"name": "other"}]
-        (spread,) = spec["topologySpreadConstraints"]
-        assert spread["labelSelector"]["matchLabels"]["app.kubernetes.io/component"] == component
+        (constraint,) = spec["topologySpreadConstraints"]
+        assert constraint["labelSelector"]["matchLabels"]["app.kubernetes.io/component"] == component
         main, beside = spec["containers"]
         assert beside["name"] == "beside"
         assert main["image"].startswith("registry.example.com/memory/memory-")

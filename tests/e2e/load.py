@@ -39,7 +39,7 @@ class Report:
     """Failures that are neither a refused or cut connection nor a 503."""
     stored: dict[str, str] = field(default_factory=dict)
     """Text of each memory that the API said it has stored, by id."""
-    asked: int = 0
+    sent: int = 0
 
     def gap(self) -> float:
         """Seconds from the last success before the first failure to the success that ends the last; 0 without one."""
@@ -84,7 +84,7 @@ class Person:
                     self._report.stored[said["id"]] = text
             else:
                 self._request("POST", "/memory/query", {"query": "what does a person say", "k": 3})
-                self._report.asked += 1
+                self._report.sent += 1
             self._stop.wait(PAUSE_SECONDS)
         self._forget()
 

@@ -93,8 +93,8 @@ def _make_secret(release: Release, name: str) -> None:
 
 
 def _may_read(release: Release, account: str, secret: str) -> bool:
-    asked = ("auth", "can-i", "get", f"secrets/{secret}", "--as", account, "-n", SERVED)
-    return release.node.kubectl(*asked, check=False).stdout.strip() == "yes"
+    words = ("auth", "can-i", "get", f"secrets/{secret}", "--as", account, "-n", SERVED)
+    return release.node.kubectl(*words, check=False).stdout.strip() == "yes"
 
 
 def _secrets_read(release: Release) -> Iterator[tuple[str, str]]:

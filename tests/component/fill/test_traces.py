@@ -195,7 +195,7 @@ def test_a_collector_that_takes_nothing_costs_requests_nothing(
             dev.until_ready(64)
             if there:
                 dev.post("/memory/add", {"text": "the first"})
-                eventually(collector.asked.is_set, "a request that is not answered")
+                eventually(collector.heard.is_set, "a request that is not answered")
             tried = len(collector.bodies)
             for number in range(100):
                 dev.post("/memory/query", {"query": f"number {number}"})

@@ -362,14 +362,14 @@ async def test_a_mebibyte_of_text_is_stored_without_holding_up_the_loop(memories
     text = "Some sentence with words in it, and a comma. " * 23_000
     worst = 0.0
 
-    async def beat() -> None:
+    async def heartbeat() -> None:
         nonlocal worst
         while True:
             started = time.thread_time()
             await asyncio.sleep(0.005)
             worst = max(worst, time.thread_time() - started)
 
-    beating = asyncio.create_task(beat(), name="beat")
+    beating = asyncio.create_task(heartbeat(), name="heartbeat")
     stored = await memories.add(text)
     beating.cancel()
     assert stored.embedding_status == "embedded"

@@ -74,7 +74,7 @@ class SteeredTime:
     def stop(self) -> None:
         self._stopped = self._now()
 
-    def go_on(self) -> None:
+    def resume(self) -> None:
         self._stopped = None
 
     def _monotonic(self) -> float:
@@ -269,7 +269,7 @@ async def test_a_file_that_an_editor_replaces_is_never_gone(watching, folder, st
         await watching.source.list()
         (folder / ".a.yaml.swp").write_text(provider())
         (folder / ".a.yaml.swp").rename(path)
-        steered.go_on()
+        steered.resume()
         await watching.source.get(A)
 
     assert (await watching.source.get(A)) == before
@@ -318,7 +318,7 @@ async def test_a_file_that_is_being_written_is_not_read_half(watching, folder, s
             file.flush()
             looks = steered.looks
             await until(lambda looks=looks: steered.looks > looks + 1, "the folder has been looked at")
-    steered.go_on()
+    steered.resume()
     await until(lambda: len(watching.changes) == 3, "the third Provider is told")
 
     assert (await watching.source.list())[:2] == before

@@ -67,7 +67,7 @@ def consent(
 def _record(session: Session, body: dict[str, Any], *, yes: bool) -> None:
     screen = session.screen
     if not yes:
-        _ask(session, body["target_dim"], body.get("provider"))
+        _confirm(session, body["target_dim"], body.get("provider"))
     recorded = session.answer(RecordedDocument, session.api.post(paths.CONSENT, body))
     if recorded is None:
         return
@@ -80,7 +80,7 @@ def _record(session: Session, body: dict[str, Any], *, yes: bool) -> None:
         screen.remark("no change to this dimension is held now: the consent waits for one", "yellow")
 
 
-def _ask(session: Session, dimension: int, provider: str | None) -> None:
+def _confirm(session: Session, dimension: int, provider: str | None) -> None:
     """Say what a consent allows, and go on only for a yes.
 
     Raises CommandError where the change that is held is another one, MisuseError where nobody can be asked.

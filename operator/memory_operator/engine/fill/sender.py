@@ -192,17 +192,17 @@ class Sender:
                 return _Permit(batch, None) if job is None or await self._runs(job) else None
             if config.limits == LimitsConfig() and (job is None or config.budget == BudgetConfig()):
                 async with self._store.connection() as conn:
-                    found = await self._ask(conn, batch, job)
+                    found = await self._permit_or_wait(conn, batch, job)
             else:
                 async with self._store.transaction() as conn:
-                    found = await self._ask(conn, batch, job)
+                    found = await self._permit_or_wait(conn, batch, job)
             if not isinstance(found, Wait):
                 return found
             if self._in_flight.stopping:
                 return None
             await asyncio.sleep(min(found.seconds, _MOST_WAIT_SECONDS))
 
-    async def _ask(self, conn: Conn, batch: list[Item], job: Job | None) -> _Permit | Wait | None:
+    async def _permit_or_wait(self, conn: Conn, batch: list[Item], job: Job | None) -> _Permit | Wait | None:
         """A permit for the first items of a batch, as many as the budget allows."""
         space, fitting = self._space, batch
         if job is not None and space.config.budget != BudgetConfig():
@@ -218,7 +218,7 @@ class Sender:
         if job is not None:
             await self._begin_calls(conn, job)
         intent = Intent.of(space, "fill", shares(fitting, self.estimate), job.id if job else None, self._presence)
-        found = await limits.ask(conn, intent)
+        found = await limits.request(conn, intent)
         if isinstance(found, Granted):
             return _Permit(fitting, found.entry)
         return found if isinstance(found, Wait) else None
@@ -324,7 +324,7 @@ class Sender:
             share = Share(None, 1, self.estimate.tokens(len(PROBE_TEXT)))
             intent = Intent.of(self._space, "probe", [share], None, self._presence)
             async with self._store.transaction() as conn:
-                found = await limits.ask(conn, intent)
+                found = await limits.request(conn, intent)
             if isinstance(found, Granted):
                 return found.entry
             if self._in_flight.stopping or not isinstance(found, Wait):
@@ -363,7 +363,7 @@ class Sender:
         text = f"{message}; {error.hint}" if error.hint else message
         try:
             async with self._store.transaction() as conn:
-                await jobs.note_trouble(conn, self._space.id, type(error).__name__, text)
+                await jobs.note_last_error(conn, self._space.id, type(error).__name__, text)
         except (StoreUnavailable, LockBusy) as unavailable:
             log.info("the error of an embedder was not stored: %s", unavailable)
 

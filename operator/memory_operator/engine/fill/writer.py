@@ -118,7 +118,7 @@ async def commit(
         stored = await _store_vectors(conn, space, results, job, most_equals)
         quarantined = await _quarantine(conn, space, results, job)
         if any(result.items for result in results):
-            await jobs.note_trouble(conn, space.id, None, None)
+            await jobs.note_last_error(conn, space.id, None, None)
         await _fence(conn, results, over=stored.left is None)
         done = CommitResult(stored, quarantined)
         await _account(conn, space, results, done, job)

@@ -130,7 +130,7 @@ class Probes:
         if not calls_a_vendor(call):
             return self._checked(call, await probe_dimensions(self._store, self._connector, owner.ref, call), expected)
         if record is None or not question.answered_by(record.question, failed=record.error is not None):
-            self._ask(owner.ref, _Record(question))
+            self._start(owner.ref, _Record(question))
             raise Unprobed
         return self._answer(owner.ref, record, question, call, expected)
 
@@ -141,14 +141,14 @@ class Probes:
         if record.error is not None:
             if now >= record.again_at and not record.under_way:
                 record.under_way = True
-                self._ask(ref, record)
+                self._start(ref, record)
             raise record.error.with_traceback(None)
         if record.actual is None:
             raise Unprobed
         believed = _BELIEVED_SECONDS if question.marker_id is None else _BELIEVED_CONSENTED_SECONDS
         wrong = expected is not None and record.actual != expected
         if now - record.answered_at > (LAST_PAUSE_SECONDS if wrong else believed) and not record.under_way:
-            self._ask(ref, _Record(question))
+            self._start(ref, _Record(question))
             raise Unprobed
         return self._checked(call, record.actual, expected)
 
@@ -161,7 +161,7 @@ class Probes:
             )
         return actual
 
-    def _ask(self, ref: ProviderRef, record: _Record) -> None:
+    def _start(self, ref: ProviderRef, record: _Record) -> None:
         self._records[ref] = record
         lane = self._ordinary if record.question.marker_id is None else self._consented
         lane.put_nowait((ref, record))

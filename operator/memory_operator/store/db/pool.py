@@ -56,11 +56,16 @@ async def translate_errors() -> AsyncIterator[None]:
     except _BUSY as error:
         raise LockBusy(f"another session holds a lock that is needed ({type(error).__name__})") from error
     except asyncpg.UndefinedTableError as error:
-        raise SpaceVanished("a space was discarded while it was being worked on") from error
+        raise SpaceVanished from error
+    except asyncpg.InternalServerError as error:
+        # A statement that was prepared before finds its table gone at another place.
+        if "could not open relation" not in str(error):
+            raise
+        raise SpaceVanished from error
     except asyncpg.ForeignKeyViolationError as error:
         if not (error.constraint_name or "").endswith("_space_id_fkey"):
             raise
-        raise SpaceVanished("a space was discarded while something was written for it") from error
+        raise SpaceVanished from error
     except asyncpg.ClientConfigurationError as error:
         raise ConfigurationError("the database URL cannot be used", hint="its options are those of libpq") from error
     except _UNREACHABLE as error:

@@ -323,16 +323,16 @@ async def begin_closing(conn: Conn, job_id: int) -> bool:
     return bool(await conn.fetchval(_BEGIN_CLOSING, job_id))
 
 
-_NOTE_TROUBLE = """
+_NOTE_LAST_ERROR = """
 with changed as (update memory_embedding_spaces set trouble_code = $2, trouble = $3
  where id = $1 and trouble is distinct from $3 returning 1)
 select pg_notify($4, '') from changed
 """
 
 
-async def note_trouble(conn: Conn, space_id: int, code: str | None, trouble: str | None) -> None:
+async def note_last_error(conn: Conn, space_id: int, code: str | None, text: str | None) -> None:
     """Keep why a space's embedder gives no vectors, None when it does again; the operator is told of a change."""
-    await conn.execute(_NOTE_TROUBLE, space_id, code, trouble, registry.CHANNEL)
+    await conn.execute(_NOTE_LAST_ERROR, space_id, code, text, registry.CHANNEL)
 
 
 _LAST_ERRORS = """

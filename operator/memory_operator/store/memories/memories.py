@@ -13,9 +13,8 @@ from typing import Any
 from uuid import UUID
 
 from memory_operator.memory.attributes import Attributes, SealedAttributes
-from memory_operator.store.db.pool import Conn, Row, fetch_one
+from memory_operator.store.db.pool import Conn, Row, fetch_one, translate_errors
 from memory_operator.store.memories import fulltext
-from memory_operator.store.memories.nearest import told_when_gone
 from memory_operator.store.spaces import registry, vectors
 from memory_operator.store.spaces.spaces import Space
 
@@ -208,8 +207,7 @@ where c.entry_id = $1
 
 async def hashes_with_vector(conn: Conn, space: Space, entry_id: int) -> set[bytes]:
     """Content hashes of a version's chunks that have a vector in a space. Raises SpaceVanished."""
-    async with told_when_gone():
-        rows = await conn.fetch(vectors.for_space(_HASHES_WITH_VECTOR, space.id), entry_id)
+    rows = await conn.fetch(vectors.for_space(_HASHES_WITH_VECTOR, space.id), entry_id)
     return {row["content_hash"] for row in rows}
 
 
@@ -283,7 +281,7 @@ async def embedded(conn: Conn, entry_id: int, space_id: int | None) -> tuple[int
     chunks = int(await conn.fetchval(_COUNT_CHUNKS, entry_id))
     if space_id is None:
         return chunks, 0
-    async with told_when_gone():
+    async with translate_errors():
         there = await conn.fetchval(vectors.for_space(_COUNT_VECTORS, space_id), entry_id)
     return chunks, int(there)
 

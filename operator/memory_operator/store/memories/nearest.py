@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pgvector import HalfVector, Vector
 
-from memory_operator.errors import Retryable, SpaceVanished
+from memory_operator.errors import Retryable
 from memory_operator.store.db.pool import Conn, Row, Store
 from memory_operator.store.spaces import vectors
 from memory_operator.store.spaces.spaces import Space
@@ -93,12 +93,11 @@ async def is_small(conn: Conn, space_id: int, project_id: int) -> bool:
 
     Raises SpaceVanished.
     """
-    async with told_when_gone():
-        return not await conn.fetchval(
-            f"select exists (select from {vectors.table(space_id)} where project_id = $1 offset $2)",
-            project_id,
-            EXACT_BELOW_VECTORS - 1,
-        )
+    return not await conn.fetchval(
+        f"select exists (select from {vectors.table(space_id)} where project_id = $1 offset $2)",
+        project_id,
+        EXACT_BELOW_VECTORS - 1,
+    )
 
 
 class VectorQuery(NamedTuple):
@@ -126,17 +125,16 @@ async def nearest(
     """
     vector = (HalfVector if space.column_type == "halfvec" else Vector)(query.vector)
     search, limit = _Nearest(conn, space, query.project_id, vector, query.filters), query.limit
-    async with told_when_gone():
-        await (_scan_exactly(conn, seconds) if exact else _scan_index(conn, limit, seconds))
-        hits, many, rows = [], limit, []
-        while True:
-            rows = await search.chunks(many)
-            hits = _best_of_each(rows, space.distance)
-            if len(hits) >= limit or len(rows) < many or many >= _MOST_CHUNKS:
-                break
-            many = min(many * _WIDEN, _MOST_CHUNKS)
-        if not exact and len(rows) < many and len(hits) < limit:
-            hits = await _exactly_after_all(search, many, seconds) or hits
+    await (_scan_exactly(conn, seconds) if exact else _scan_index(conn, limit, seconds))
+    hits, many, rows = [], limit, []
+    while True:
+        rows = await search.chunks(many)
+        hits = _best_of_each(rows, space.distance)
+        if len(hits) >= limit or len(rows) < many or many >= _MOST_CHUNKS:
+            break
+        many = min(many * _WIDEN, _MOST_CHUNKS)
+    if not exact and len(rows) < many and len(hits) < limit:
+        hits = await _exactly_after_all(search, many, seconds) or hits
     return hits[:limit]
 
 
@@ -212,20 +210,6 @@ def _similarity(distance: float, kind: str) -> float:
     if kind == "cosine":
         return 1 - distance
     return -distance if kind == "dot" else 1 / (1 + distance)
-
-
-@asynccontextmanager
-async def told_when_gone() -> AsyncIterator[None]:
-    """Around statements on a vector table that nobody holds. Raises SpaceVanished."""
-    try:
-        yield
-    except asyncpg.UndefinedTableError as error:
-        raise SpaceVanished from error
-    except asyncpg.InternalServerError as error:
-        # A statement that was prepared before finds its table gone at another place.
-        if "could not open relation" not in str(error):
-            raise
-        raise SpaceVanished from error
 
 
 class Filtered:

@@ -38,7 +38,7 @@ class NotRunning:
     """The job was paused, cancelled or completed: no call may leave for it."""
 
 
-async def ask(conn: Conn, intent: Intent) -> Granted | Wait | NotRunning:
+async def request(conn: Conn, intent: Intent) -> Granted | Wait | NotRunning:
     """Ask for one call, in the caller's transaction. Where it is granted, it is in the ledger once that commits."""
     limits = intent.config.limits
     if limits != LimitsConfig():
