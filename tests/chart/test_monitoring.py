@@ -113,6 +113,8 @@ def test_the_rules_are_of_the_releases_namespace_and_can_be_chosen(chart: Chart)
         ({}, "worker"),
         ({"replicaCount": 0}, "operator"),
         ({"autoscaling": {"enabled": True}}, "worker"),
+        ({"keda": {"enabled": True}}, "operator"),
+        ({"keda": {"enabled": True, "minReplicas": 1}}, "worker"),
         ({"autoscaling": {"enabled": True, "minReplicas": 1}}, "worker"),
     ],
 )
