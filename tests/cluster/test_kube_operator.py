@@ -3,39 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from typing import Any
 
 from fixtures.engine import World
 from fixtures.kube import Namespace
+from fixtures.kube_operator import operating
 from fixtures.waiting import until
-from memory_operator.embedders import EmbedderPool
-from memory_operator.engine.embedding.connector import Connector
-from memory_operator.engine.gate.controller import Operator
-from memory_operator.kube.client import open_api
-from memory_operator.kube.kopf_thread import run_kopf
-from memory_operator.kube.secrets import secret_reader
-from memory_operator.kube.source import KubeSource
 
 STOP_SECONDS = 20.0
 NAME = "memory-embeddings"
-
-
-@asynccontextmanager
-async def operating(world: World, served: Namespace) -> AsyncIterator[None]:
-    """An operator with the rights of its ServiceAccount, kopf included."""
-    kubeconfig, stop = served.kubeconfig_of("memory-operator"), asyncio.Event()
-    async with open_api(kubeconfig) as api, EmbedderPool() as pool:
-        connector = Connector(pool, secret_reader(api), world.settings.credentials, world.settings.environment)
-        operator = Operator(world.store, KubeSource(api, [served.name]), connector, world.settings)
-        async with asyncio.TaskGroup() as group:
-            group.create_task(operator.run(stop), name="operator")
-            group.create_task(run_kopf(operator, kubeconfig, [served.name], stop), name="kopf")
-            try:
-                yield
-            finally:
-                stop.set()
 
 
 async def status_of(namespace: Namespace, name: str = NAME) -> dict[str, Any]:

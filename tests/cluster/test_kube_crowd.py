@@ -1,0 +1,50 @@
+"""Many Providers, most of them somebody else's: at rest they cost one listing now and then, and nothing is written."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from dataclasses import replace
+
+from fixtures.crowd import crowd, requests_so_far
+from fixtures.engine import World
+from fixtures.kube import Namespace
+from fixtures.kube_operator import operating
+from fixtures.waiting import until
+
+EMBEDDING, OTHERS = 4, 150
+LISTINGS = 5
+
+
+async def test_at_rest_providers_are_listed_and_neither_read_one_by_one_nor_written(
+    world: World, served: Namespace
+) -> None:
+    await asyncio.to_thread(crowd, served.control_plane, served.name, embedding=EMBEDDING, others=OTHERS)
+    world.settings = replace(world.settings, listing_seconds=1)
+
+    async def all_ready() -> bool:
+        items = await asyncio.to_thread(served.items, "providers")
+        return sum(item.get("status", {}).get("phase") == "Ready" for item in items) == EMBEDDING
+
+    async def counted() -> Counter[tuple[str, str]]:
+        return await asyncio.to_thread(requests_so_far, served.control_plane)
+
+    async def after(listings: int) -> Counter[tuple[str, str]]:
+        """What was counted when so many listings more had come."""
+        wanted = (await counted())["LIST", "providers"] + listings
+
+        async def come() -> Counter[tuple[str, str]] | None:
+            found = await counted()
+            return found if found["LIST", "providers"] >= wanted else None
+
+        found: Counter[tuple[str, str]] = await until(come, f"{listings} listings more")
+        return found
+
+    async with operating(world, served), world.worker():
+        await until(all_ready, "all of ours are Ready")
+        before = await after(2)
+        assert before["PATCH", "providers"] >= EMBEDDING, "what is written is counted"
+        assert before["GET", "providers"] >= EMBEDDING, "what is read is counted"
+        spent = await after(LISTINGS)
+    spent.subtract(before)
+    assert {key for key, count in spent.items() if count} == {("LIST", "providers")}
