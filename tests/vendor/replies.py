@@ -20,7 +20,7 @@ MODES = {
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class VendorReply:
     """Status and body; `whole` False where it is a refusal."""
 
     status: int
@@ -28,7 +28,7 @@ class Answer:
     whole: bool = True
 
 
-def answer(script: Script, call: Call, fault: Fault) -> Answer:
+def answer(script: Script, call: Call, fault: Fault) -> VendorReply:
     """What the vendor says to `call`."""
     refused = _refusal(script, call, fault)
     if refused is not None:
@@ -37,16 +37,16 @@ def answer(script: Script, call: Call, fault: Fault) -> Answer:
     length = native if call.dimensions is None or fault.ignore_dimensions else call.dimensions
     match call.form:
         case "ollama":  # cannot make a vector longer than the model does
-            return Answer(200, _ollama(script, call, fault, min(length, native)))
+            return VendorReply(200, _ollama(script, call, fault, min(length, native)))
         case "cohere":
-            return Answer(200, _cohere(script, call, fault, length))
+            return VendorReply(200, _cohere(script, call, fault, length))
         case "gemini":
-            return Answer(200, _gemini(script, call, fault, length))
+            return VendorReply(200, _gemini(script, call, fault, length))
         case _:
-            return Answer(200, _openai(script, call, fault, length))
+            return VendorReply(200, _openai(script, call, fault, length))
 
 
-def _refusal(script: Script, call: Call, fault: Fault) -> Answer | None:
+def _refusal(script: Script, call: Call, fault: Fault) -> VendorReply | None:
     native = script.length_of(call.model)
     if call.form == "unknown":
         return _error(404, "no such page", fault)
@@ -60,7 +60,7 @@ def _refusal(script: Script, call: Call, fault: Fault) -> Answer | None:
     if native is None:
         return _error(404, f"The model {call.model} does not exist", fault)
     if fault.status is not None:
-        return Answer(fault.status, fault.body.encode(), whole=False)
+        return VendorReply(fault.status, fault.body.encode(), whole=False)
     if any(text == "" for text in call.inputs) or not call.inputs:
         return _error(400, "input cannot be an empty string", fault)
     if len(call.inputs) > MOST_INPUTS.get(call.form, len(call.inputs)):
@@ -79,9 +79,9 @@ def _refusal(script: Script, call: Call, fault: Fault) -> Answer | None:
     return None
 
 
-def _error(status: int, message: str, fault: Fault) -> Answer:
+def _error(status: int, message: str, fault: Fault) -> VendorReply:
     said = "invalid request" if fault.vague else message
-    return Answer(status, json.dumps({"error": {"message": said}}).encode(), whole=False)
+    return VendorReply(status, json.dumps({"error": {"message": said}}).encode(), whole=False)
 
 
 def _openai(script: Script, call: Call, fault: Fault, length: int) -> bytes:

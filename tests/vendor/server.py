@@ -13,7 +13,7 @@ from http import HTTPStatus
 from typing import Any
 
 from vendor.forms import is_exchange, read_call
-from vendor.replies import Answer, answer
+from vendor.replies import VendorReply, answer
 from vendor.script import Call, Fault, Script
 
 CONTROL = "/_stub"
@@ -111,7 +111,7 @@ class VendorServer:
         return True
 
     async def _exchanged(self, target: str, body: bytes, writer: asyncio.StreamWriter) -> bool:
-        """Answer as the authority does that gives tokens."""
+        """VendorReply as the authority does that gives tokens."""
         fault = self.script.fault_for((), target, exchange=True)
         changed = self.script.changed
         if fault.hold:
@@ -120,7 +120,7 @@ class VendorServer:
         status, said = self.script.authority.exchange(target, body)
         if fault.status is not None:
             status, said = fault.status, fault.body.encode()
-        await _send(writer, Answer(status, said, whole=status == 200), fault)
+        await _send(writer, VendorReply(status, said, whole=status == 200), fault)
         return True
 
     async def _controlled(self, target: str, body: bytes, writer: asyncio.StreamWriter) -> None:
@@ -143,10 +143,10 @@ class VendorServer:
             "peak_in_flight": script.peak_in_flight,
             "calls": [dataclasses.asdict(call) for call in script.calls] if target == f"{CONTROL}/calls" else [],
         }
-        await _send(writer, Answer(200, json.dumps(seen).encode()), Fault())
+        await _send(writer, VendorReply(200, json.dumps(seen).encode()), Fault())
 
 
-async def _send(writer: asyncio.StreamWriter, said: Answer, fault: Fault) -> None:
+async def _send(writer: asyncio.StreamWriter, said: VendorReply, fault: Fault) -> None:
     body = gzip.compress(said.body) if fault.encoding == "gzip" else said.body
     body = body[: len(body) // 2] if fault.truncate else body
     extra = ""

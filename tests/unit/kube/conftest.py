@@ -11,7 +11,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
+ScriptedAnswer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class StubApiServer:
