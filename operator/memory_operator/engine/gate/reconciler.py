@@ -56,6 +56,11 @@ class _Step:
         """The Provider, as it was decided on."""
         return Owner(self.provider.ref, self.provider.uid, self.provider.generation)
 
+    @property
+    def settled(self) -> Verdict:
+        """What is said of the dimension where nothing waits."""
+        return Verdict(True, Reason.SETTLED, f"dimension {self.config.dimensions}")
+
     def change(self, existing_id: int | None = None) -> Change:
         """The decision, as it is carried out."""
         return Change(self.owner, self.config, existing_id, OPERATOR)
@@ -134,7 +139,7 @@ class Reconciler:
             if dimension is None:
                 dimension = await self._probes.dimensions(_owner(provider), call, None)
             findings = replace(findings, desired_dimensions=dimension)
-            step = await self._decide(provider, spec, dimension)
+            step = await self._decide(provider, spec, call, dimension)
             outcome = await self._carry_out(step)
             return replace(outcome, findings=findings.and_then(outcome.findings))
         except ProviderChanged:
@@ -149,9 +154,8 @@ class Reconciler:
         log.warning("%s: %s", ref, error, extra={"provider": str(ref)})
         return Findings().failing(error, self._probes.retry_after(ref))
 
-    async def _decide(self, provider: ProviderObject, spec: ProviderSpec, dimension: int) -> _Step:
+    async def _decide(self, provider: ProviderObject, spec: ProviderSpec, call: CallConfig, dimension: int) -> _Step:
         """Compare what a Provider says with what is stored; a change that is no longer asked for is held no more."""
-        call = call_config(provider.ref.namespace, spec)
         try:
             config = space_config(call, spec, dimension, PREPROCESSING_VERSION)
         except InvalidInput:
@@ -188,8 +192,7 @@ class Reconciler:
                     await credentials.set_moved(conn, space.id, moved=not space.credential_moved)
 
     async def _carry_out(self, step: _Step) -> _Outcome:
-        settled = Verdict(True, Reason.SETTLED, f"dimension {step.config.dimensions}")
-        findings = Findings({ConditionType.DIMENSION_SETTLED: settled})
+        findings = Findings({ConditionType.DIMENSION_SETTLED: step.settled})
         match step.plan:
             case Duplicate(owner, swap):
                 return await self._duplicate(step, owner, swap=swap)
@@ -348,8 +351,7 @@ class Reconciler:
             discarded,
             extra={"provider": str(provider.ref)},
         )
-        settled = Verdict(True, Reason.SETTLED, f"dimension {step.config.dimensions}")
-        return _Outcome(reached.saying(ConditionType.DIMENSION_SETTLED, settled))
+        return _Outcome(reached.saying(ConditionType.DIMENSION_SETTLED, step.settled))
 
     async def _still_held(self, step: _Step, error: MemoryOperatorError) -> Findings:
         """A change that has its consent, but whose embedder does not make such vectors."""

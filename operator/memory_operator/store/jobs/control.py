@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 
 from memory_operator.contract.resource import ProviderRef
 from memory_operator.store.db.pool import Conn, Row
+from memory_operator.store.jobs import quarantine
 from memory_operator.store.jobs.jobs import Job, wake
 from memory_operator.store.spaces import registry, vectors
 
@@ -156,18 +157,12 @@ delete from memory_embedding_quarantine where space_id = $1 and chunk_id in
 (select q.chunk_id {_QUARANTINED}) returning chunk_id
 """
 
-_REQUEUE_AT_ONCE = """
-insert into memory_embedding_pending (space_id, chunk_id)
-select $1, c.id from memory_chunks c where c.id = any($2) and c.live order by c.id for share
-on conflict do nothing
-"""
-
 
 async def requeue_quarantined(conn: Conn, space_id: int, project_id: int | None, *, at_once: bool) -> int:
     """Let chunks out of quarantine; how many. `at_once`: they do not wait for the walk of a job."""
     rows = await conn.fetch(_REQUEUE_QUARANTINED, space_id, project_id)
     if at_once and rows:
-        await conn.execute(_REQUEUE_AT_ONCE, space_id, [row["chunk_id"] for row in rows])
+        await quarantine.put_back(conn, space_id, [row["chunk_id"] for row in rows])
         await wake(conn)
     return len(rows)
 

@@ -10,17 +10,19 @@ from uuid import UUID
 from memory_operator.store.db.pool import Conn
 from memory_operator.store.spaces import vectors
 
-_PUT = """
+_PAUSE = "least(interval '1 day', interval '1 minute' * 2 ^ least(q.attempts, 11))"
+"""How long a refused chunk `q` waits for its next try: a minute, doubled with each one, up to a day."""
+
+_PUT = f"""
 insert into memory_embedding_quarantine as q (space_id, chunk_id, reason, retry_at)
 select $1, d.id, u.reason, case when u.final then 'infinity' else now() + interval '1 minute' end
 from (select distinct on (e.id) e.id, w.reason, w.id = any($4) as final
   from unnest($2::bigint[], $3::text[]) as w (id, reason) join memory_chunks f on f.id = w.id
   join memory_chunks e on e.content_hash = f.content_hash and e.live
-  and not exists (select 1 from {vectors} v where v.chunk_id = e.id)) u
+  and not exists (select 1 from {{vectors}} v where v.chunk_id = e.id)) u
 join memory_chunks d on d.id = u.id and d.live order by d.id for share of d
 on conflict (space_id, chunk_id) do update set reason = excluded.reason, attempts = q.attempts + 1, since = now(),
-retry_at = case when excluded.retry_at = 'infinity' then excluded.retry_at
-  else now() + least(interval '1 day', interval '1 minute' * 2 ^ least(q.attempts, 11)) end
+retry_at = case when excluded.retry_at = 'infinity' then excluded.retry_at else now() + {_PAUSE} end
 returning chunk_id, xmax = 0 as new
 """
 
@@ -38,11 +40,11 @@ async def put(conn: Conn, space_id: int, reasons: Mapping[int, str], final: Coll
     return sum(row["new"] for row in rows)
 
 
-_TAKE_DUE = """
+_TAKE_DUE = f"""
 with due as (select chunk_id from memory_embedding_quarantine where space_id = $1 and retry_at < now()
   order by retry_at limit $2 for update skip locked)
 update memory_embedding_quarantine q
-set retry_at = now() + least(interval '1 day', interval '1 minute' * 2 ^ least(q.attempts, 11))
+set retry_at = now() + {_PAUSE}
 from due where q.space_id = $1 and q.chunk_id = due.chunk_id returning q.chunk_id
 """
 
@@ -151,6 +153,11 @@ on conflict do nothing
 """
 
 
+async def put_back(conn: Conn, space_id: int, chunk_ids: Collection[int]) -> None:
+    """Leave chunks that are still live to the workers, ahead of any range."""
+    await conn.execute(_PUT_BACK, space_id, list(chunk_ids))
+
+
 async def requeue(
     conn: Conn, chosen: Sequence[tuple[int, int]], namespaces: Collection[str], tenant: str | None
 ) -> int:
@@ -158,6 +165,5 @@ async def requeue(
     chunk_ids, space_ids = [chunk for chunk, _ in chosen], [space for _, space in chosen]
     rows = await conn.fetch(_REQUEUE, chunk_ids, space_ids, list(namespaces), tenant)
     for space_id in sorted({row["space_id"] for row in rows}):
-        mine = [row["chunk_id"] for row in rows if row["space_id"] == space_id]
-        await conn.execute(_PUT_BACK, space_id, mine)
+        await put_back(conn, space_id, [row["chunk_id"] for row in rows if row["space_id"] == space_id])
     return len(rows)

@@ -17,17 +17,8 @@ CHANNEL = "memory_consent"
 _VALID = "m.consumed_at is null and m.withdrawn_at is null and m.expires_at > now()"
 
 
-def _readable(column: str) -> str:
-    """A time of the table as a datetime can hold it: people may insert any that PostgreSQL knows."""
-    first, last = "timestamptz '0001-01-02 00:00+00'", "timestamptz '9999-12-30 00:00+00'"
-    return f"case when {column} < {first} then {first} when {column} > {last} then {last} else {column} end"
-
-
-_COLUMNS = f"""m.id, m.target_dim, m.provider, m.created_by, m.consumed_by,
-  {_readable("m.created_at")} as created_at,
-  {_readable("m.expires_at")} as expires_at,
-  {_readable("m.consumed_at")} as consumed_at,
-  {_readable("m.withdrawn_at")} as withdrawn_at,
+_COLUMNS = """m.id, m.target_dim, m.provider, m.created_by, m.consumed_by,
+  m.created_at, m.expires_at, m.consumed_at, m.withdrawn_at,
   case when m.consumed_at is not null then 'consumed'
     when m.withdrawn_at is not null then 'withdrawn'
     when m.expires_at > now() then 'valid'
