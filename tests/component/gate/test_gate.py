@@ -54,17 +54,14 @@ async def test_a_dimension_edit_is_held_with_the_message_of_the_contract(
 
 
 async def test_one_marker_opens_the_gate_once_and_the_way_back_is_held_again(world: World) -> None:
+    world.settings = replace(world.settings, consent_poll_seconds=3600.0)  # a notification opens it, and no poll
     async with world.operator(), world.worker():
         ref = await filled(world)
         world.cluster.apply("memory", mock(128))
         await world.until_phase(ref, "Held")
         await world.fetch(INSERT, 128)
         await world.fetch(INSERT, 128)
-        await until(
-            lambda: world.cluster.statuses[ref].embedding.applied_dimensions == 128,
-            "dimension 128 is applied",
-            seconds=1,
-        )
+        await until(lambda: world.cluster.statuses[ref].embedding.applied_dimensions == 128, "dimension 128 is applied")
         await world.until_phase(ref, "Ready")
         states = await world.fetch(
             "select consumed_at is not null as used, withdrawn_at is not null as withdrawn"
