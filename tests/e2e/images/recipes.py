@@ -84,7 +84,7 @@ RECIPES = (
         "operator",
         "A release with one more migration, for tests of rolling back",
         ("memory-operator",),
-        extra=(("tests/e2e/images/next", f"{PACKAGES}/memory_operator/store/migrations"),),
+        extra=(("tests/e2e/images/next", f"{PACKAGES}/memory_operator/store/db/migrations"),),
     ),
 )
 

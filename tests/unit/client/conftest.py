@@ -46,6 +46,16 @@ def run(memory_api: StubMemoryApi) -> Run:
     return invoke
 
 
+PROGRAM = """
+import signal
+from memory_operator.client.main import main
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+main()
+"""
+"""As a shell on a terminal starts it: what runs the tests may ignore Ctrl-C, and a child would inherit that."""
+
+
 @dataclass
 class Terminal:
     """`memory` in a process of its own, with a terminal for stdin, stdout and stderr."""
@@ -87,7 +97,7 @@ def terminal(memory_api: StubMemoryApi) -> Iterator[Callable[..., Terminal]]:
     def start(*arguments: str, env: Mapping[str, str] | None = None) -> Terminal:
         screen, end = pty.openpty()
         process = subprocess.Popen(
-            [sys.executable, "-c", "from memory_operator.client.main import main; main()", *arguments],
+            [sys.executable, "-c", PROGRAM, *arguments],
             stdin=end,
             stdout=end,
             stderr=end,
