@@ -156,7 +156,7 @@ class Remember:
         async def work(conn: Conn) -> Erased:
             await registry.lock_registry_shared(conn)
             old = _known(await memories.lock_current(conn, owner.id, memory_id), memory_id)
-            # Erased before it is buried: what a purge confirms is all that there was.
+            # Erased before the tombstone is there: what a purge confirms is all that there was.
             erased, deltas = await memories.erase(conn, memory_id)
             if not old.tombstone:
                 await _insert_tombstone(conn, old, by)

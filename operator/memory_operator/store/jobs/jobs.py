@@ -89,7 +89,7 @@ async def start(
 ) -> int:
     """Begin a fill of a space, unless one is open; the job's id.
 
-    The registry is held for the switch: every writer that did not know of this space has committed, so the bound
+    The registry is locked exclusively: every writer that did not know of this space has committed, so the bound
     covers all that they wrote, and whatever is written later is written with the space in mind.
     """
     existing = await conn.fetchval(_OPEN_JOB, space_id)

@@ -77,7 +77,7 @@ generate_series(f.first, j.bound - 1, $2::bigint) as lo where j.id = $1
 async def start(conn: Conn, project_id: int | None, requested_by: str) -> int:
     """Begin to make the chunks of a project, or of the whole store, anew; the job's id. None other is open.
 
-    The registry is held for the switch: every memory that was stored before is covered.
+    The registry is locked exclusively: every memory that was stored before is covered.
     """
     job_id = await conn.fetchval(_START, project_id, requested_by)
     await conn.execute(_START_RANGES, job_id, RANGE_MEMORIES)

@@ -74,7 +74,7 @@ changed_at = now(), changed_by = $2
 
 
 async def set_active(conn: Conn, space_id: int, by: str) -> None:
-    """Make a space the one that queries read. The registry is held for the switch."""
+    """Make a space the one that queries read. The registry is locked exclusively."""
     await conn.execute(_SET_ACTIVE, space_id, by)
 
 
@@ -86,7 +86,7 @@ changed_by = $2
 
 
 async def set_inactive(conn: Conn, reason: str, by: str) -> None:
-    """Let no space be active. The registry is held for the switch."""
+    """Let no space be active. The registry is locked exclusively."""
     await conn.execute(_SET_INACTIVE, reason, by)
 
 

@@ -261,7 +261,7 @@ _DISCARD = """delete from memory_embedding_spaces where id = $1"""
 async def discard(conn: Conn, space: Space) -> None:
     """Remove a space and its vectors: the row, the table and the counter. Raises LockBusy.
 
-    The registry is held for the switch, so no writer is in the middle of a transaction.
+    The registry is locked exclusively, so no writer is in the middle of a transaction.
     """
     was_active = (await registry.read(conn)).active_space_id == space.id
     if was_active:
@@ -319,13 +319,13 @@ async def set_distance(conn: Conn, space_id: int, distance: str) -> None:
 
 
 async def activate(conn: Conn, space: Space, by: str) -> None:
-    """Make a space the active one, and show it in the view. The registry is held for the switch."""
+    """Make a space the active one, and show it in the view. The registry is locked exclusively."""
     await registry.set_active(conn, space.id, by)
     await show_active(conn, space)
 
 
 async def deactivate(conn: Conn, reason: str, by: str) -> None:
-    """Let no space be active; queries then answer from full-text. The registry is held for the switch."""
+    """Let no space be active; queries then answer from full-text. The registry is locked exclusively."""
     await registry.set_inactive(conn, reason, by)
     await show_active(conn, None)
 
