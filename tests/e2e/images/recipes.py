@@ -125,8 +125,8 @@ def own_key(name: str) -> str:
 
 
 def extra_key(recipe: Recipe) -> str:
-    """Changes when a file in those folders does."""
-    return _digest([file for folder, _ in recipe.extra for file in _files(ROOT / folder)])
+    """Changes when a file in those folders does, or the place of a folder in the image."""
+    return _digest([file for folder, _ in recipe.extra for file in _files(ROOT / folder)], repr(recipe.extra))
 
 
 def _files(path: Path) -> list[Path]:
@@ -137,8 +137,8 @@ def _files(path: Path) -> list[Path]:
     ]
 
 
-def _digest(files: list[Path]) -> str:
-    digest = hashlib.sha256()
+def _digest(files: list[Path], about: str = "") -> str:
+    digest = hashlib.sha256(about.encode())
     for file in sorted(files):
         digest.update(f"{file.relative_to(ROOT)}\0".encode())
         digest.update(hashlib.sha256(file.read_bytes()).digest())
