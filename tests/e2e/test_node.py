@@ -52,7 +52,7 @@ def test_of_a_node_whose_tests_were_killed_nothing_is_left(node: Node) -> None:
         assert inside
         other.send_signal(signal.SIGKILL)
     eventually(lambda: not folder.exists(), "the folder of the node is gone", END_SECONDS)
-    assert not _processes_of(folder)
+    eventually(lambda: not _processes_of(folder), "every process of the node has ended", END_SECONDS)
     assert not list(keeper.CGROUPS.glob(f"*/{Layout(folder).cgroup}"))
     assert node.kubectl("get", "--raw=/readyz").stdout == "ok"
 
