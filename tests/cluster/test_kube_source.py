@@ -13,6 +13,7 @@ import pytest
 from kubernetes.aio.client import ApiClient
 
 from fixtures.kube import Namespace, provider_manifest
+from fixtures.waiting import until
 from memory_operator.contract.resource import ProviderRef
 from memory_operator.contract.status import (
     Condition,
@@ -217,7 +218,14 @@ async def test_a_binary_secret_does_not_hide_the_others(served: Namespace, opera
 async def test_without_the_crd_a_provider_is_not_absent_but_unknown(served: Namespace, operator_api: ApiClient) -> None:
     source = KubeSource(operator_api, [served.name])
     served.kubectl("delete", "crd", "providers.omnia.altairalabs.ai")
+    # The API server goes on serving an empty list for a moment after the object is gone.
+    await until(lambda: not _serves_providers(served), "the API server no longer serves Providers")
     with pytest.raises(SourceUnavailable, match="does not know providers"):
         await source.get(ref(served))
     with pytest.raises(SourceUnavailable, match="does not know providers"):
         await source.list()
+
+
+def _serves_providers(served: Namespace) -> bool:
+    path = f"/apis/omnia.altairalabs.ai/v1alpha1/namespaces/{served.name}/providers"
+    return served.control_plane.kubectl("get", "--raw", path, check=False).returncode == 0
