@@ -166,3 +166,36 @@ async def test_metrics_know_routes_and_neither_ids_nor_texts(api: Api) -> None:
     assert 'route="unmatched"' in metrics
     assert memory not in metrics
     assert "hunter" not in metrics.lower()
+
+
+async def test_a_query_asks_the_channels_that_it_names(world: World, api: Api) -> None:
+    async with world.operator(), world.worker():
+        await world.until_phase(world.cluster.apply("memory", MOCK), "Ready")
+        await api.post("/memory/add", {"text": "One small thing."})
+        for name in ("fulltext", "semantic"):
+            answer = (await api.post("/memory/query", {"query": "small", "channels": [name]})).json()
+            assert [result["match_kind"] for result in answer["results"]] == [name]
+            channels = answer["diagnostics"]["channels"]
+            assert [channel for channel, one in channels.items() if one["status"] != "skipped"] == [name]
+    for wrong in ([], ["words"], "fulltext"):
+        refused(await api.post("/memory/query", {"query": "small", "channels": wrong}), 400)
+
+
+async def test_the_semantic_channel_alone_has_no_results_where_no_space_is_active(api: Api) -> None:
+    await api.post("/memory/add", {"text": "One small thing."})
+    answer = (await api.post("/memory/query", {"query": "small", "channels": ["semantic"]})).json()
+    assert (answer["results"], answer["diagnostics"]["semantic_status"]) == ([], "no_active_space")
+
+
+async def test_a_query_reads_the_space_that_it_names(world: World, api: Api) -> None:
+    async with world.operator(), world.worker():
+        await world.until_phase(world.cluster.apply("memory", MOCK), "Ready")
+        await api.post("/memory/add", {"text": "One small thing."})
+        await world.until_phase(world.cluster.apply("other", {**MOCK, "embedding": {"dimensions": 32}}), "Ready")
+        spaces = [space["embedding_version"] for space in (await api.get("/v1/embeddings/spaces")).json()["spaces"]]
+        assert len(spaces) == 2
+        for version in spaces:
+            answer = (await api.post("/memory/query", {"query": "small", "embedding_version": version})).json()
+            assert answer["diagnostics"]["embedding_version"] == version
+            assert answer["results"][0]["match_kind"] == "both"
+    refused(await api.post("/memory/query", {"query": "small", "embedding_version": "nowhere-1"}), 404)

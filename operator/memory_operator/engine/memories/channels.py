@@ -42,6 +42,7 @@ _SLACK_SECONDS = 0.1
 _SIZE_SECONDS = 30.0
 _CACHED_SIZES = 10_000
 
+ChannelName = Literal["fulltext", "semantic"]
 ChannelStatus = Literal["ok", "timeout", "unavailable", "skipped"]
 
 
@@ -55,6 +56,8 @@ class ChannelQuery:
     """Preprocessed."""
     limit: int
     filters: Filters
+    embedding_version: str | None = None
+    """The space to read instead of the active one."""
 
 
 @dataclass(slots=True)
@@ -113,7 +116,7 @@ class Channels:
             await self._once(channel, wanted, text, deadline)
         except SpaceVanished:
             try:
-                channel.resolved = await resolve(self._store)
+                channel.resolved = await resolve(self._store, wanted.embedding_version)
                 await self._once(channel, wanted, text, deadline)
             except (SpaceVanished, StoreUnavailable):
                 channel.status = "unavailable"

@@ -9,12 +9,19 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Literal, TypeVar
 from uuid import UUID
 
 from memory_operator import traces
 from memory_operator.engine.embedding.connector import Connector
-from memory_operator.engine.memories.channels import Channel, ChannelQuery, Channels, ChannelStatus, Semantic
+from memory_operator.engine.memories.channels import (
+    Channel,
+    ChannelName,
+    ChannelQuery,
+    Channels,
+    ChannelStatus,
+    Semantic,
+)
 from memory_operator.engine.memories.prepare import in_a_thread_if_long, open_attributes, opened
 from memory_operator.engine.spaces.active import Resolved, SemanticStatus, resolve
 from memory_operator.errors import InvalidInput, StoreUnavailable
@@ -38,6 +45,8 @@ DEFAULT_RESULTS = 10
 _CANDIDATES_PER_RESULT = 2
 _FEWEST_CANDIDATES = 40
 """Each channel ranks at least so many memories: fusing needs to see what the other channel also found."""
+
+C = TypeVar("C", bound=Channel)
 
 MatchKind = Literal["semantic", "fulltext", "both"]
 
@@ -116,6 +125,16 @@ class RecallAnswer:
     diagnostics: QueryDiagnostics
 
 
+@dataclass(frozen=True, slots=True)
+class QueryOptions:
+    """How a query looks, where it is not as usual."""
+
+    channels: Sequence[ChannelName] = ("fulltext", "semantic")
+    """Those that are asked; the others are skipped."""
+    embedding_version: str | None = None
+    """The space to read instead of the active one."""
+
+
 class Recall:
     """The finding half of the memory API. One for each event loop."""
 
@@ -131,24 +150,27 @@ class Recall:
         query: str,
         k: int = DEFAULT_RESULTS,
         filters: Filters | None = None,
+        options: QueryOptions | None = None,
     ) -> RecallAnswer:
         """Find at most `k` memories of a project; a project that does not exist has none.
 
-        Raises InvalidInput (nothing to look for), StoreUnavailable (no channel could answer).
+        Raises InvalidInput (nothing to look for), StoreUnavailable (no channel could answer); NotFound and Conflict
+        where the options name a space that is not there or not in use.
         """
+        options = options or QueryOptions()
         watch = _StepTimer()
         if not 1 <= k <= MAX_RESULTS:
             raise InvalidInput(f"k is a number from 1 to {MAX_RESULTS}")
         text = await in_a_thread_if_long(len(query), lambda: preprocess(query))
-        resolved = await resolve(self._store)
+        resolved = await resolve(self._store, options.embedding_version)
         owner = await self._keys.known_tenant(self._store, tenant)
         project_id = await self._keys.known_project(self._store, owner, project) if owner else None
         watch.lap("resolve")
         if owner is None or project_id is None:
             return RecallAnswer((), _diagnostics(Channel(), Semantic(resolved=resolved), watch))
         limit = max(_FEWEST_CANDIDATES, k * _CANDIDATES_PER_RESULT)
-        wanted = ChannelQuery(owner.id, project_id, text, limit, filters or Filters())
-        words, meaning = await self._search(wanted, resolved)
+        wanted = ChannelQuery(owner.id, project_id, text, limit, filters or Filters(), options.embedding_version)
+        words, meaning = await self._search(wanted, resolved, options.channels)
         watch.lap("search")
         fused = fuse(
             {
@@ -161,12 +183,18 @@ class Recall:
         watch.lap("read")
         return RecallAnswer(tuple(results), _diagnostics(words, meaning, watch))
 
-    async def _search(self, wanted: ChannelQuery, resolved: Resolved) -> tuple[Channel, Semantic]:
+    async def _search(
+        self, wanted: ChannelQuery, resolved: Resolved, channels: Sequence[ChannelName]
+    ) -> tuple[Channel, Semantic]:
+        fulltext = self._channels.fulltext(wanted) if "fulltext" in channels else _skipped(Channel())
+        semantic = (
+            self._channels.semantic(wanted, _embeddable(wanted.text), resolved)
+            if "semantic" in channels
+            else _skipped(Semantic(resolved=resolved))
+        )
         tasks = (
-            asyncio.create_task(self._channels.fulltext(wanted), name="full-text channel"),
-            asyncio.create_task(
-                self._channels.semantic(wanted, _embeddable(wanted.text), resolved), name="semantic channel"
-            ),
+            asyncio.create_task(fulltext, name="full-text channel"),
+            asyncio.create_task(semantic, name="semantic channel"),
         )
         try:
             words, meaning = await asyncio.gather(*tasks)
@@ -174,7 +202,8 @@ class Recall:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-        if "ok" not in (words.status, meaning.status):
+        statuses = {words.status, meaning.status}
+        if "ok" not in statuses and statuses != {"skipped"}:
             raise StoreUnavailable(
                 "no search channel could answer in time",
                 hint="try again; if this goes on, look at the load of the database",
@@ -200,6 +229,10 @@ class Recall:
                 except Undecryptable:  # one damaged row must not take all others down with it
                     log.exception("memory %s is left out of an answer", found[chunk_id].version.canonical_id)
         return results
+
+
+async def _skipped(channel: C) -> C:
+    return channel
 
 
 def _embeddable(text: str) -> str:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from memory_operator.errors import Conflict, NotFound
 from memory_operator.plan.coverage import coverage
-from memory_operator.store.db.pool import Store
+from memory_operator.store.db.pool import Conn, Store
 from memory_operator.store.spaces import registry, spaces
 from memory_operator.store.spaces.spaces import Space
 
@@ -24,10 +25,13 @@ class Resolved:
     """Given while the space is being filled."""
 
 
-async def resolve(store: Store) -> Resolved:
-    """The space that queries read now, with its coverage while it is being filled. Raises StoreUnavailable."""
+async def resolve(store: Store, embedding_version: str | None = None) -> Resolved:
+    """The space that queries read now, or the one that a query names; with its coverage while it is being filled.
+
+    Raises StoreUnavailable; for a named space NotFound, Conflict (space_retired, space_orphaned).
+    """
     async with store.connection() as conn:
-        space = await spaces.active(conn)
+        space = await (_named(conn, embedding_version) if embedding_version else spaces.active(conn))
         if space is None:
             why = (await registry.read(conn)).inactive_reason
             return Resolved(None, "disabled" if why == "disabled" else "no_active_space", why)
@@ -36,3 +40,17 @@ async def resolve(store: Store) -> Resolved:
         counted, quarantined = await registry.counted(conn), await spaces.quarantined(conn)
     share = coverage(counted.get(space.id, 0), counted.get(registry.CHUNKS, 0), quarantined.get(space.id, 0))
     return Resolved(space, "filling", None, share)
+
+
+async def _named(conn: Conn, embedding_version: str) -> Space:
+    space = await spaces.by_version(conn, embedding_version)
+    listed = "GET /v1/embeddings/spaces lists them"
+    if space is None:
+        raise NotFound(f"there is no space {embedding_version}", hint=listed)
+    if space.state not in spaces.ACTIVE_STATES:
+        raise Conflict(
+            f"space {embedding_version} is {space.state}: its Provider no longer asks for it",
+            code=f"space_{space.state}",
+            hint=f"name a space that is in use; {listed}",
+        )
+    return space

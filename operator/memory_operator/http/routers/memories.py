@@ -52,7 +52,8 @@ async def add(request: Request, identity: Writer, body: Annotated[MemoryBody, De
 async def query(request: Request, identity: Reader, body: Annotated[QueryBody, Depends(read(QueryBody))]) -> Response:
     """Find memories by words and by meaning; an unknown project has none."""
     filters = (body.filters or FiltersBody()).filters()
-    found = await services_of(request).recall.query(identity.tenant, body.project, body.query, body.k, filters)
+    recall = services_of(request).recall
+    found = await recall.query(identity.tenant, body.project, body.query, body.k, filters, body.options())
     return reply(QueryAnswer.of(found))
 
 

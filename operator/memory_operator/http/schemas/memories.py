@@ -9,8 +9,8 @@ from uuid import UUID
 
 from pydantic import Field, JsonValue, model_validator
 
-from memory_operator.engine.memories.channels import ChannelStatus
-from memory_operator.engine.memories.recall import MatchKind, RecallAnswer, Result
+from memory_operator.engine.memories.channels import ChannelName, ChannelStatus
+from memory_operator.engine.memories.recall import MatchKind, QueryOptions, RecallAnswer, Result
 from memory_operator.engine.memories.remember import Memory, ShownMemory
 from memory_operator.engine.memories.version_write import EmbeddingStatus
 from memory_operator.engine.spaces.active import SemanticStatus
@@ -103,6 +103,14 @@ class QueryBody(Body):
     project: Name = Field(default="default", description="Where to look.")
     k: int = Field(default=10, ge=1, le=200, description="How many results at most.")
     filters: FiltersBody | None = Field(default=None, description="What a memory must be to be found.")
+    channels: list[ChannelName] = Field(
+        default=["fulltext", "semantic"], min_length=1, max_length=2, description="Those that are asked."
+    )
+    embedding_version: Name | None = Field(default=None, description="The space to read instead of the active one.")
+
+    def options(self) -> QueryOptions:
+        """How to look."""
+        return QueryOptions(tuple(self.channels), self.embedding_version)
 
 
 class AttributesAnswer(AnswerModel):
