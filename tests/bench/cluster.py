@@ -11,7 +11,7 @@ from pathlib import Path
 
 from bench.figures import Figure, at_most, exactly, told
 from cluster.harness import ControlPlane, find_programs
-from fixtures.crowd import crowd, requests_so_far
+from fixtures.crowd import crowd, edit_others, requests_so_far
 from fixtures.kube import Namespace
 from fixtures.processes import Processes
 from fixtures.waiting import until
@@ -23,6 +23,8 @@ START_TARGET_SECONDS = 30.0
 REST_SECONDS = 130
 """Two of the operator's listings, and more."""
 REST_TARGET_PER_SECOND = 5.0
+EDITED = 190
+EDITED_SECONDS = 10
 NAMESPACE = "crowd"
 
 
@@ -63,6 +65,11 @@ def _figures(served: Namespace, processes: Processes) -> list[Figure]:
     time.sleep(REST_SECONDS)
     spent, seconds = requests_so_far(served.control_plane), time.monotonic() - at
     spent.subtract(before)
+    before = requests_so_far(served.control_plane)
+    edit_others(served.control_plane, NAMESPACE, others=EDITED)
+    time.sleep(EDITED_SECONDS)
+    edits = requests_so_far(served.control_plane)
+    edits.subtract(before)
     assert operator.stop() == 0
     crowded = f"{EMBEDDING + OTHERS:,} Providers, {OTHERS} of other roles"
     return [
@@ -71,6 +78,8 @@ def _figures(served: Namespace, processes: Processes) -> list[Figure]:
         at_most("at rest: requests to the API server", sum(spent.values()) / seconds, "1/s", REST_TARGET_PER_SECOND),
         exactly("at rest: patches", sum(n for (verb, _), n in spent.items() if verb == "PATCH"), "", 0),
         told("at rest: listings", spent["LIST", "providers"], ""),
+        exactly(f"{EDITED} Providers of other roles edited: reads of a Provider", edits["GET", "providers"], "", 0),
+        exactly("the same: patches beside the edits", edits["PATCH", "providers"] - EDITED, "", 0),
     ]
 
 

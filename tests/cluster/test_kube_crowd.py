@@ -6,17 +6,17 @@ import asyncio
 from collections import Counter
 from dataclasses import replace
 
-from fixtures.crowd import crowd, requests_so_far
+from fixtures.crowd import crowd, edit_others, requests_so_far
 from fixtures.engine import World
 from fixtures.kube import Namespace
 from fixtures.kube_operator import operating
 from fixtures.waiting import until
 
-EMBEDDING, OTHERS = 4, 150
+EMBEDDING, OTHERS = 10, 190
 LISTINGS = 5
 
 
-async def test_at_rest_providers_are_listed_and_neither_read_one_by_one_nor_written(
+async def test_those_of_other_roles_are_listed_and_neither_read_one_by_one_nor_written_also_when_they_are_edited(
     world: World, served: Namespace
 ) -> None:
     await asyncio.to_thread(crowd, served.control_plane, served.name, embedding=EMBEDDING, others=OTHERS)
@@ -55,5 +55,11 @@ async def test_at_rest_providers_are_listed_and_neither_read_one_by_one_nor_writ
         await until(at_rest, "every event of the start is handled")
         before = await counted()
         assert before["PATCH", "providers"] >= EMBEDDING, "what is written is counted"
-        assert before["GET", "providers"] >= EMBEDDING, "what is read is counted"
+        assert EMBEDDING <= before["GET", "providers"] < OTHERS, "what is read is counted, and is ours"
         assert await spent(LISTINGS) == {("LIST", "providers")}
+        before = await counted()
+        await asyncio.to_thread(edit_others, served.control_plane, served.name, others=OTHERS)
+        now = await after(LISTINGS)
+        now.subtract(before)
+        assert now["GET", "providers"] == 0, "the watch has told what they are"
+        assert now["PATCH", "providers"] == OTHERS, "these are the edits themselves"

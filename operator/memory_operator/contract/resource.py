@@ -49,6 +49,11 @@ class ProviderObject:
     problems: tuple[str, ...] = ()
     annotations: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def may_embed(self) -> bool:
+        """Whether its role is embedding; of one that cannot be read that is not known."""
+        return self.spec is None or self.spec.role == "embedding"
+
 
 def parse_provider(manifest: Mapping[str, Any]) -> ProviderObject:
     """Read an object. A spec that cannot be read becomes problems, each with its field's path; nothing is raised.

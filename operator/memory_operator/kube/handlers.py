@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import kopf
 
 from memory_operator.contract.provider import GROUP, PLURAL, VERSION
-from memory_operator.contract.resource import ANNOTATION_PREFIX, STATUS_ANNOTATION, ProviderRef
+from memory_operator.contract.resource import ANNOTATION_PREFIX, STATUS_ANNOTATION, ProviderRef, parse_provider
 from memory_operator.kube.login import Login
 
 Fingerprint = tuple[str, int, tuple[tuple[str, str], ...]]
@@ -30,10 +30,11 @@ class Triggers(Protocol):
 
 
 class Seen:
-    """What was last seen of each Provider, so that our own status writes trigger nothing."""
+    """What was last seen of each Provider: our own status writes trigger nothing, nor do Providers of other roles."""
 
     def __init__(self) -> None:
         self._seen: dict[ProviderRef, Fingerprint] = {}
+        self._embedding: set[ProviderRef] = set()
 
     def is_new(self, ref: ProviderRef, metadata: Mapping[str, Any]) -> bool:
         """Whether what decides about a Provider changed since last time."""
@@ -46,6 +47,23 @@ class Seen:
     def forget(self, ref: ProviderRef) -> None:
         """Treat the next Provider of that name as new."""
         self._seen.pop(ref, None)
+        self._embedding.discard(ref)
+
+    def tell(self, triggers: Triggers, event: Mapping[str, Any]) -> None:
+        """Trigger what one event of a watch asks for: a reconcile, or a listing where an embedding Provider left."""
+        provider = parse_provider(event["object"])
+        ref, was_embedding = provider.ref, provider.ref in self._embedding
+        if event["type"] == "DELETED":
+            self.forget(ref)
+            if was_embedding or provider.may_embed:
+                triggers.listed_again()
+        elif self.is_new(ref, event["object"]["metadata"]):
+            if provider.may_embed:
+                self._embedding.add(ref)
+                triggers.enqueue(ref)
+            elif was_embedding:
+                self._embedding.discard(ref)
+                triggers.listed_again()
 
 
 def fingerprint_of(metadata: Mapping[str, Any]) -> Fingerprint:
@@ -67,13 +85,8 @@ def handlers(triggers: Triggers, login: Login) -> kopf.OperatorRegistry:
     kopf.on.login(registry=registry, id="login", errors=kopf.ErrorsMode.PERMANENT)(login)
 
     @kopf.on.event(GROUP, VERSION, PLURAL, registry=registry, id="provider")
-    async def provider(event: kopf.RawEvent, namespace: str | None, name: str, meta: kopf.Meta, **_: Any) -> None:
-        ref = ProviderRef(namespace or "default", name)
-        if event["type"] == "DELETED":
-            seen.forget(ref)
-            triggers.listed_again()
-        elif seen.is_new(ref, meta):
-            triggers.enqueue(ref)
+    async def provider(event: kopf.RawEvent, **_: Any) -> None:
+        seen.tell(triggers, event)
 
     return registry
 

@@ -59,6 +59,62 @@ def test_a_forgotten_provider_is_new_again() -> None:
     assert seen.is_new(REF, meta())
 
 
+class Recorder:
+    """Stands for the operator."""
+
+    def __init__(self) -> None:
+        self.enqueued: list[ProviderRef] = []
+        self.listings = 0
+
+    def enqueue(self, ref: ProviderRef) -> None:
+        self.enqueued.append(ref)
+
+    def listed_again(self) -> None:
+        self.listings += 1
+
+
+def event(kind: str | None, generation: int = 1, **spec: Any) -> dict[str, Any]:
+    metadata = {"namespace": REF.namespace, "name": REF.name, **meta(generation=generation)}
+    return {"type": kind, "object": {"metadata": metadata, "spec": spec}}
+
+
+def embedding(kind: str | None, generation: int = 1) -> dict[str, Any]:
+    return event(kind, generation, type="mock", role="embedding", model="m")
+
+
+def llm(kind: str | None, generation: int = 1) -> dict[str, Any]:
+    return event(kind, generation, type="claude", model="haiku")
+
+
+def told(*events: dict[str, Any]) -> tuple[list[ProviderRef], int]:
+    """What so many events trigger."""
+    recorder, seen = Recorder(), Seen()
+    for each in events:
+        seen.tell(recorder, each)
+    return recorder.enqueued, recorder.listings
+
+
+def test_a_provider_of_another_role_triggers_nothing_whatever_happens_to_it() -> None:
+    assert told(llm(None), llm("MODIFIED", 2), llm("DELETED", 2), llm("ADDED", 1)) == ([], 0)
+
+
+def test_an_embedding_provider_that_takes_another_role_asks_for_a_listing_once() -> None:
+    assert told(embedding(None), llm("MODIFIED", 2), llm("MODIFIED", 3), llm("DELETED", 3)) == ([REF], 1)
+
+
+def test_a_provider_that_becomes_an_embedding_one_asks_for_a_reconcile() -> None:
+    assert told(llm(None), embedding("MODIFIED", 2)) == ([REF], 0)
+
+
+def test_the_deletion_of_an_embedding_provider_asks_for_a_listing_seen_before_or_not() -> None:
+    assert told(embedding("DELETED")) == ([], 1)
+    assert told(embedding(None), embedding("DELETED")) == ([REF], 1)
+
+
+def test_a_provider_that_cannot_be_read_asks_for_a_reconcile() -> None:
+    assert told(event(None, type="mock", role="nonsense")) == ([REF], 0)
+
+
 def test_kopf_neither_kills_us_nor_posts_nor_scans() -> None:
     chosen = settings()
     assert chosen.process.ultimate_exiting_timeout is None

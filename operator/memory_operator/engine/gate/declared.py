@@ -13,7 +13,7 @@ from memory_operator.store.spaces import providers
 
 def is_ours(source: ProviderSource, provider: ProviderObject) -> bool:
     """Whether a Provider is an embedding one in a served namespace. One that cannot be read may be."""
-    return source.serves(provider.ref.namespace) and (provider.spec is None or provider.spec.role == "embedding")
+    return source.serves(provider.ref.namespace) and provider.may_embed
 
 
 def declared_spec(provider: ProviderObject) -> providers.DeclaredSpec | None:
