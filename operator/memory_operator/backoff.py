@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 _MOST_DOUBLINGS = 16
+_LIMIT_STEPS = 10
 
 
 def backoff(failures: int, first: float, last: float, jitter: float = 0.2) -> float:
@@ -39,3 +42,27 @@ async def first_of(*events: asyncio.Event) -> None:
     finally:
         for task in tasks:
             task.cancel()
+
+
+@asynccontextmanager
+async def timeout_without_lag(seconds: float) -> AsyncIterator[None]:
+    """`asyncio.timeout` that does not count the time that the event loop was late by.
+
+    Else a reply that arrived in time is thrown away because other tasks kept the loop busy. Raises TimeoutError.
+    """
+    loop = asyncio.get_running_loop()
+    step = seconds / _LIMIT_STEPS
+    timer = loop.call_later(step, lambda: wait(_LIMIT_STEPS - 1))
+
+    def wait(steps: int) -> None:
+        nonlocal timer
+        if steps:
+            timer = loop.call_later(step, wait, steps - 1)
+        else:
+            limit.reschedule(loop.time())
+
+    try:
+        async with asyncio.timeout(None) as limit:
+            yield
+    finally:
+        timer.cancel()

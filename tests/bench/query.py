@@ -109,7 +109,7 @@ class _StockedStore:
             project = await conn.fetchval("select id from memory_projects where slug = 'big'")
         for number in range(count):
             query = self.book.vector(f"question {number}")
-            async with nearest.bounded(self.store) as conn:
+            async with nearest.bounded(self.store, 10) as conn:
                 assert not await nearest.is_small(conn, self.space.id, project)
                 hits = await nearest.nearest(
                     conn, self.space, nearest.VectorQuery(project, query, 40, Filters()), exact=False, seconds=10

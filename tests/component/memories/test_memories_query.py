@@ -254,7 +254,6 @@ async def test_a_full_text_search_that_takes_too_long_is_left_out(memories: Memo
             "default", "default", "found by meaning"
         )
     assert answer.diagnostics.channels["fulltext"].status == "timeout"
-    assert answer.diagnostics.channels["fulltext"].ms < 900
     assert [result.match_kind for result in answer.results] == ["semantic"]
 
 

@@ -82,7 +82,7 @@ async def find(
     filters: Filters | None = None,
     limit: int = 40,
 ) -> tuple[list[nearest.Hit], list[str]]:
-    async with nearest.bounded(world.store) as conn:
+    async with nearest.bounded(world.store, 10) as conn:
         spy = Spy(conn)
         exact = await nearest.is_small(conn, space.id, project)
         hits = await nearest.nearest(
@@ -144,7 +144,7 @@ async def test_a_project_that_the_index_does_not_show_is_read_exactly_after_all(
     made = await stock(world, space, {BIG: MANY, SMALL: 40})
     await indexed(world, space)
     query = Codebook("m", DIMENSIONS).vector("query")
-    async with nearest.bounded(world.store) as conn:
+    async with nearest.bounded(world.store, 10) as conn:
         await conn.execute("set hnsw.max_scan_tuples = 1")
         await conn.execute("set enable_bitmapscan = off")
         await conn.execute("set enable_sort = off")
@@ -183,7 +183,7 @@ async def test_every_distance_and_column_type_ranks_the_nearest_first(
     await indexed(world, space)
     query = made[41] + 0.01 * made[7]
     for exact in (True, False):
-        async with nearest.bounded(world.store) as conn:
+        async with nearest.bounded(world.store, 10) as conn:
             hits = await nearest.nearest(
                 conn, space, nearest.VectorQuery(BIG, query, 5, Filters()), exact=exact, seconds=10
             )
@@ -216,7 +216,7 @@ async def test_a_space_that_was_dropped_is_told_as_such_also_to_a_prepared_state
     with pytest.raises(SpaceVanished):
         await find(world, space, BIG, made[0])
     with pytest.raises(SpaceVanished):
-        async with nearest.bounded(world.store) as conn:
+        async with nearest.bounded(world.store, 10) as conn:
             await nearest.nearest(conn, space, nearest.VectorQuery(BIG, made[0], 10, Filters()), exact=True, seconds=10)
 
 
@@ -225,7 +225,7 @@ async def test_the_server_itself_ends_a_search_that_takes_too_long(memories: Mem
     space = await memories.space(config(DIMENSIONS))
     made = await stock(world, space, {BIG: 4_000})
     with pytest.raises(TookTooLong):
-        async with nearest.bounded(world.store) as conn:
+        async with nearest.bounded(world.store, 10) as conn:
             await nearest.nearest(
                 conn, space, nearest.VectorQuery(BIG, made[0], 40, Filters()), exact=True, seconds=0.001
             )

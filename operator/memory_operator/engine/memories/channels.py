@@ -30,10 +30,7 @@ EMBED_SECONDS = 2.0
 """Limit of embedding a query, a repetition included; after it the other channels answer alone."""
 
 CHANNEL_SECONDS = 0.5
-"""Limit of one channel's search, from when it has a connection."""
-
-CONNECTION_SECONDS = 5.0
-"""Limit of the wait for a connection: the database is slow for everybody, not for this search."""
+"""Limit of one channel's search, from when it has a connection: what it waits before, it waits for others."""
 
 _STATEMENT_SECONDS = 0.9 * CHANNEL_SECONDS
 """After this the server itself ends a statement, which is cheaper than to cancel it from here."""
@@ -180,12 +177,11 @@ class Channels:
         with traces.span(name) as span:
             started = _now()
             try:
-                async with asyncio.timeout(CONNECTION_SECONDS) as limit, nearest.bounded(self._store) as conn:
+                async with nearest.bounded(self._store, CHANNEL_SECONDS) as conn:
                     started = _now()
-                    limit.reschedule(started + CHANNEL_SECONDS)
                     channel.hits = await read(conn)
                 channel.status = "ok"
-            except (TimeoutError, TookTooLong):
+            except TookTooLong:
                 channel.status = "timeout"
             except StoreUnavailable as error:
                 channel.status = "unavailable"

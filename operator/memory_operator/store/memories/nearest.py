@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pgvector import HalfVector, Vector
 
+from memory_operator.backoff import timeout_without_lag
 from memory_operator.errors import Retryable
 from memory_operator.store.db.pool import Conn, Row, Store
 from memory_operator.store.spaces import vectors
@@ -70,16 +71,17 @@ class Hit:
 
 
 @asynccontextmanager
-async def bounded(store: Store) -> AsyncIterator[Conn]:
-    """A connection for one search, which tells the server how long its statements may take, and how to read.
+async def bounded(store: Store, seconds: float) -> AsyncIterator[Conn]:
+    """A connection for one search of at most so many seconds; waiting for the connection is no part of them.
 
-    What it sets ends when the pool takes the connection back. A transaction would do the same for two round trips
-    more. Raises TookTooLong, StoreUnavailable.
+    A search tells the server how long its statements may take, and how to read. What it sets ends when the pool takes
+    the connection back. A transaction would do the same for two round trips more. Raises TookTooLong, StoreUnavailable.
     """
     async with store.connection() as conn:
         try:
-            yield conn
-        except asyncpg.QueryCanceledError as error:
+            async with timeout_without_lag(seconds):
+                yield conn
+        except (asyncpg.QueryCanceledError, TimeoutError) as error:
             raise TookTooLong from error
 
 
