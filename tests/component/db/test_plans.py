@@ -21,6 +21,7 @@ from fixtures.engine import open_world
 from fixtures.memories import config
 from fixtures.postgres import Server
 from memory_operator.contract.resource import ProviderRef
+from memory_operator.store.memories import fulltext
 from memory_operator.store.spaces import registry, spaces
 from memory_operator.store.spaces.spaces import Owner
 
@@ -44,6 +45,8 @@ ACCEPTED = {
     "jobs.rechunk._START": "the same, when it begins",
     "jobs.rechunk._WAITING": "a reindex stops while 2,000 are pending, so that it reads hardly more",
     "memories.memories._SOURCES": "the sample looks once, at its start, for what it has loaded already",
+    "memories.nearest._BY_INDEX": "only a generic plan, which does not know how few are asked for, and is never used",
+    "memories.nearest._EXACTLY": "the same",
     "spaces.spaces._QUARANTINED": "counts by space: the chunks that vendors refuse are few, or nothing works",
 }
 """Statements that read a growing table whole, and why they may."""
@@ -80,6 +83,17 @@ insert into memory_usage_ledger (call_id, at, state, purpose, tenant_id, provide
 """
 
 
+BUILT = {
+    "memories.fulltext._ALL_WORDS": fulltext.all_words_statement(filters=False),
+    "memories.fulltext._ALL_WORDS filtered": fulltext.all_words_statement(filters=True),
+    "memories.fulltext._RARE_WORDS": fulltext.rare_words_statement(2, filters=False),
+    "memories.fulltext._RARE_WORDS filtered": fulltext.rare_words_statement(2, filters=True),
+    "memories.fulltext._NEWEST": fulltext.newest_statement(2, filters=False),
+    "memories.fulltext._NEWEST filtered": fulltext.newest_statement(2, filters=True),
+}
+"""Statements that are made for a number of words."""
+
+
 def statements() -> dict[str, str]:
     """Every statement that has a plan, by module and name."""
     found = {}
@@ -87,11 +101,17 @@ def statements() -> dict[str, str]:
         for name, value in vars(importlib.import_module(module.name)).items():
             if isinstance(value, str) and name.isupper() and PLANNED.match(value):
                 found[f"{module.name.removeprefix('memory_operator.store.')}.{name}"] = value
-    return found
+    return found | BUILT
 
 
 STATEMENTS = statements()
-NAMES = {"vectors": "memory_vectors_1", "staging": "memory_staging", "clash": "nothing", "group": "purpose"}
+NAMES = {
+    "vectors": "memory_vectors_1",
+    "staging": "memory_staging",
+    "clash": "nothing",
+    "group": "purpose",
+    "operator": "<=>",
+}
 """What stands in a statement for the names that are put into it."""
 
 

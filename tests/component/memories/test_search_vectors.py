@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -252,3 +253,26 @@ async def test_vectors_of_the_greatest_dimension_fit_into_their_rows(
         vectors.table(space.id),
     )
     assert not toast
+
+
+@pytest.mark.parametrize(
+    ("index", "filters"),
+    [
+        ("type", Filters(type="rare")),
+        ("source", Filters(source="rare")),
+        ("tags", Filters(tags=("rare",))),
+        ("created", Filters(created_after=datetime(2100, 1, 1, tzinfo=UTC))),
+    ],
+)
+async def test_a_filter_is_looked_up_in_its_own_project(memories: Memories, index: str, filters: Filters) -> None:
+    world = memories.world
+    space = await memories.space(config(DIMENSIONS))
+    await stock(world, space, dict.fromkeys(range(1, 9), 500))
+    await world.fetch("analyze memory_entries")
+    async with nearest.bounded(world.store) as conn:
+        spy = Spy(conn)
+        query = Codebook("m", DIMENSIONS).vector("query")
+        wanted = nearest.VectorQuery(BIG, query, 10, filters)
+        await nearest.nearest(spy, space, wanted, exact=False, seconds=10)
+    assert f"memory_entries_{index}" in spy.plans[0]
+    assert "Seq Scan" not in spy.plans[0]

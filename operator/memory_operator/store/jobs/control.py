@@ -55,8 +55,9 @@ async def page(conn: Conn, namespaces: Collection[str], before: int | None, limi
 
 
 _NEWEST = f"""
-{_SELECT} where j.id in (select max(id) from memory_reembed_jobs where space_id is not null group by space_id
-union all select id from memory_reembed_jobs where space_id is null and state in ('running', 'paused'))
+{_SELECT} where j.id in (
+  select (select max(n.id) from memory_reembed_jobs n where n.space_id = o.id) from memory_embedding_spaces o
+  union all select id from memory_reembed_jobs where space_id is null and state in ('running', 'paused'))
 order by j.id desc
 """
 

@@ -259,9 +259,9 @@ async def exhausted(conn: Conn) -> list[Job]:
 
 
 _LATEST = f"""
-select distinct on (j.space_id) {_JOB} from memory_reembed_jobs j
-where j.space_id is not null and ($1::bigint[] is null or j.space_id = any($1))
-order by j.space_id, j.id desc
+select {_JOB} from memory_embedding_spaces s
+join memory_reembed_jobs j on j.id = (select max(n.id) from memory_reembed_jobs n where n.space_id = s.id)
+where $1::bigint[] is null or s.id = any($1)
 """
 
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from memory_operator.memory.search_terms import SearchTerms
 from memory_operator.store.db.pool import Conn, fetch_one
-from memory_operator.store.memories.nearest import Filtered, Filters, Hit, limit_text
+from memory_operator.store.memories.nearest import Filters, Hit, filter_condition, filter_values, limit_text
 
 ENOUGH_MATCHES = 2_000
 """Matches of all words that are ranked; of more than that, the newest ones."""
@@ -73,13 +73,12 @@ def project_lexeme(project_id: int) -> str:
     return f"project {project_id}"
 
 
+_HAS_CHUNKS = """select exists (select from memory_chunks where project_id = $1 and live order by id offset $2)"""
+
+
 async def is_small(conn: Conn, project_id: int) -> bool:
     """Whether a project has fewer than SMALL_CHUNKS live chunks, found without counting further."""
-    return not await conn.fetchval(
-        "select exists (select from memory_chunks where project_id = $1 and live offset $2)",
-        project_id,
-        SMALL_CHUNKS - 1,
-    )
+    return not await conn.fetchval(_HAS_CHUNKS, project_id, SMALL_CHUNKS - 1)
 
 
 async def fulltext(
@@ -120,35 +119,53 @@ def _without_repeats(hits: Sequence[Hit]) -> list[Hit]:
     return list(first.values())
 
 
+def _filtered(first: int, *, filters: bool) -> str:
+    return f"join memory_entries e on e.id = c.entry_id and {filter_condition(first)}" if filters else ""
+
+
+# The ordering of the inner query lets the planner choose: rare words by their index, common ones by reading the newest
+# chunks until there are enough.
+_ALL_WORDS = f"""
+select * from (select distinct on (entry_id) entry_id, id, 0.5 + 0.5 * ts_rank_cd(tsv,
+    websearch_to_tsquery('english', $2) || plainto_tsquery('english', $3), 32) as score from (
+  select c.id, c.entry_id, c.tsv from memory_chunks c {{filtered}}
+  where c.live and c.project_id = $1 and ($5::text is null or c.tsv @@ $5::text::tsquery)
+  and c.tsv @@ (websearch_to_tsquery('english', $2) || plainto_tsquery('english', $3))
+  order by c.id desc limit {ENOUGH_MATCHES}) matching
+order by entry_id, score desc, id) best order by score desc, entry_id desc limit $4
+"""
+
+
+def all_words_statement(*, filters: bool) -> str:
+    """The memories with all words of a query."""
+    return _ALL_WORDS.format(filtered=_filtered(6, filters=filters))
+
+
 async def _all_words(question: _Question, query: SearchTerms) -> list[Hit]:
-    only = Filtered(question.filters, first=6)
-    # The ordering of the inner query lets the planner choose: rare words by their index, common ones by reading
-    # the newest chunks until there are enough.
-    wanted = "(websearch_to_tsquery('english', $2) || plainto_tsquery('english', $3))"
+    only = filter_values(question.filters)
     rows = await question.conn.fetch(
-        "select * from (select distinct on (entry_id) entry_id, id,"
-        f"   0.5 + 0.5 * ts_rank_cd(tsv, {wanted}, 32) as score from ("
-        f"     select c.id, c.entry_id, c.tsv from memory_chunks c {only.join}"
-        "     where c.live and c.project_id = $1 and ($5::text is null or c.tsv @@ $5::text::tsquery)"
-        f"     and c.tsv @@ {wanted} {only.condition}"
-        f"     order by c.id desc limit {ENOUGH_MATCHES}) matching"
-        "   order by entry_id, score desc, id) best order by score desc, entry_id desc limit $4",
+        all_words_statement(filters=bool(only)),
         question.project_id,
         query.written,
         query.parts,
         question.limit,
         question.lexeme,
-        *only.values,
+        *only,
     )
     return [Hit(row["entry_id"], row["id"], row["score"], "all") for row in rows]
+
+
+_WORDS = """
+select array(select lexeme from unnest(to_tsvector('english', $1)) order by length(lexeme) desc, lexeme
+  limit $2) as lexemes, set_config('statement_timeout', $3, false)
+"""
 
 
 async def _words(conn: Conn, query: SearchTerms, seconds: float) -> list[str]:
     """The words of a query as the index has them, each as a tsquery that looks for exactly it."""
     row = await fetch_one(
         conn,
-        "select array(select lexeme from unnest(to_tsvector('english', $1)) order by length(lexeme) desc, lexeme"
-        " limit $2) as lexemes, set_config('statement_timeout', $3, false)",
+        _WORDS,
         query.words,
         MAX_WORDS,
         limit_text(seconds),
@@ -156,33 +173,46 @@ async def _words(conn: Conn, query: SearchTerms, seconds: float) -> list[str]:
     return ["'" + lexeme.replace("\\", "\\\\").replace("'", "''") + "'" for lexeme in row["lexemes"]]
 
 
-async def _rare_words(question: _Question, words: Sequence[str]) -> _Rare:
-    only = Filtered(question.filters, first=4 + len(words))
-    # Unordered on purpose: which matches of a common word these are does not matter, they are not used.
+# Unordered on purpose: which matches of a common word these are does not matter, they are not used.
+_MATCHES_OF_WORD = f"""
+(select {{word}} as word, c.id, c.entry_id from memory_chunks c {{filtered}}
+where c.live and c.project_id = $1 and c.tsv @@ ${{parameter}}::text::tsquery limit {RARE_MATCHES + 1})
+"""
+
+# The fewer matches a word has, the more it says.
+_RARE_WORDS = f"""
+with matching as materialized ({{matches}}),
+words as materialized (select word, ($2::text[])[word + 1]::tsquery as query,
+  count(*) > {RARE_MATCHES} as common, case when count(*) > {RARE_MATCHES} then {_COMMON_WEIGHT}
+  else ln(1 + {_SCALE} / count(*))::float8 end as weight from matching group by word),
+found as (select m.id, m.entry_id, sum(w.weight) as weight from matching m join words w using (word)
+  where not w.common group by m.id, m.entry_id),
+best as (select * from (select distinct on (entry_id) id, entry_id, weight from found
+  order by entry_id, weight desc, id desc) f order by weight desc, id desc limit 2 * $3)
+select c.entry_id, c.id, (select sum(w.weight) from words w where c.tsv @@ w.query) as score, null as word
+  from best join memory_chunks c using (id)
+union all select null, null, weight, case when common then word end from words
+"""
+
+
+def rare_words_statement(words: int, *, filters: bool) -> str:
+    """The memories with rare ones of so many words, and the weight of each word."""
+    filtered = _filtered(4 + words, filters=filters)
     matches = " union all ".join(
-        f"(select {number} as word, c.id, c.entry_id from memory_chunks c {only.join}"
-        f" where c.live and c.project_id = $1 and c.tsv @@ ${number + 4}::text::tsquery {only.condition}"
-        f" limit {RARE_MATCHES + 1})"
-        for number in range(len(words))
+        _MATCHES_OF_WORD.format(word=number, parameter=number + 4, filtered=filtered) for number in range(words)
     )
+    return _RARE_WORDS.format(matches=matches)
+
+
+async def _rare_words(question: _Question, words: Sequence[str]) -> _Rare:
+    only = filter_values(question.filters)
     rows = await question.conn.fetch(
-        f"with matching as materialized ({matches}),"
-        # The fewer matches a word has, the more it says.
-        " words as materialized (select word, ($2::text[])[word + 1]::tsquery as query,"
-        f"   count(*) > {RARE_MATCHES} as common, case when count(*) > {RARE_MATCHES} then {_COMMON_WEIGHT}"
-        f"   else ln(1 + {_SCALE} / count(*))::float8 end as weight from matching group by word),"
-        " found as (select m.id, m.entry_id, sum(w.weight) as weight from matching m join words w using (word)"
-        "   where not w.common group by m.id, m.entry_id),"
-        " best as (select * from (select distinct on (entry_id) id, entry_id, weight from found"
-        "   order by entry_id, weight desc, id desc) f order by weight desc, id desc limit 2 * $3)"
-        " select c.entry_id, c.id, (select sum(w.weight) from words w where c.tsv @@ w.query) as score, null as word"
-        "   from best join memory_chunks c using (id)"
-        " union all select null, null, weight, case when common then word end from words",
+        rare_words_statement(len(words), filters=bool(only)),
         question.project_id,
         list(words),
         question.limit,
         *(question.narrowed(word) for word in words),
-        *only.values,
+        *only,
     )
     total = sum(row["score"] for row in rows if row["id"] is None)
     hits = [Hit(row["entry_id"], row["id"], 0.5 * row["score"] / total, "any") for row in rows if row["id"]]
@@ -190,24 +220,36 @@ async def _rare_words(question: _Question, words: Sequence[str]) -> _Rare:
     return _Rare(hits, common, total)
 
 
+_NEWEST_OF_QUERY = """
+(select c.id, c.entry_id, c.tsv from memory_chunks c {filtered}
+where c.live and c.project_id = $1 and c.tsv @@ ${parameter}::text::tsquery order by c.id desc limit {share})
+"""
+
+_NEWEST = """
+select distinct on (c.entry_id) c.entry_id, c.id,
+(select count(*) from unnest($2::text[]) w where c.tsv @@ w::tsquery) as words
+from ({matches}) c order by c.entry_id, words desc, c.id
+"""
+
+
+def newest_statement(queries: int, *, filters: bool) -> str:
+    """The newest memories that match one of so many queries."""
+    filtered, share = _filtered(3 + queries, filters=filters), _NEWEST_MATCHES // queries
+    matches = " union all ".join(
+        _NEWEST_OF_QUERY.format(parameter=number + 3, filtered=filtered, share=share) for number in range(queries)
+    )
+    return _NEWEST.format(matches=matches)
+
+
 async def _newest(question: _Question, queries: Sequence[str], rare: _Rare) -> list[Hit]:
     """The newest matches of each of several questions, by how many of the common words they have."""
-    only = Filtered(question.filters, first=3 + len(queries))
-    share = _NEWEST_MATCHES // len(queries)
-    matches = " union all ".join(
-        f"(select c.id, c.entry_id, c.tsv from memory_chunks c {only.join}"
-        f" where c.live and c.project_id = $1 and c.tsv @@ ${number + 3}::text::tsquery {only.condition}"
-        f" order by c.id desc limit {share})"
-        for number in range(len(queries))
-    )
+    only = filter_values(question.filters)
     rows = await question.conn.fetch(
-        f"select distinct on (c.entry_id) c.entry_id, c.id, (select count(*) from unnest($2::text[]) w"
-        "   where c.tsv @@ w::tsquery) as words"
-        f" from ({matches}) c order by c.entry_id, words desc, c.id",
+        newest_statement(len(queries), filters=bool(only)),
         question.project_id,
         rare.common,
         *(question.narrowed(query) for query in queries),
-        *only.values,
+        *only,
     )
     weight = 0.5 * _COMMON_WEIGHT / rare.total
     return [Hit(row["entry_id"], row["id"], weight * row["words"], "any") for row in rows]

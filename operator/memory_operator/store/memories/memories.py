@@ -363,7 +363,8 @@ async def found(conn: Conn, chunk_ids: Sequence[int]) -> dict[int, FoundMemory]:
 
 
 _SOURCES = """
-select distinct source from memory_entries where project_id = $1 and current and source is not null
+select distinct source from memory_entries
+where project_id = $1 and current and not tombstone and source is not null
 """
 
 

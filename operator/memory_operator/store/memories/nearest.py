@@ -31,6 +31,9 @@ EF_SEARCH = 100
 
 MAX_EF_SEARCH = 1_000
 
+FEW_MATCHING = 2_500
+"""Where no more memories than these match a filter, their vectors are read one by one instead of by the index."""
+
 _WIDEN = 8
 _MOST_CHUNKS = 5_000
 """Chunks are read again, eight times as many, while few memories own them all; a memory may have over a thousand."""
@@ -70,6 +73,28 @@ class Hit:
     matched: Matched
 
 
+def filter_values(filters: Filters) -> list[object]:
+    """Parameters of `filter_condition`; none where nothing is asked for."""
+    values = (filters.type, list(filters.tags) or None, filters.source, filters.created_after, filters.created_before)
+    return [] if all(value is None for value in values) else list(values)
+
+
+def filter_condition(first: int, tags: str = "e.tags @> ${}") -> str:
+    """What memories `e` must be, in the project `$1`; the five values are the parameters from number `first` on.
+
+    Plans are made for the values at hand, so that what is null falls away. The project stands beside the filters, so
+    that no plan looks at the memories of another one. `tags` is how they are compared: from row to row, or by an index.
+    """
+    return f"""
+e.project_id = $1 and e.current and not e.tombstone
+and (${{}}::text is null or e.type = ${{}})
+and (${{}}::text[] is null or {tags})
+and (${{}}::text is null or e.source = ${{}})
+and (${{}}::timestamptz is null or e.created_at > ${{}})
+and (${{}}::timestamptz is null or e.created_at < ${{}})
+""".format(*(number for value in range(first, first + 5) for number in (value, value)))
+
+
 @asynccontextmanager
 async def bounded(store: Store, seconds: float) -> AsyncIterator[Conn]:
     """A connection for one search of at most so many seconds; waiting for the connection is no part of them.
@@ -90,16 +115,58 @@ def limit_text(seconds: float) -> str:
     return f"{max(1, round(seconds * 1000))}ms"
 
 
+_HAS_VECTORS = """select exists (select from {vectors} where project_id = $1 offset $2)"""
+
+
 async def is_small(conn: Conn, space_id: int, project_id: int) -> bool:
     """Whether a project has fewer than EXACT_BELOW_VECTORS vectors in a space, found without counting further.
 
     Raises SpaceVanished.
     """
-    return not await conn.fetchval(
-        f"select exists (select from {vectors.table(space_id)} where project_id = $1 offset $2)",
-        project_id,
-        EXACT_BELOW_VECTORS - 1,
-    )
+    return not await conn.fetchval(vectors.for_space(_HAS_VECTORS, space_id), project_id, EXACT_BELOW_VECTORS - 1)
+
+
+# Nothing but a filter may stand beside an ordering that the index is to give: a window function, a grouping or a join
+# defeats it. An ordering by a sum is one that it cannot give.
+_BY_INDEX = """
+select c.entry_id, near.chunk_id, near.distance from (
+  select v.chunk_id, v.embedding {operator} $2 as distance from {vectors} v
+  where v.project_id = $1 order by v.embedding {operator} $2 limit $3) near
+join memory_chunks c on c.id = near.chunk_id and c.live
+"""
+
+_BY_INDEX_FILTERED = f"""
+select c.entry_id, near.chunk_id, near.distance from (
+  select v.chunk_id, v.embedding {{operator}} $2 as distance from {{vectors}} v
+  where v.project_id = $1 and (select true from memory_chunks c join memory_entries e on e.id = c.entry_id
+    where c.id = v.chunk_id and c.live and {filter_condition(4)})
+  order by v.embedding {{operator}} $2 limit $3) near
+join memory_chunks c on c.id = near.chunk_id and c.live
+"""
+
+_EXACTLY = """
+select c.entry_id, near.chunk_id, near.distance from (
+  select v.chunk_id, v.embedding {operator} $2 as distance from {vectors} v
+  where v.project_id = $1 order by (v.embedding {operator} $2) + 0 limit $3) near
+join memory_chunks c on c.id = near.chunk_id and c.live
+"""
+
+_EXACTLY_FILTERED = f"""
+select c.entry_id, v.chunk_id, v.embedding {{operator}} $2 as distance from {{vectors}} v
+join memory_chunks c on c.id = v.chunk_id and c.live and c.project_id = $1
+join memory_entries e on e.id = c.entry_id and {filter_condition(4)}
+where v.project_id = $1 order by (v.embedding {{operator}} $2) + 0 limit $3
+"""
+
+_AMONG = """
+select c.entry_id, v.chunk_id, v.embedding {operator} $2 as distance from unnest($1::bigint[]) as found (id)
+join memory_chunks c on c.entry_id = found.id and c.live
+join {vectors} v on v.chunk_id = c.id order by (v.embedding {operator} $2) + 0 limit $3
+"""
+
+_SCOPED_TAGS = "memory_scoped_tags(e.project_id, e.tags) @> memory_scoped_tags($1, ${})"
+
+_MATCHING = f"""select e.id from memory_entries e where {filter_condition(3, _SCOPED_TAGS)} limit $2"""
 
 
 class VectorQuery(NamedTuple):
@@ -126,17 +193,17 @@ async def nearest(
     1 ÷ (1 + distance) (l2, 0…1). Raises SpaceVanished, TookTooLong.
     """
     vector = (HalfVector if space.column_type == "halfvec" else Vector)(query.vector)
-    search, limit = _Nearest(conn, space, query.project_id, vector, query.filters), query.limit
-    await (_scan_exactly(conn, seconds) if exact else _scan_index(conn, limit, seconds))
-    hits, many, rows = [], limit, []
-    while True:
-        rows = await search.chunks(many)
-        hits = _best_of_each(rows, space.distance)
-        if len(hits) >= limit or len(rows) < many or many >= _MOST_CHUNKS:
-            break
-        many = min(many * _WIDEN, _MOST_CHUNKS)
-    if not exact and len(rows) < many and len(hits) < limit:
-        hits = await _exactly_after_all(search, many, seconds) or hits
+    search = _Nearest(conn, space, query.project_id, vector, filter_values(query.filters))
+    limit = query.limit
+    await _prepare(conn, limit, seconds)
+    if not exact and search.filters:
+        few = await search.few_matching()
+        if few is not None:
+            return (await search.widened(_AMONG, limit, few))[:limit]
+    read = search.exactly if exact else search.by_index
+    hits = await search.widened(read, limit, query.project_id)
+    if not exact and len(hits) < limit:
+        hits = await _exactly_after_all(search, limit) or hits
     return hits[:limit]
 
 
@@ -146,57 +213,61 @@ class _Nearest:
     space: Space
     project_id: int
     vector: Any
-    filters: Filters
+    filters: list[object]
 
-    async def chunks(self, many: int) -> list[Row]:
-        """The nearest chunks with their distances, nearest first."""
-        only = Filtered(self.filters, first=4)
-        joins = f"join memory_chunks c on c.id = v.chunk_id {only.join}" if only.values else ""
-        distance = f"v.embedding {_OPERATORS[self.space.distance]} $2"
-        # Nothing but a filter may stand beside the ordering: a window function or a grouping defeats the index.
-        rows = await self.conn.fetch(
-            "select c.entry_id, near.chunk_id, near.distance from ("
-            f"  select v.chunk_id, {distance} as distance from {vectors.table(self.space.id)} v {joins}"
-            f"  where v.project_id = $1 {only.condition} order by {distance} limit $3) near"
-            " join memory_chunks c on c.id = near.chunk_id and c.live",
-            self.project_id,
-            self.vector,
-            many,
-            *only.values,
-        )
-        return sorted(rows, key=lambda row: (row["distance"], row["chunk_id"]))
+    @property
+    def exactly(self) -> str:
+        """Reads all vectors of the project that match."""
+        return _EXACTLY_FILTERED if self.filters else _EXACTLY
+
+    @property
+    def by_index(self) -> str:
+        """Asks the index, and each memory that it shows whether it matches."""
+        return _BY_INDEX_FILTERED if self.filters else _BY_INDEX
+
+    async def few_matching(self) -> list[int] | None:
+        """The memories that match, where they are so few that their own vectors are read faster than the index."""
+        rows = await self.conn.fetch(_MATCHING, self.project_id, FEW_MATCHING + 1, *self.filters)
+        return None if len(rows) > FEW_MATCHING else [row["id"] for row in rows]
+
+    async def widened(self, statement: str, limit: int, within: int | list[int]) -> list[Hit]:
+        """The best of each memory; more chunks are read while few memories own them all."""
+        many = limit
+        operator = _OPERATORS[self.space.distance]
+        text = vectors.for_space(statement, self.space.id, operator=operator)
+        values = [] if isinstance(within, list) else self.filters
+        while True:
+            rows = await self.conn.fetch(text, within, self.vector, many, *values)
+            ordered = sorted(rows, key=lambda row: (row["distance"], row["chunk_id"]))
+            hits = _best_of_each(ordered, self.space.distance)
+            if len(hits) >= limit or len(rows) < many or many >= _MOST_CHUNKS:
+                return hits
+            many = min(many * _WIDEN, _MOST_CHUNKS)
 
 
-async def _exactly_after_all(search: _Nearest, many: int, seconds: float) -> list[Hit]:
+async def _exactly_after_all(search: _Nearest, limit: int) -> list[Hit]:
     """Read all vectors of the project when the index gave up before it had found enough of them.
 
     What the index did find is better than nothing, so running out of time here is no failure.
     """
-    await _scan_exactly(search.conn, seconds)
     try:
-        return _best_of_each(await search.chunks(many), search.space.distance)
+        return await search.widened(search.exactly, limit, search.project_id)
     except asyncpg.QueryCanceledError:
         return []
 
 
-async def _scan_exactly(conn: Conn, seconds: float) -> None:
-    # HNSW is only ever read by a plain index scan; the index on the project can be read by a bitmap scan too.
-    await conn.execute(
-        "select set_config('statement_timeout', $1, false), set_config('enable_indexscan', 'off', false)",
-        limit_text(seconds),
-    )
+# The literal loads the extension's library, and with it the settings; pgvector 0.7 lacks the second.
+_PREPARE = """
+select set_config('statement_timeout', $1, false), '[0]'::vector is null,
+set_config('hnsw.ef_search', $2, false),
+case when current_setting('hnsw.iterative_scan', true) is not null
+  then set_config('hnsw.iterative_scan', 'relaxed_order', false) end
+"""
 
 
-async def _scan_index(conn: Conn, limit: int, seconds: float) -> None:
-    await conn.execute(
-        "select set_config('statement_timeout', $1, false),"
-        # The literal loads the extension's library, and with it the settings; pgvector 0.7 lacks the second.
-        " '[0]'::vector is null, set_config('hnsw.ef_search', $2, false),"
-        " case when current_setting('hnsw.iterative_scan', true) is not null"
-        " then set_config('hnsw.iterative_scan', 'relaxed_order', false) end",
-        limit_text(seconds),
-        str(min(MAX_EF_SEARCH, max(EF_SEARCH, limit))),
-    )
+async def _prepare(conn: Conn, limit: int, seconds: float) -> None:
+    candidates = min(MAX_EF_SEARCH, max(EF_SEARCH, limit))
+    await conn.execute(_PREPARE, limit_text(seconds), str(candidates))
 
 
 def _best_of_each(rows: Sequence[Row], distance: str) -> list[Hit]:
@@ -212,25 +283,3 @@ def _similarity(distance: float, kind: str) -> float:
     if kind == "cosine":
         return 1 - distance
     return -distance if kind == "dot" else 1 / (1 + distance)
-
-
-class Filtered:
-    """Filters as SQL on chunks `c`: a join, a condition, and the values of its parameters from number `first` on."""
-
-    def __init__(self, filters: Filters, first: int) -> None:
-        wanted: list[tuple[str, object]] = []
-        if filters.type is not None:
-            wanted.append(("e.type = ${}::text", filters.type))
-        if filters.tags:
-            wanted.append(("e.tags @> ${}::text[]", list(filters.tags)))
-        if filters.source is not None:
-            wanted.append(("e.source = ${}::text", filters.source))
-        if filters.created_after is not None:
-            wanted.append(("e.created_at > ${}::timestamptz", filters.created_after))
-        if filters.created_before is not None:
-            wanted.append(("e.created_at < ${}::timestamptz", filters.created_before))
-        self.values = [value for _, value in wanted]
-        self.join = "join memory_entries e on e.id = c.entry_id" if wanted else ""
-        self.condition = "".join(
-            f" and {clause.format(number)}" for number, (clause, _) in enumerate(wanted, start=first)
-        )
