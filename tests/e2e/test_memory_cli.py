@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -91,6 +92,15 @@ def test_the_whole_way_from_no_provider_to_another_dimension(dev: Dev, memory: M
     assert "consent" in kinds
     assert memory("query", "baking", "-k", "1").stderr == ""
 
+    dev.apply("memory-embeddings", provider(100))
+    eventually(lambda: dev.get("/v1/embeddings/status")["held"], "a change to what the model cannot make")
+    assert "makes no vectors of 100 dimensions" in memory("embeddings", "consent", "100", code=2).stderr
+    memory("embeddings", "consent", "100", "--yes")
+    eventually(
+        lambda: "it has its consent, and waits" in memory("embeddings", "status").stdout, "the reason why it waits"
+    )
+    assert "wordllama makes vectors of 256, 128 or 64" in memory("doctor", code=7).stdout
+
 
 def test_a_memory_is_edited_deleted_and_erased(dev: Dev, memory: Memory) -> None:
     dev.apply("memory-embeddings", provider(64))
@@ -109,6 +119,57 @@ def test_a_memory_is_edited_deleted_and_erased(dev: Dev, memory: Memory) -> None
     erased = json.loads(memory("delete", memory_id, "--purge", "--yes", "--json").stdout)
     assert erased["status"] == "purged"
     memory("show", "no-id-at-all", code=2)
+
+
+def test_memories_are_listed_exported_and_known_by_the_beginning_of_their_ids(
+    dev: Dev, memory: Memory, tmp_path: Path
+) -> None:
+    dev.apply("memory-embeddings", provider(64))
+    dev.start()
+    ids = [memory("add", text, "--tag", tag, "-p", "notes").stdout.strip() for tag, text in TEXTS.items()]
+    listed = [line.split("\t") for line in memory("list", "-p", "notes").stdout.splitlines()[1:]]
+    assert [(row[0], row[4]) for row in listed] == list(zip(reversed(ids), reversed(TEXTS.values()), strict=True))
+    assert TEXTS["tides"] in memory("show", ids[0][:13]).stdout
+    file = tmp_path / "notes.jsonl"
+    memory("export", "-p", "notes", "-o", str(file))
+    assert memory("add", "--file", str(file)).stdout == "3 stored\n"
+    assert "memories of notes\t6" in memory("stats", "--project", "notes").stdout
+    memory("embeddings", "quarantine")
+    assert "0 refused chunks" in memory("embeddings", "quarantine", "--retry", "1.1").stdout
+
+
+SEED_COMMANDS = """\
+memory doctor
+memory embeddings list
+memory embeddings status --project my-project
+memory embeddings activate b-second
+memory embeddings activate a-first
+memory embeddings reindex --project my-project
+memory embeddings reindex --project my-project --backend b-second
+memory embeddings reindex --project my-project --dry-run
+memory embeddings reembed --project my-project
+memory embeddings reembed --project my-project --backend b-second
+memory embeddings reembed --project my-project --dry-run
+memory embeddings prune --project my-project
+memory embeddings prune --project my-project --dry-run
+memory stats --project my-project
+memory status --project my-project
+"""
+
+
+def test_the_commands_that_guides_name_run_as_they_are_written(dev: Dev, memory: Memory) -> None:
+    dev.apply("a-first", provider(256))
+    dev.start()
+    dev.until_ready(256)
+    for text in TEXTS.values():
+        memory("add", text, "--project", "my-project")
+    dev.apply("b-second", provider(64))
+    eventually(lambda: len(dev.get("/v1/embeddings/spaces")["spaces"]) == 2, "a second space")
+    memory("embeddings", "status", "--watch", "--timeout", "1m")
+    for line in SEED_COMMANDS.splitlines():
+        begins_a_job = re.search("reindex|reembed", line) and "--dry-run" not in line
+        memory(*line.split()[1:], *(["--wait"] if begins_a_job else []))
+    memory("embeddings", "rebuild", "--project", "my-project", "--yes", "--wait")
 
 
 def test_spaces_are_compared_switched_and_pruned(dev: Dev, memory: Memory) -> None:

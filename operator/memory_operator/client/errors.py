@@ -30,12 +30,16 @@ _COMMAND_BY_REQUEST = (
     (r"POST /v1/(reembed|reindex)", r"`memory embeddings \1`"),
     (r"GET /v1/stats", "`memory stats`"),
     (r"GET /v1/usage", "`memory usage`"),
+    (r"/memory/add answers it", "`memory add` prints it"),
+    (r"correct the request; /docs shows", "correct the command; --help shows"),
+    (r"/docs shows", "--help shows"),
     (r"GET the (same path|path without an id)", "`memory embeddings consent`"),
 )
 
 _HINT_BY_CODE = {
     "coverage_below_threshold": "wait for it with memory embeddings status --watch, or give --force",
     "ambiguous_provider": "name one of them with --provider",
+    "no_provider": "apply a Provider first, or name the one to come with --provider",
     "job_open": "see `memory embeddings jobs`; `memory embeddings resume ID` or `cancel ID` makes way for another one",
     "job_ended": "`memory embeddings reembed` starts another one for what is missing",
 }
@@ -99,7 +103,7 @@ class RefusedError(CommandError):
         self.problem = problem
         self.retry_after = retry_after
         self.code = str(problem.get("code") or f"http_{status}")
-        detail = str(problem.get("detail") or problem.get("title") or f"the server answered {status}")
+        detail = in_commands(str(problem.get("detail") or problem.get("title") or f"the server answered {status}"))
         super().__init__(detail, _hint(status, self.code, problem), _exit_of(status, self.code))
 
     @property

@@ -7,6 +7,7 @@ from decimal import Decimal
 from memory_operator.contract.known_models import (
     AZURE,
     WORKLOAD_IDENTITY,
+    can_make,
     column_limit,
     default_base_url,
     default_model,
@@ -88,6 +89,17 @@ def space_config(call: CallConfig, spec: ProviderSpec, dimensions: int, preproce
         distance=embedding.distance or "cosine",
         preprocessing_version=preprocessing_version,
         create_enabled=embedding.create_enabled is not False,
+    )
+
+
+def contradiction(config: SpaceConfig) -> str | None:
+    """Why an embedder cannot make vectors of the dimension asked of it, where that is known before a call."""
+    if can_make(config.type, config.model, config.dimensions) is not False:
+        return None
+    return (
+        f"the model {config.model} makes no vectors of {config.dimensions} dimensions (by itself"
+        f" {known_dimension(config.type, config.model)}), so no consent could be applied: correct"
+        " spec.embedding.dimensions"
     )
 
 

@@ -202,6 +202,17 @@ def test_a_change_that_has_its_consent_says_why_it_still_waits_and_advises_no_ot
     assert "the model makes 256 dimensions" in run("embeddings", "consent", "768").stderr
 
 
+def test_a_consent_that_could_not_be_applied_is_told_before(run: Run, memory_api: StubMemoryApi) -> None:
+    doubt = "the model m makes no vectors of 768 dimensions (by itself 256), so no consent could be applied"
+    memory_api.on("GET", CONSENT, Reply({"held": [held(doubt=doubt)], "markers": []}))
+    refused = run("embeddings", "consent", "768")
+    assert refused.exit_code == 2
+    assert doubt in refused.stderr
+    shown = run("embeddings", "consent").stdout
+    assert doubt in shown
+    assert "allow it with" not in shown
+
+
 def test_a_consent_with_a_yes_is_recorded_without_a_question(run: Run, memory_api: StubMemoryApi) -> None:
     memory_api.on("POST", CONSENT, recorded(matches=True))
     provider = ("--provider", "agents/memory-embeddings")
@@ -216,9 +227,11 @@ def test_a_consent_with_a_yes_is_recorded_without_a_question(run: Run, memory_ap
 
 def test_consent_with_nothing_held_is_recorded_and_says_so(run: Run, memory_api: StubMemoryApi) -> None:
     memory_api.on("POST", CONSENT, recorded(matches=False))
+    memory_api.on("GET", CONSENT, Reply({"held": [held(to=512)], "markers": []}))
     result = run("embeddings", "consent", "768", "--yes")
     assert result.exit_code == 0
     assert "no change to this dimension is held" in result.stderr
+    assert "memory embeddings consent 512 --provider agents/memory-embeddings" in result.stdout
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,7 @@ ADDABLE = ("text", "project", "summary", "type", "tags", "source", "importance",
 """What `memory add --file` takes of a memory."""
 
 _MEMORIES = Columns(
-    ("ID", "PROJECT", "TYPE", "CREATED", "TEXT"), text=("TEXT",), fold=("TYPE", "PROJECT", "CREATED", "TEXT")
+    ("ID", "PROJECT", "TYPE", "CREATED", "TEXT"), text=("TEXT",), fold=("TEXT", "TYPE", "PROJECT", "CREATED")
 )
 
 app = typer.Typer()

@@ -77,7 +77,9 @@ def _record(session: Session, body: dict[str, Any], *, yes: bool) -> None:
         screen.line(effect_sentence(recorded.effect))
         screen.remark("hint: watch it with memory embeddings status --watch")
     elif not recorded.matches_held_change:
-        screen.remark("no change to this dimension is held now: the consent waits for one", "yellow")
+        whose = f" of {recorded.provider}" if recorded.provider else ""
+        screen.remark(f"no change{whose} to this dimension is held now: the consent waits for one", "yellow")
+        show_held(session, read(ConsentsDocument, session.api.get(paths.CONSENT)).held)
 
 
 def _confirm(session: Session, dimension: int, provider: str | None) -> None:
@@ -98,6 +100,7 @@ def _confirm(session: Session, dimension: int, provider: str | None) -> None:
         )
     about = [f"{one.provider}: {effect_sentence(one)}" for one in meant or held]
     about += [f"{one.provider} has its consent already, and waits: {one.message}" for one in meant if one.has_consent]
+    about += [f"! {one.doubt}" for one in meant if one.doubt and not one.has_consent]
     if not meant:
         about.append(f"No change to {dimension} dimensions is held now: the consent would wait for one.")
     session.ask_first(

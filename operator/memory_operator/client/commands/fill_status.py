@@ -13,7 +13,7 @@ from memory_operator.client.session import Session, command
 from memory_operator.client.terminal.format import number
 from memory_operator.client.views.fill_watch import FillWatch, Observed, observe
 from memory_operator.client.views.jobs import show_job
-from memory_operator.client.views.projects import project_count, show_project_count
+from memory_operator.client.views.projects import project_count, project_fields
 from memory_operator.client.views.spaces import semantic_sentence, show_held, show_spaces, verdict
 
 app = typer.Typer()
@@ -55,16 +55,17 @@ def status(
         code = verdict(seen.overview, seen.held) if check else ExitCode.DONE
     counted = project_count(session.api, project)
     if not session.screen.as_json:
-        _show(session, seen)
-        show_project_count(session, counted)
+        _show(session, seen, project_fields(counted))
     elif not watch:
         session.screen.document({**seen.document, **counted})
     session.end(code)
 
 
-def _show(session: Session, seen: Observed) -> None:
+def _show(session: Session, seen: Observed, more: list[tuple[str, str]]) -> None:
     screen = session.screen
-    screen.fields([("semantic search", semantic_sentence(seen.overview)), ("chunks", number(seen.overview.chunks))])
+    screen.fields(
+        [("semantic search", semantic_sentence(seen.overview)), ("chunks", number(seen.overview.chunks)), *more]
+    )
     screen.line()
     show_spaces(session, seen.spaces)
     for job in seen.open_jobs:

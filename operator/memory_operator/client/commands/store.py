@@ -15,7 +15,7 @@ from memory_operator.client.session import Session, command
 from memory_operator.client.terminal.format import json_text, moment, number, one_line
 from memory_operator.client.terminal.table import Columns
 from memory_operator.client.views.jobs import show_if_paused
-from memory_operator.client.views.projects import project_count, show_project_count
+from memory_operator.client.views.projects import project_count, project_fields
 from memory_operator.client.views.spaces import semantic_sentence, show_held, verdict
 
 DETAIL_CHARACTERS = 100
@@ -42,13 +42,12 @@ def status(session: Session, project: AnyProjectOption = None, check: CheckOptio
     if session.screen.as_json:
         session.screen.document({**document, **counted})
     else:
-        _show_summary(session, overview)
-        show_project_count(session, counted)
+        _show_summary(session, overview, project_fields(counted))
     if check:
         session.end(verdict(overview, overview.held))
 
 
-def _show_summary(session: Session, overview: OverviewDocument) -> None:
+def _show_summary(session: Session, overview: OverviewDocument, more: list[tuple[str, str]]) -> None:
     active = overview.active
     states = [job.state for job in overview.jobs]
     session.screen.fields(
@@ -61,6 +60,7 @@ def _show_summary(session: Session, overview: OverviewDocument) -> None:
             ("jobs under way", number(states.count("running"))),
             ("paused jobs", number(states.count("paused"))),
             ("held changes", number(len(overview.held))),
+            *more,
         ]
     )
     for job in overview.jobs:
@@ -96,7 +96,10 @@ def stats(session: Session, project: AnyProjectOption = None) -> None:
     """
     if project is not None:
         counted = project_count(session.api, project)
-        session.screen.document(counted["project"]) if session.screen.as_json else show_project_count(session, counted)
+        if session.screen.as_json:
+            session.screen.document(counted["project"])
+        else:
+            session.screen.fields(project_fields(counted))
         return
     document = session.api.get(paths.STATS)
     if session.screen.as_json:
@@ -104,7 +107,13 @@ def stats(session: Session, project: AnyProjectOption = None) -> None:
         return
     if not isinstance(document, dict):
         raise MisunderstoodError("the server's counts were not understood", "--json prints the answer as it is")
-    session.screen.fields([(name.replace("_", " "), _count(value)) for name, value in document.items()])
+    session.screen.fields([pair for name, value in document.items() for pair in _counts(name, value)])
+
+
+def _counts(name: str, value: Any) -> list[tuple[str, str]]:
+    if name == "projects" and isinstance(value, list):
+        return [pair for project in value for pair in project_fields({"project": project})]
+    return [(name.replace("_", " "), _count(value))]
 
 
 def _count(value: Any) -> str:

@@ -215,6 +215,7 @@ class HeldDocument(EffectDocument):
     provider: str
     message: str = ""
     marker: str = ""
+    doubt: str | None = None
     since: datetime | None = None
 
     @property
@@ -249,6 +250,7 @@ class RecordedDocument(AnswerDocument):
     target_dim: int
     expires_at: datetime | None = None
     matches_held_change: bool
+    provider: str | None = None
     effect: EffectDocument | None = None
 
 
@@ -334,10 +336,6 @@ class StatsDocument(AnswerDocument):
     """GET /v1/stats."""
 
     projects: tuple[ProjectDocument, ...] = ()
-
-    def memories_of(self, project: str) -> int:
-        """How many memories a project has; none where it is not there yet."""
-        return next((one.memories for one in self.projects if one.project == project), 0)
 
 
 class UsedDocument(AnswerDocument):

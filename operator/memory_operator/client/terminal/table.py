@@ -13,7 +13,7 @@ from memory_operator.client.terminal.format import cell_width, padded, wrapped
 
 GAP = "  "
 INDENT = "    "
-SHORTEST_TEXT = 16
+SHORTEST_TEXT = 30
 """A column of running text is not made narrower than this."""
 
 
@@ -74,7 +74,9 @@ def _lines(columns: Columns, records: Sequence[dict[str, str]], widths: dict[str
             parts = {name: part[index] if index < len(part) else "" for name, part in broken.items()}
             first = record if index == 0 else dict.fromkeys(record, "")
             lines.append(_line(columns, record, widths, {**first, **parts}))
-        left = [f"{name} {record[name]}" for name in columns.names if name not in widths and record[name]]
+        left = [
+            f"{name} {record[name]}" for name in columns.names if name not in widths and record[name] not in ("", "–")
+        ]
         lines += [[Cell("", "", INDENT + part)] for part in _joined(left, width - len(INDENT))]
     return lines
 

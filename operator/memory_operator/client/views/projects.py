@@ -7,8 +7,7 @@ from typing import Any
 from memory_operator.client.server import paths
 from memory_operator.client.server.api import ApiClient
 from memory_operator.client.server.reading import read
-from memory_operator.client.server.schemas import ProjectDocument, StatsDocument
-from memory_operator.client.session import Session
+from memory_operator.client.server.schemas import StatsDocument
 from memory_operator.client.terminal.format import number
 
 
@@ -17,13 +16,11 @@ def project_count(api: ApiClient, project: str | None) -> dict[str, Any]:
     if project is None:
         return {}
     stats = read(StatsDocument, api.get(paths.STATS))
-    return {"project": {"project": project, "memories": stats.memories_of(project)}}
+    memories = next((one.memories for one in stats.projects if one.project == project), 0)
+    return {"project": {"project": project, "memories": memories}}
 
 
-def show_project_count(session: Session, counted: dict[str, Any]) -> None:
+def project_fields(counted: dict[str, Any]) -> list[tuple[str, str]]:
     """The same for people."""
-    if counted:
-        found = read(ProjectDocument, counted["project"])
-        session.screen.fields([(f"memories of {found.project}", number(found.memories))])
-        if not found.memories:
-            session.screen.remark(f"there is no memory in project {found.project}")
+    found = counted.get("project")
+    return [(f"memories of {found['project']}", number(found["memories"]))] if found else []

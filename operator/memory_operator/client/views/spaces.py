@@ -113,6 +113,8 @@ def show_held(session: Session, held: Iterable[HeldDocument]) -> None:
         session.screen.line(f"  {effect_sentence(change)}")
         if change.has_consent:
             session.screen.line(f"  it has its consent, and waits: {change.message}", "red")
+        elif change.doubt:
+            session.screen.line(f"  ! {change.doubt}", "red")
         else:
             session.screen.line(f"  allow it with: {consent_command(change)}")
 

@@ -26,7 +26,7 @@ from memory_operator.memory.preprocess import PREPROCESSING_VERSION
 from memory_operator.plan.consent import consent_message
 from memory_operator.plan.cost import Effect, cost_of
 from memory_operator.plan.decide import Beside, Create, Desired, Duplicate, Hold, Keep, Plan, Reshape, decide
-from memory_operator.plan.desired import call_config, declared_dimension, space_config
+from memory_operator.plan.desired import call_config, contradiction, declared_dimension, space_config
 from memory_operator.plan.space import CallConfig, SpaceConfig, with_call_fields
 from memory_operator.store.db import locks
 from memory_operator.store.db.pool import Store
@@ -261,7 +261,7 @@ class Reconciler:
             message = consent_message(effect.from_dim, effect.to_dim, effect.vectors_discarded, word)
             owner = step.owner
             change = providers.PendingChange(
-                owner.ref, owner.uid, owner.generation, effect, word, message, datetime.now(UTC)
+                owner.ref, owner.uid, owner.generation, effect, word, message, datetime.now(UTC), contradiction(config)
             )
             await held.hold(conn, change)
         return message

@@ -40,13 +40,14 @@ class HeldAnswer(EffectAnswer):
     message: str
     marker: str = Field(description="`waiting`: it has its consent, and the message says why it is not applied yet.")
 
+    doubt: str | None = Field(description="Why no consent could help, where that is known before a call.")
+
     @classmethod
     def of(cls, change: PendingChange) -> HeldAnswer:
         """One held change."""
         effect = EffectAnswer.model_validate(change.effect)
-        return cls(
-            **dict(effect), provider=str(change.ref), since=change.since, message=change.message, marker=change.marker
-        )
+        told = {name: getattr(change, name) for name in ("since", "message", "marker", "doubt")}
+        return cls(**dict(effect), provider=str(change.ref), **told)
 
 
 class MarkerAnswer(AnswerModel):

@@ -38,6 +38,8 @@ class PendingChange:
     marker: str
     message: str
     since: datetime
+    doubt: str | None = None
+    """Why no consent could help, where that is known before a call: the model makes no vectors of this length."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,14 +245,15 @@ async def any_halfvec(conn: Conn) -> bool:
 
 _HOLD = """
 insert into memory_pending_changes as c (namespace, name, uid, generation, from_dim, to_dim, vectors, chunks,
-estimated_tokens, estimated_cost, currency, marker, message)
-select p.namespace, p.name, p.uid, p.generation, $5, $6, $7, $8, $9, $10, $11, $12, $13
+estimated_tokens, estimated_cost, currency, marker, message, doubt)
+select p.namespace, p.name, p.uid, p.generation, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14
 from memory_providers p where p.namespace = $1 and p.name = $2 and p.uid = $3 and p.generation = $4
 and p.absent_since is null for share of p
 on conflict (namespace, name) do update set uid = excluded.uid, generation = excluded.generation,
 from_dim = excluded.from_dim, to_dim = excluded.to_dim, vectors = excluded.vectors,
 chunks = excluded.chunks, estimated_tokens = excluded.estimated_tokens,
 estimated_cost = excluded.estimated_cost, marker = excluded.marker, message = excluded.message,
+doubt = excluded.doubt,
 since = case when c.to_dim = excluded.to_dim and c.uid = excluded.uid then c.since else now() end
 returning true
 """
@@ -276,6 +279,7 @@ async def hold(conn: Conn, change: PendingChange) -> bool:
         effect.currency,
         change.marker,
         change.message,
+        change.doubt,
     )
     return bool(held)
 
@@ -333,6 +337,7 @@ def _pending(row: Row) -> PendingChange:
         marker=row["marker"],
         message=row["message"],
         since=row["since"],
+        doubt=row["doubt"],
     )
 
 
