@@ -34,6 +34,7 @@ requests and calls are seen in traces: [tracing.md](tracing.md).
 PROCESSES = {
     "memory_reconcile": "operator",
     "memory_held": "operator",
+    "memory_providers_listed": "operator",
     "memory_vectors_discarded": "operator",
     "memory_http": "API",
     "memory_embedder_calls": "API, worker",

@@ -29,6 +29,11 @@ class Metrics:
         self.reconciles = counter("memory_reconciles_total", "Reconciles of Providers by outcome.", ["outcome"])
         self.reconcile_seconds = histogram("memory_reconcile_seconds", "Time that one reconcile took.")
         self.held_changes = gauge("memory_held_changes", "Changes that wait for consent, as this operator sees them.")
+        self.providers_listed_at = gauge(
+            "memory_providers_listed_timestamp_seconds",
+            "When the Providers of a served namespace were last listed, or first tried.",
+            ["served_namespace"],
+        )
         self.vectors_discarded = counter("memory_vectors_discarded_total", "Vectors discarded by consented changes.")
 
         by_provider = ["provider"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from fixtures.engine import World
@@ -74,6 +75,29 @@ async def test_a_provider_in_another_namespace_is_told_that_it_is_not_served(
         status = await until_phase(elsewhere, "Error")
         assert condition(status, "Ready")["reason"] == "NamespaceNotServed"
         assert reasons(elsewhere.items("events")) == ["NamespaceNotServed"]
+
+
+async def test_a_served_namespace_whose_role_is_missing_is_named_and_served_once_it_is_given(
+    world: World, served: Namespace, elsewhere: Namespace
+) -> None:
+    world.settings = replace(world.settings, listing_seconds=1)
+    served.provider()
+    elsewhere.provider(model="another")
+    async with operating(world, served, elsewhere) as operator, world.worker():
+        await until_phase(served, "Ready")
+        reason = operator.not_ready() or ""
+        assert reason.startswith(f"memory: namespace {elsewhere.name}: Providers cannot be listed")
+        assert "needs list on providers" in reason
+        served.provider(model="edited")
+        edited = "select count(*) from memory_embedding_spaces where embedding_version like '%edited%'"
+        await until(lambda: world.value(edited), "an edit beside it is acted on")
+        await asyncio.to_thread(served.kubectl, "delete", "provider", NAME, "--timeout=10s")
+        gone = "select count(*) from memory_activity where kind = 'orphan'"
+        await until(lambda: world.value(gone), "an absence beside it is noticed")
+        assert await world.value("select count(*) from memory_providers where namespace = $1", elsewhere.name) == 0
+        await asyncio.to_thread(elsewhere.let_in, served)
+        await until_phase(elsewhere, "Ready")
+        await until(lambda: operator.not_ready() is None, "the operator is ready")
 
 
 async def test_a_secret_that_may_not_be_read_is_told_with_the_permission_that_is_missing(

@@ -89,7 +89,7 @@ async def test_a_list_has_all_pages_of_the_served_namespaces_and_no_others(
     source = KubeSource(operator_api, [served.name], page=3)
     assert source.serves(served.name)
     assert not source.serves(elsewhere.name)
-    assert sorted(each.ref.name for each in await source.list()) == [f"p{i}" for i in range(7)]
+    assert sorted(each.ref.name for each in (await source.list()).whole()) == [f"p{i}" for i in range(7)]
 
 
 async def test_a_list_of_a_namespace_that_may_not_be_listed_is_no_empty_list(
@@ -99,7 +99,7 @@ async def test_a_list_of_a_namespace_that_may_not_be_listed_is_no_empty_list(
     with pytest.raises(
         SourceUnavailable, match=r"needs list on providers of omnia\.altairalabs\.ai in namespace default"
     ):
-        await source.list()
+        (await source.list()).whole()
 
 
 async def test_a_status_is_written_once_and_keeps_what_others_wrote(served: Namespace, operator_api: ApiClient) -> None:
@@ -223,7 +223,7 @@ async def test_without_the_crd_a_provider_is_not_absent_but_unknown(served: Name
     with pytest.raises(SourceUnavailable, match="does not know providers"):
         await source.get(ref(served))
     with pytest.raises(SourceUnavailable, match="does not know providers"):
-        await source.list()
+        (await source.list()).whole()
 
 
 def _serves_providers(served: Namespace) -> bool:

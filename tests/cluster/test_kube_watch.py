@@ -101,6 +101,20 @@ async def test_without_that_permission_the_served_namespaces_are_watched(
     assert {ref.namespace for ref in heard.enqueued} == {served.name}
 
 
+async def test_one_namespace_that_may_not_be_watched_keeps_nothing_from_the_others_and_is_watched_once_it_may_be(
+    served: Namespace, elsewhere: Namespace, caplog: pytest.LogCaptureFixture
+) -> None:
+    served.provider()
+    elsewhere.provider()
+    both = [served.name, elsewhere.name]
+    async with watching(served.kubeconfig_of("memory-operator"), both) as heard:
+        await until(lambda: heard.enqueued, "the Provider of the one is told")
+        assert f"Providers in {elsewhere.name} may not be watched" in caplog.text
+        await asyncio.to_thread(elsewhere.let_in, served)
+        await until(lambda: elsewhere.name in {ref.namespace for ref in heard.enqueued}, "that of the other is told")
+    assert "the watch of Providers ended" not in caplog.text
+
+
 async def test_it_waits_for_the_crd_and_says_so_once(served: Namespace, caplog: pytest.LogCaptureFixture) -> None:
     served.kubectl("delete", "crd", "providers.omnia.altairalabs.ai")
     async with watching(served.kubeconfig_of("memory-operator"), [served.name]) as heard:

@@ -34,6 +34,8 @@ _HEALTHY_SECONDS = 60.0
 _STOP_SECONDS = 10.0
 _TLS_SHUTDOWN_SECONDS = 0.25
 _REMIND_SECONDS = 300.0
+SCOPE_SECONDS = 15.0
+"""How often it is asked whether a served namespace may be watched that might not be."""
 
 
 async def run_kopf(
@@ -59,14 +61,13 @@ async def run_kopf(
                 waiting.report(error.message)
                 await wait_for_event(stop, waiting.next_pause())
                 continue
-            where = "all namespaces" if scope is None else ", ".join(scope)
-            log.info("watching Providers in %s", where)
+            _say_what_is_watched(scope, namespaces)
             started = loop.time()
             run = KopfThread(_OnLoop(operator, loop), kubeconfig, scope, pod)
-            await run.until(stop)
-            if loop.time() - started >= _HEALTHY_SECONDS:
+            moved = await _run_until_scope_moves(run, api, namespaces, scope, stop)
+            if moved or loop.time() - started >= _HEALTHY_SECONDS:
                 waiting.reset()
-            if not stop.is_set():
+            if not moved and not stop.is_set():
                 waiting.report(f"the watch of Providers ended ({run.ended_with}); restarting it")
                 await wait_for_event(stop, waiting.next_pause())
 
@@ -77,6 +78,41 @@ async def _ready_scope(api: ApiClient, namespaces: Sequence[str]) -> tuple[str, 
             f"the CRD {PLURAL}.{GROUP} is not installed; waiting for it (memory-operator crds | kubectl apply -f -)"
         )
     return await watched_namespaces(api, namespaces)
+
+
+def _say_what_is_watched(scope: tuple[str, ...] | None, namespaces: Sequence[str]) -> None:
+    log.info("watching Providers in %s", "all namespaces" if scope is None else ", ".join(scope))
+    missing = [] if scope is None else [each for each in namespaces if each not in scope]
+    if missing:
+        log.warning("Providers in %s may not be watched, asking again every %g s", ", ".join(missing), SCOPE_SECONDS)
+
+
+async def _run_until_scope_moves(
+    run: KopfThread, api: ApiClient, namespaces: Sequence[str], scope: tuple[str, ...] | None, stop: asyncio.Event
+) -> bool:
+    """Run kopf until `stop` is set, until it ends, or until other namespaces may be watched; whether it was that."""
+    leave = asyncio.Event()
+
+    async def look() -> bool:
+        """Whether the scope has moved; where all that is served is watched, the watch itself notices what it loses."""
+        partial = scope is not None and len(scope) < len(set(namespaces))
+        try:
+            while not await wait_for_event(stop, SCOPE_SECONDS):
+                with suppress(SourceUnavailable):
+                    if partial and await watched_namespaces(api, namespaces) != scope:
+                        return True
+            return False
+        finally:
+            leave.set()
+
+    looking = asyncio.create_task(look(), name="scope of the watch")
+    try:
+        await run.until(leave)
+    finally:
+        ended = not looking.done()
+        looking.cancel()
+        await asyncio.wait([looking])
+    return not ended and looking.result()
 
 
 class _Waiting:

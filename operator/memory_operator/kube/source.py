@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import suppress
 
 from kubernetes.aio.client import ApiClient
 
@@ -11,7 +12,7 @@ from memory_operator.backoff import backoff
 from memory_operator.contract.provider import GROUP, PLURAL, VERSION
 from memory_operator.contract.resource import ProviderObject, ProviderRef, parse_provider
 from memory_operator.contract.status import ProviderStatus
-from memory_operator.engine.ports.sources import ProviderEvent
+from memory_operator.engine.ports.sources import Listing, ProviderEvent
 from memory_operator.errors import Conflict, NotFound, SourceUnavailable
 from memory_operator.kube.boundary import ApiCall, Expired, Manifest, Refused, ask
 from memory_operator.kube.crd_owner import CrdOwner
@@ -22,6 +23,7 @@ _PAGE = 500
 """Providers in one answer of a list."""
 _LIST_ATTEMPTS = 3
 _LIST_SECONDS = 60.0
+_LISTS_AT_ONCE = 4
 _WRITE_ATTEMPTS = 5
 _WRITE_PAUSE_SECONDS = 0.1
 _LAST_WRITE_PAUSE_SECONDS = 0.4
@@ -45,14 +47,21 @@ class KubeSource:
         manifest = await self._read(ref)
         return None if manifest is None else parse_provider(manifest)
 
-    async def list(self) -> list[ProviderObject]:
-        """All Providers of the served namespaces, complete. Raises SourceUnavailable."""
-        try:
-            async with asyncio.timeout(_LIST_SECONDS):
-                pages = [await _listed(self._api, namespace, self._page) for namespace in self._namespaces]
-        except TimeoutError as error:
-            raise SourceUnavailable(f"listing Providers took longer than {_LIST_SECONDS:g} s") from error
-        return [parse_provider(manifest) for items in pages for manifest in items]
+    async def list(self) -> Listing:
+        """All Providers of each served namespace, each namespace complete or among the failures."""
+        turns = asyncio.Semaphore(_LISTS_AT_ONCE)
+
+        async def one(namespace: str) -> list[Manifest] | SourceUnavailable:
+            async with turns:
+                return await _listed(self._api, namespace, self._page)
+
+        found = dict(zip(self._namespaces, await asyncio.gather(*map(one, self._namespaces)), strict=True))
+        whole = {name: items for name, items in found.items() if isinstance(items, list)}
+        return Listing(
+            [parse_provider(manifest) for items in whole.values() for manifest in items],
+            tuple(whole),
+            {name: failure for name, failure in found.items() if isinstance(failure, SourceUnavailable)},
+        )
 
     async def publish(
         self, ref: ProviderRef, uid: str, status: ProviderStatus, events: Sequence[ProviderEvent]
@@ -113,13 +122,18 @@ class KubeSource:
             return None
 
 
-async def _listed(api: ApiClient, namespace: str, page: int) -> list[Manifest]:
-    for _ in range(_LIST_ATTEMPTS):
-        try:
-            return await _pages(api, namespace, page)
-        except Expired:
-            continue  # half a list proves nobody's absence: from the start
-    raise SourceUnavailable(f"the list of Providers in {namespace} expired {_LIST_ATTEMPTS} times before its end")
+async def _listed(api: ApiClient, namespace: str, page: int) -> list[Manifest] | SourceUnavailable:
+    """All Providers of a namespace, or why they could not be listed."""
+    try:
+        async with asyncio.timeout(_LIST_SECONDS):
+            for _ in range(_LIST_ATTEMPTS):
+                with suppress(Expired):  # half a list proves nobody's absence: from the start
+                    return await _pages(api, namespace, page)
+    except TimeoutError:
+        return SourceUnavailable(f"listing Providers in {namespace} took longer than {_LIST_SECONDS:g} s")
+    except SourceUnavailable as error:
+        return error
+    return SourceUnavailable(f"the list of Providers in {namespace} expired {_LIST_ATTEMPTS} times before its end")
 
 
 async def _pages(api: ApiClient, namespace: str, size: int) -> list[Manifest]:

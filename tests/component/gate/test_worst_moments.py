@@ -11,8 +11,8 @@ import pytest
 
 from fixtures.engine import Cluster, World, open_world
 from fixtures.waiting import until
-from memory_operator.contract.resource import ProviderObject
 from memory_operator.engine.admin.spaces import Catalog
+from memory_operator.engine.ports.sources import Listing
 from memory_operator.engine.spaces import activation
 from memory_operator.errors import StoreUnavailable
 from memory_operator.store.db import locks
@@ -168,7 +168,7 @@ class SlowList(Cluster):
         self.arrives.set()
         self.under_way = 0
 
-    async def list(self) -> list[ProviderObject]:
+    async def list(self) -> Listing:
         listed = await super().list()
         self.under_way += 1
         await self.arrives.wait()

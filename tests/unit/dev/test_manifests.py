@@ -126,7 +126,7 @@ async def pass_absence(source: FolderSource, steered: SteeredTime) -> None:
 
 
 async def ref_names(source: FolderSource) -> list[str]:
-    return sorted(str(each.ref) for each in await source.list())
+    return sorted(str(each.ref) for each in (await source.list()).whole())
 
 
 async def test_it_is_a_provider_source_with_a_secret_reader(source, folder):
@@ -135,7 +135,7 @@ async def test_it_is_a_provider_source_with_a_secret_reader(source, folder):
     (folder / "a.yaml").write_text(provider() + "---\n" + secret("x"))
 
     assert as_source.serves("any")
-    assert [each.ref for each in await as_source.list()] == [A]
+    assert [each.ref for each in (await as_source.list()).whole()] == [A]
     assert await as_reader("default", "key") == {"api-key": "x"}
 
 
@@ -156,7 +156,7 @@ async def test_a_manifest_gets_what_an_api_server_adds(source, folder):
 
 async def test_an_unknown_provider_is_none_and_an_empty_folder_is_an_empty_list(source):
     assert await source.get(A) is None
-    assert await source.list() == []
+    assert (await source.list()).whole() == []
 
 
 async def test_an_edited_spec_has_the_next_generation_and_the_same_uid(source, folder):
@@ -308,7 +308,7 @@ async def test_a_provider_taken_out_of_a_file_of_several_is_deleted(watching, fo
 async def test_a_file_that_is_being_written_is_not_read_half(watching, folder, steered):
     (folder / "all.yaml").write_text(provider("a") + "---\n" + provider("b"))
     await until(lambda: watching.changes == [A, B], "both Providers are told")
-    before = await watching.source.list()
+    before = (await watching.source.list()).whole()
 
     text = provider("a") + "---\n" + provider("b") + "---\n" + provider("c")
     steered.stop()
@@ -321,7 +321,7 @@ async def test_a_file_that_is_being_written_is_not_read_half(watching, folder, s
     steered.resume()
     await until(lambda: len(watching.changes) == 3, "the third Provider is told")
 
-    assert (await watching.source.list())[:2] == before
+    assert (await watching.source.list()).whole()[:2] == before
     assert watching.deletions == 0
 
 
@@ -385,7 +385,7 @@ async def test_a_link_to_nowhere_and_a_folder_with_a_fitting_name_are_no_files(s
     (folder / "b.yaml").mkdir()
     (folder / "c.yaml").symlink_to("nowhere.yaml")
 
-    assert await source.list() == []
+    assert (await source.list()).whole() == []
     assert source.reports == ()
 
 
@@ -502,7 +502,7 @@ async def test_threads_with_loops_of_their_own_can_ask_at_the_same_time(source, 
         async def ask() -> int:
             for _ in range(20):
                 await source.read_secret("default", "key")
-            return len(await source.list())
+            return len((await source.list()).whole())
 
         return asyncio.run(ask())
 

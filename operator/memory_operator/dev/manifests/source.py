@@ -23,7 +23,7 @@ from memory_operator.dev.folder import write_private
 from memory_operator.dev.manifests.identities import Identities
 from memory_operator.dev.manifests.scan import SYSTEM_CLOCK, Clock, FolderScan, FoundManifest, Key, Look
 from memory_operator.engine.ports.secrets import usable_values
-from memory_operator.engine.ports.sources import ProviderEvent
+from memory_operator.engine.ports.sources import Listing, ProviderEvent
 from memory_operator.errors import SecretMissing, SourceUnavailable
 from memory_operator.logs import get_logger
 
@@ -73,10 +73,10 @@ class FolderSource:
         await self._settled(lambda look: not look.unsettled and key not in look.missing)
         return self._providers.get(ref)
 
-    async def list(self) -> list[ProviderObject]:
+    async def list(self) -> Listing:
         """All Providers of the folder. Raises SourceUnavailable, also while a file is being written."""
         await self._settled(lambda look: not look.unsettled)
-        return list(self._providers.values())
+        return Listing(list(self._providers.values()))
 
     async def read_secret(self, namespace: str, name: str) -> Mapping[str, str]:
         """Decoded values of a Secret in the folder. Raises SecretMissing, SourceUnavailable."""

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
+from dataclasses import replace
 
 from memory_operator.backoff import wait_for_event
 from memory_operator.contract.resource import ProviderObject, ProviderRef
 from memory_operator.engine.embedding.connector import Connector
 from memory_operator.engine.gate.declared import is_ours
+from memory_operator.engine.gate.listings import Listings
 from memory_operator.engine.gate.orphans import Absences
 from memory_operator.engine.gate.probes import AT_ONCE, Probes, Unprobed
 from memory_operator.engine.gate.reconciler import Reconciler
 from memory_operator.engine.gate.reporter import Reporter
 from memory_operator.engine.gate.workqueue import ReconcileQueue
-from memory_operator.engine.ports.sources import ProviderSource
+from memory_operator.engine.ports.sources import Listing, ProviderSource
 from memory_operator.errors import NeedsConsent, Retryable
 from memory_operator.logs import get_logger
 from memory_operator.plan.consent import MarkerState
@@ -35,6 +38,8 @@ _REFRESH_PAUSE_SECONDS = 0.2
 _LOOK_SECONDS = 300.0
 """After how long a Provider is looked at again that nothing has changed of."""
 _RETRY_SECONDS = 2.0
+_FIRST_LISTINGS = 3
+"""Tries of the first listing after which a namespace that cannot be listed is not waited for any longer."""
 
 
 class Operator:
@@ -49,6 +54,7 @@ class Operator:
         self._probes = Probes(store, connector, self._probed)
         self._reconciler = Reconciler(store, source, connector, self._report, self._probes)
         self._absences = Absences(store, source)
+        self._listings = Listings(store.metrics)
         self._markers: list[tuple[int, MarkerState]] = []
         self._list_now = asyncio.Event()
         self._refresh_now = asyncio.Event()
@@ -73,8 +79,9 @@ class Operator:
         return self._report.held_message()
 
     def not_ready(self) -> str | None:
-        """Why the operator is not ready: it has not seen its Providers yet, or a change is held."""
-        return self.held_message() if self._started else "memory: the first listing of Providers is not done yet"
+        """Why the operator is not ready: it has not seen its Providers yet or not all of them, or a change is held."""
+        started = None if self._started else "memory: the first listing of Providers is not done yet"
+        return "\n".join(filter(None, (started, self.held_message(), self._listings.unlisted()))) or None
 
     async def run(self, stop: asyncio.Event) -> None:
         """Run until `stop` is set. Raises NeedsConsent where an unconsented change is to end the process."""
@@ -108,32 +115,40 @@ class Operator:
             group.create_task(self._keep_refreshing(), name="status refresh")
 
     async def _first_pass(self) -> None:
-        """Record all Providers before any is acted on, so that bare markers and first spaces are judged rightly."""
-        while True:
+        """Record all Providers before any is acted on, so that bare markers and first spaces are judged rightly.
+
+        A namespace that still cannot be listed after some tries is not waited for: the others have their Providers.
+        """
+        for attempt in itertools.count(1):
             try:
-                await self._list_and_enqueue()
+                listing = await self._list_and_enqueue()
             except (Retryable, OSError) as error:
                 log.warning("Providers cannot be listed yet: %s", error)
-                await asyncio.sleep(_RETRY_SECONDS)
             else:
-                return
+                if not listing.failures or (listing.namespaces and attempt >= _FIRST_LISTINGS):
+                    return
+            await asyncio.sleep(_RETRY_SECONDS)
 
-    async def _list(self) -> list[ProviderObject]:
-        """A full listing, oldest first; what is absent from it is noted."""
+    async def _list(self) -> Listing:
+        """A listing, oldest first; what is absent from it is noted."""
         began = await self._absences.moment()
-        listed = sorted(await self._source.list(), key=lambda provider: (provider.created_at, provider.ref))
+        listing = await self._source.list()
+        self._listings.note(listing, self._settings.listing_seconds)
+        listed = sorted(listing.providers, key=lambda provider: (provider.created_at, provider.ref))
         for provider in listed:
             if provider != self._listed.get(provider.ref):
                 await self._reconciler.observe(provider)
-        self._listed = {provider.ref: provider for provider in listed}
-        gone, doubtful = await self._absences.notice([p.ref for p in listed if is_ours(self._source, p)], began)
+        unlisted = {ref: known for ref, known in self._listed.items() if ref.namespace in listing.failures}
+        self._listed = unlisted | {provider.ref: provider for provider in listed}
+        ours = [provider.ref for provider in listed if is_ours(self._source, provider)]
+        gone, doubtful = await self._absences.notice(ours, listing.failures, began)
         for ref in gone:
             self._report.forget(ref)
             self._probes.forget(ref)
             self._settled.pop(ref, None)
         if doubtful:
             self.listed_again()
-        return listed
+        return replace(listing, providers=listed)
 
     async def _handle(self, ref: ProviderRef) -> float | None:
         """One reconcile. Until a store has had an active space they go one by one, so that the oldest gets it."""
@@ -189,12 +204,14 @@ class Operator:
             self._list_now.clear()
             await self._guarded("listing", self._list_and_enqueue)
 
-    async def _list_and_enqueue(self) -> None:
+    async def _list_and_enqueue(self) -> Listing:
         """List all Providers, and reconcile those that changed, that are not settled, or that were not for long."""
-        for provider in await self._list():
+        listing = await self._list()
+        for provider in listing.providers:
             if is_ours(self._source, provider) and self._is_due(provider):
                 self.enqueue(provider.ref)
         await self._enqueue_claimants()
+        return listing
 
     def _is_due(self, provider: ProviderObject) -> bool:
         seen, at = self._settled.get(provider.ref, (None, 0.0))
@@ -244,7 +261,7 @@ class Operator:
         for change in held:
             self._queue.enqueue(change.ref, first=True)
 
-    async def _guarded(self, what: str, step: Callable[[], Awaitable[None]]) -> None:
+    async def _guarded(self, what: str, step: Callable[[], Awaitable[object]]) -> None:
         """Run one step of a loop that must outlive whatever fails in it."""
         try:
             await step()

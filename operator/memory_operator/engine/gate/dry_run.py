@@ -30,7 +30,7 @@ class Comparison:
 
 async def compare(store: Store, source: ProviderSource, connector: Connector) -> list[Comparison]:
     """Compare all Providers, oldest first. Raises SourceUnavailable, StoreUnavailable."""
-    listed = sorted(await source.list(), key=lambda provider: (provider.created_at, provider.ref))
+    listed = sorted((await source.list()).whole(), key=lambda provider: (provider.created_at, provider.ref))
     return [await _one(store, provider, connector) for provider in listed if is_ours(source, provider)]
 
 

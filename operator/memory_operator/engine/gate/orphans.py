@@ -29,17 +29,23 @@ class Absences:
         async with self._store.connection() as conn:
             return await providers.clock(conn)
 
-    async def notice(self, present: Collection[ProviderRef], before: datetime) -> tuple[list[ProviderRef], bool]:
-        """Compare a complete listing with what is recorded: the newly absent, and whether to list again.
+    async def notice(
+        self, present: Collection[ProviderRef], unlisted: Collection[str], before: datetime
+    ) -> tuple[list[ProviderRef], bool]:
+        """Compare a listing with what is recorded: the newly absent, and whether to list again.
 
-        What was seen since `before`, when the listing began, may have been made after it, and is left for another.
+        Nobody is absent from a namespace that could not be listed. What was seen since `before`, when the listing
+        began, may have been made after it, and is left for another.
         """
         async with self._store.connection() as conn:
             rows = await providers.all_rows(conn)
         missing = [
             row.ref
             for row in rows
-            if row.absent_since is None and row.ref not in present and self._source.serves(row.ref.namespace)
+            if row.absent_since is None
+            and row.ref not in present
+            and row.ref.namespace not in unlisted
+            and self._source.serves(row.ref.namespace)
         ]
         gone = [ref for ref in missing if await self._orphan(ref, before)]
         return gone, len(gone) < len(missing)

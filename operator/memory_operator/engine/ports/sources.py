@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from memory_operator.contract.resource import ProviderObject, ProviderRef
 from memory_operator.contract.status import ProviderStatus
+from memory_operator.errors import SourceUnavailable
 
 SecretReader = Callable[[str, str], Awaitable[Mapping[str, str]]]
 """(namespace, name) → decoded data of a Secret. Raises SecretMissing, SourceUnavailable."""
@@ -22,6 +23,23 @@ class ProviderEvent:
     message: str
 
 
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What a look at all served namespaces found. Each of them was listed whole, or is among the failures."""
+
+    providers: Sequence[ProviderObject]
+    namespaces: Sequence[str] = ()
+    """Those that were listed whole."""
+    failures: Mapping[str, SourceUnavailable] = field(default_factory=dict)
+    """Why a namespace could not be listed; nobody is absent from it."""
+
+    def whole(self) -> Sequence[ProviderObject]:
+        """The Providers of all namespaces. Raises SourceUnavailable where one could not be listed."""
+        for failure in self.failures.values():
+            raise failure
+        return self.providers
+
+
 class ProviderSource(Protocol):
     """What the operator needs of an API server."""
 
@@ -33,8 +51,8 @@ class ProviderSource(Protocol):
         """One Provider, live; None when it does not exist. Raises SourceUnavailable."""
         ...
 
-    async def list(self) -> list[ProviderObject]:
-        """All Providers of the served namespaces, complete. Raises SourceUnavailable."""
+    async def list(self) -> Listing:
+        """All Providers of each served namespace that can be listed. Raises SourceUnavailable where none can be."""
         ...
 
     async def publish(
