@@ -290,3 +290,4 @@ def test_the_notes_name_the_next_commands(releases: Releases, place: str) -> Non
     assert f"kubectl get providers -n {place} --watch" in notes
     assert "KEEP A COPY of the master key" in notes
     assert "trying it out" in notes
+    assert "The release's own Secrets are withheld" in notes

@@ -263,6 +263,16 @@ def test_the_operator_fills_only_where_nobody_else_does(chart: Chart) -> None:
     assert fills({"operator": {"fill": False}, "worker": {"replicaCount": 0}}) == "false"
 
 
+def test_each_process_has_as_many_connections_and_fills_as_its_values_say(chart: Chart) -> None:
+    values = {component: {"databaseConnections": 10 + place} for place, component in enumerate(COMPONENTS[:3])}
+    objects = containers(chart.render(OFFLINE, values, {"worker": {"fillsAtOnce": 3}}))
+    for place, component in enumerate(COMPONENTS[:3]):
+        environment = objects[f"Deployment/memory-{component}:{component}"]["env"]
+        given = {each["name"]: each.get("value") for each in environment}
+        assert given["MEMORY_DATABASE_CONNECTIONS"] == str(10 + place)
+        assert given.get("MEMORY_FILLS_AT_ONCE") == (None if component == "api" else "3")
+
+
 def test_options_that_the_chart_sets_are_options_of_the_processes(chart: Chart) -> None:
     settings = (ROOT / "docs" / "settings.md").read_text()
     known = set(re.findall(r"`(MEMORY_[A-Z_]+)`", settings))

@@ -58,6 +58,55 @@ def test_kubectl_would_apply_every_scenario_and_warns_of_nothing(scenario: Path,
     assert "Warning" not in done.stderr, done.stderr
 
 
+@pytest.fixture
+def leaves_nothing(releases: Releases) -> Iterator[list[str]]:
+    """Texts of one release, of which the last one's objects are deleted again, in the whole cluster."""
+    applied: list[str] = []
+    yield applied
+    crds = [each for each in manifests(applied[-1]) if each["kind"] == "CustomResourceDefinition"]
+    delete = ("delete", "--ignore-not-found", "-f", "-")
+    releases.control_plane.kubectl(*delete, "--wait=false", input=applied[-1])
+    if crds:
+        releases.control_plane.kubectl(*delete, input=yaml.safe_dump_all(crds))
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda path: path.name.removesuffix("-values.yaml"))
+def test_server_side_apply_takes_every_scenario_and_another_one_over_it(
+    scenario: Path, releases: Releases, leaves_nothing: list[str]
+) -> None:
+    more = {each: {"extraEnv": [{"name": "MEMORY_LOG_FORMAT", "value": "text"}]} for each in ("operator", "worker")}
+    for text in (releases.text(scenario), releases.text(scenario, more, {"commonLabels": {"team": "other"}})):
+        leaves_nothing.append(text)
+        done = releases.control_plane.kubectl("apply", "--server-side", "-f", "-", input=text)
+        assert len(done.stdout.splitlines()) == len(manifests(text))
+        assert "Warning" not in done.stderr, done.stderr
+    path = "/apis/apps/v1/namespaces/memory-system/deployments/memory-worker"
+    worker = releases.control_plane.request("GET", path).body
+    assert worker["metadata"]["labels"]["team"] == "other"
+    (main, *_) = worker["spec"]["template"]["spec"]["containers"]
+    assert [each["value"] for each in main["env"] if each["name"] == "MEMORY_LOG_FORMAT"] == ["text"]
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda path: path.name.removesuffix("-values.yaml"))
+def test_kustomize_puts_a_label_on_every_object_of_every_scenario(
+    scenario: Path, releases: Releases, tmp_path: Path
+) -> None:
+    text = releases.text(scenario)
+    (tmp_path / "all.yaml").write_text(text)
+    labels = [{"pairs": {"team": "theirs"}, "includeSelectors": False, "includeTemplates": True}]
+    kustomization = {"kind": "Kustomization", "resources": ["all.yaml"], "labels": labels}
+    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(kustomization))
+    built = manifests(releases.control_plane.kubectl("kustomize", str(tmp_path)).stdout)
+    assert len(built) == len(manifests(text))
+    for each in built:
+        assert each["metadata"]["labels"]["team"] == "theirs"
+        if each["kind"] in ("Deployment", "StatefulSet"):
+            assert each["spec"]["template"]["metadata"]["labels"]["team"] == "theirs"
+    done = releases.control_plane.kubectl("apply", "--dry-run=server", "-k", str(tmp_path))
+    assert len(done.stdout.splitlines()) == len(built)
+    assert "Warning" not in done.stderr, done.stderr
+
+
 def test_kubectl_would_apply_the_defaults_with_a_database(releases: Releases) -> None:
     text = releases.text(BASE)
     done = releases.control_plane.kubectl("apply", "--dry-run=server", "-f", "-", input=text)

@@ -86,6 +86,8 @@ envFrom:
   value: /etc/memory/master-key/key
 - name: MEMORY_PROBE_PORT
   value: "8081"
+- name: MEMORY_DATABASE_CONNECTIONS
+  value: {{ .values.databaseConnections | quote }}
 {{- with .root.Values.providers.credentialEnvVars }}
 - name: MEMORY_CREDENTIAL_ENV_VARS
   value: {{ join "," . | quote }}
