@@ -31,7 +31,6 @@ _SPACE_FIELDS = (
     ("spec.platform", "platform"),
     ("spec.embedding.columnType", "column_type"),
     ("spec.embedding.documentPrefix", "document_prefix"),
-    ("spec.embedding.queryPrefix", "query_prefix"),
 )
 """Fields that make a space, beside the dimension, and the attribute of a Reading for each."""
 
@@ -89,7 +88,7 @@ def warnings_for(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> list[
     found += [*_no_credential(after), *_loopback(after)]
     if old is not None and before is not None and before.role == "embedding":
         edit = Edit(before, after, read_figures(old))
-        found += [*_removed(edit), *_resized(edit), *_declared(edit), *_another_space(edit)]
+        found += [*_removed(edit), *_resized(edit), *_declared(edit), *_another_space(edit), *_query_prefix(edit)]
     return [_fit(warning) for warning in found]
 
 
@@ -196,6 +195,13 @@ def _another_space(edit: Edit) -> list[str]:
         stored = edit.before or "the stored one"
         found.append(f"{path}: the dimension is unknown before a call; another than {stored} waits for consent")
     return found
+
+
+def _query_prefix(edit: Edit) -> list[str]:
+    """What concerns queries only makes no space; beside an edit that makes one it belongs to the new one."""
+    if edit.old.query_prefix == edit.new.query_prefix or edit.moved or edit.resized:
+        return []
+    return ["spec.embedding.queryPrefix: used from the next query on; nothing is embedded again"]
 
 
 def _chunks(edit: Edit) -> str:

@@ -99,13 +99,14 @@ def decide(
     not where the desired space is still there, however full: what it lacks is filled beside the applied one.
     """
     config = desired.config
-    if applied and applied.config.identity == config.identity:
+    if applied and applied.config.identity == config.identity and not _began_for_query_prefix(config, applied, beside):
         return Keep(refresh=applied.config != config, redistance=applied.distance != config.distance)
-    if existing and existing.owner is not None:
-        return Duplicate(existing.owner, existing.owner_wants_ours)
-    existing_id = existing.space_id if existing else None
     if beside and beside.config.identity == config.identity:
-        existing_id = beside.space_id
+        existing_id: int | None = beside.space_id
+    elif existing and existing.owner is not None:
+        return Duplicate(existing.owner, existing.owner_wants_ours)
+    else:
+        existing_id = existing.space_id if existing else None
     if applied is None:
         return Create(existing_id)
     discards = applied.config.dimensions != config.dimensions and desired.dimension_change == "InPlace"
@@ -116,3 +117,10 @@ def decide(
     if consent.marker is not None:
         return Reshape(consent.marker.id)
     return Hold(consent.word)
+
+
+def _began_for_query_prefix(config: SpaceConfig, applied: SpaceNow, beside: SpaceNow | None) -> bool:
+    """Whether release 0.1 began a space beside for another query prefix: that is gone on with, not thrown away."""
+    if beside is None or beside.config.identity != config.identity:
+        return False
+    return applied.config.query_prefix != config.query_prefix == beside.config.query_prefix

@@ -117,11 +117,19 @@ class SpaceConfig(CallConfig):
 
     @property
     def identity(self) -> str:
-        """Space key plus a digest of all else that makes a space: prefixes, modes, platform, column, preprocessing."""
+        """Space key plus a digest of all else that makes a space; what concerns queries only is no part of it."""
+        document_mode, _ = INPUT_MODES.get(self.type, (None, None))
+        return self._identity({"document_mode": document_mode})
+
+    @property
+    def identity_of_0_1(self) -> str:
+        """The same as release 0.1 formed it, which may still run on the store."""
+        return self._identity({"query_prefix": self.query_prefix, "modes": INPUT_MODES.get(self.type)})
+
+    def _identity(self, modes: dict[str, object]) -> str:
         parts = {
+            **modes,
             "document_prefix": self.document_prefix,
-            "query_prefix": self.query_prefix,
-            "modes": INPUT_MODES.get(self.type),
             "platform": self.platform.model_dump() if self.platform else None,
             "column_type": self.column_type,
             "preprocessing_version": self.preprocessing_version,

@@ -124,8 +124,8 @@ async def test_a_space_that_a_live_provider_asks_for_is_not_pruned(world: World)
             lambda: world.cluster.statuses[younger].embedding.embedding_version == "c-64-3", "space 3 is switched to"
         )
     await world.fetch(
-        "update memory_providers set wanted_identity = (select identity from memory_embedding_spaces where id = 2)"
-        " where name = 'older'"
+        "update memory_providers set wanted_identity ="
+        " (select space_identity from memory_embedding_spaces where id = 2) where name = 'older'"
     )
     assert await Catalog(world.store).prune({"default"}, BY) == []
     assert await vectors(world, 2) == 10

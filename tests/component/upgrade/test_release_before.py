@@ -16,6 +16,7 @@ from fixtures.memories import Memories
 from fixtures.postgres import open_folder
 from fixtures.release_before import program
 from fixtures.waiting import eventually, until
+from memory_operator.contract.resource import ProviderRef
 from vendor.stub import StubVendor
 
 CONSENT = "/admin/embedding-dimension-change"
@@ -100,3 +101,64 @@ async def test_it_holds_a_change_of_a_space_that_this_tree_filled_and_takes_a_co
             lambda: world.value("select count(*) = 1 from memory_embedding_spaces"), "this tree keeps the one space"
         )
     assert await world.value("select sum(n) from memory_embedding_counters where scope > 0") == 12
+
+
+async def test_spaces_that_it_told_apart_by_their_query_prefix_alone_stay_as_they_are(
+    world: World, old: Dev, vendor: StubVendor
+) -> None:
+    def named(name: str, **embedding: Any) -> None:
+        spec = provider(vendor, "n" if name == "begun" else "m")
+        specs[name] = {**spec, "embedding": {**spec["embedding"], **embedding}}
+        old.apply(name, specs[name])
+
+    specs: dict[str, dict[str, Any]] = {}
+    await world.stored(12)
+    old.start()
+    for number, (name, embedding) in enumerate(
+        [
+            ("first", {}),
+            ("second", {"queryPrefix": "second: "}),
+            ("gone", {"queryPrefix": "gone: "}),
+            ("begun", {"activation": "Manual"}),
+            ("begun", {"activation": "Manual", "queryPrefix": "begun: "}),
+        ]
+    ):
+        named(name, **embedding)
+        await until(lambda count=number + 1: are_ready(world, count), f"the release before fills space {number + 1}")
+    (old.providers / "gone.yaml").unlink()
+    await until(
+        lambda: world.value("select exists (select 1 from memory_embedding_spaces where state = 'orphaned')"),
+        "the release before notices that a Provider is gone",
+    )
+    assert old.stop() == 0
+    left = await spaces_and_owners(world)
+    for name in ("first", "second", "begun"):
+        world.cluster.apply(name, specs[name])
+    async with world.operator() as operator, world.worker():
+        await until(lambda: operator.not_ready() is None, "this tree has listed its Providers")
+        for name in ("first", "second"):
+            await world.until_phase(ProviderRef("default", name), "Ready")
+        await until(lambda: ProviderRef("default", "begun") in world.cluster.statuses, "the third has a status")
+    assert await spaces_and_owners(world) == left
+    kept = await world.fetch("select id from memory_embedding_spaces where space_identity !~ '#old-' order by id")
+    assert [row["id"] for row in kept] == [1, 4]
+    assert await world.value("select count(*) from memory_reembed_jobs") == 5
+
+
+async def are_ready(world: World, count: int) -> bool:
+    """Whether there are so many spaces, each of them full."""
+    ready = await world.value("select count(*) from memory_embedding_spaces where state = 'ready'")
+    return int(ready) == count
+
+
+async def spaces_and_owners(world: World) -> list[tuple[Any, ...]]:
+    """Each space with its state, its vectors, who has it, and whether queries read it."""
+    rows = await world.fetch(
+        "select s.id, s.state, s.config->>'query_prefix',"
+        " (select sum(n) from memory_embedding_counters c where c.scope = s.id),"
+        " (select p.name from memory_providers p where s.id in (p.applied_space_id, p.beside_space_id)),"
+        " s.id in (select p.applied_space_id from memory_providers p),"
+        " s.id = (select active_space_id from memory_registry)"
+        " from memory_embedding_spaces s order by s.id"
+    )
+    return [tuple(row) for row in rows]

@@ -134,7 +134,6 @@ def test_another_edit_of_a_held_change_is_still_a_change_of_the_stored_dimension
     [
         ({"model": "other"}, "spec.model"),
         ({"baseURL": "https://gateway.example"}, "spec.baseURL"),
-        ({"embedding": {"dimensions": 1536, "queryPrefix": "q: "}}, "spec.embedding.queryPrefix"),
         ({"embedding": {"dimensions": 1536, "documentPrefix": "d: "}}, "spec.embedding.documentPrefix"),
         ({"embedding": {"dimensions": 1536, "columnType": "halfvec"}}, "spec.embedding.columnType"),
         ({"model": "other", "baseURL": "https://gateway.example"}, "spec.model (and 1 more)"),
@@ -146,6 +145,15 @@ def test_what_makes_another_space_at_the_same_dimension_says_what_is_embedded_ag
     old = manifest(embedding={"dimensions": 1536}, status=status())
     found = warnings_for(old, manifest(**{"embedding": {"dimensions": 1536}, **change}))
     assert found == [f"{path}: embeds 120500 chunks again into a new space; the old one answers until full"]
+
+
+def test_a_query_prefix_alone_embeds_nothing_and_beside_another_edit_it_belongs_to_the_new_space() -> None:
+    old = manifest(embedding={"dimensions": 1536}, status=status())
+    assert warnings_for(old, manifest(embedding={"dimensions": 1536, "queryPrefix": "q: "})) == [
+        "spec.embedding.queryPrefix: used from the next query on; nothing is embedded again"
+    ]
+    found = warnings_for(old, manifest(model="other", embedding={"dimensions": 1536, "queryPrefix": "q: "}))
+    assert found == ["spec.model: embeds 120500 chunks again into a new space; the old one answers until full"]
 
 
 def test_with_manual_activation_the_old_space_answers_until_activate() -> None:

@@ -48,7 +48,7 @@ def has(model: str = "a", dimensions: int = 64, vectors: int = 10, number: int =
         (Desired(config("b")), has(), has("b", number=2), NO, Beside(2)),
         (Desired(config("c")), has(), has("b", number=2), NO, Beside(None)),
         (Desired(config(column_type="halfvec")), has(), None, NO, Beside(None)),
-        (Desired(config(query_prefix="q: ")), has(), None, NO, Beside(None)),
+        (Desired(config(query_prefix="q: ")), has(), None, NO, Keep(refresh=True, redistance=False)),
         (Desired(config(dimensions=128)), has(vectors=0), None, NO, Reshape(None)),
         (Desired(config(dimensions=128)), has(vectors=0), None, YES, Reshape(None)),
         (Desired(config(dimensions=128)), has(), None, NO, Hold("none")),
@@ -79,6 +79,13 @@ def test_a_space_of_the_desired_identity_that_is_still_there_is_switched_back_to
     assert decide(Desired(config(dimensions=128)), has(), has(dimensions=128, number=2), None, consent) == Beside(2)
 
 
+def test_what_release_0_1_began_beside_for_a_query_prefix_goes_on_until_that_is_edited_again() -> None:
+    begun = has(query_prefix="q: ", number=2)
+    assert decide(Desired(config(query_prefix="q: ")), has(), begun, None, NO) == Beside(2)
+    assert decide(Desired(config(query_prefix="r: ")), has(), begun, None, NO) == Keep(refresh=True, redistance=False)
+    assert decide(Desired(config()), has(), begun, None, NO) == Keep(refresh=False, redistance=False)
+
+
 def test_a_key_of_another_vendor_never_reaches_an_applied_space() -> None:
     new_key = CredentialRef(secret=SecretKeyConfig(name="new"))
     applied = config(base_url="https://old.example")
@@ -97,9 +104,28 @@ def test_the_identity_holds_the_dimension_and_all_that_makes_vectors_comparable(
         config(dimensions=32),
         config(base_url="http://x"),
         config(document_prefix="d: "),
-        config(query_prefix="q: "),
         config(column_type="halfvec"),
     ]
-    assert len({plain.identity, *(each.identity for each in different)}) == 7
-    same = [config(distance="l2"), config(batch_size=5), config(timeout_seconds=1.0), config(headers={"X": "y"})]
+    assert len({plain.identity, *(each.identity for each in different)}) == 6
+    same = [
+        config(query_prefix="q: "),
+        config(distance="l2"),
+        config(batch_size=5),
+        config(timeout_seconds=1.0),
+        config(headers={"X": "y"}),
+    ]
     assert {each.identity for each in same} == {plain.identity}
+
+
+def test_the_identity_of_release_0_1_is_formed_as_that_release_formed_it() -> None:
+    made = SpaceConfig(
+        namespace="agents",
+        type="cohere",
+        model="a",
+        dimensions=64,
+        preprocessing_version=1,
+        query_prefix="q: ",
+        document_prefix="d: ",
+    )
+    assert made.identity_of_0_1 == "cohere||a|64#a473a78694e38f2f"
+    assert made.model_copy(update={"type": "mock"}).identity_of_0_1 == "mock||a|64#d3ef3d6971fc700e"

@@ -72,9 +72,11 @@ def space(**fields: Any) -> SpaceConfig:
 
 def test_the_identity_of_a_space_stays_as_stores_have_it() -> None:
     small = {"base_url": "https://api.openai.com/v1", "model": "text-embedding-3-small", "dimensions": 1536}
-    assert space(**small).identity == ("openai|https://api.openai.com/v1|text-embedding-3-small|1536#86196b26162964a4")
+    assert space(**small).identity_of_0_1 == (
+        "openai|https://api.openai.com/v1|text-embedding-3-small|1536#86196b26162964a4"
+    )
     voyage = {"type": "voyageai", "base_url": "https://api.voyageai.com", "model": "voyage-3.5", "dimensions": 1024}
-    assert space(**voyage, column_type="halfvec").identity == (
+    assert space(**voyage, column_type="halfvec").identity_of_0_1 == (
         "voyageai|https://api.voyageai.com|voyage-3.5|1024#36f7d6100ada4f92"
     )
 

@@ -26,6 +26,7 @@ from memory_operator.settings import EngineSettings
 from memory_operator.store.db.listen import listen
 from memory_operator.store.db.pool import Store
 from memory_operator.store.spaces import claims, consent, providers, registry
+from memory_operator.store.spaces.identities import settle_identities
 
 log = get_logger(__name__)
 
@@ -130,7 +131,11 @@ class Operator:
             await asyncio.sleep(_RETRY_SECONDS)
 
     async def _list(self) -> Listing:
-        """A listing, oldest first; what is absent from it is noted."""
+        """A listing, oldest first; what is absent from it is noted.
+
+        Before, spaces that release 0.1 made get the identity that this release knows them by.
+        """
+        await settle_identities(self._store)
         began = await self._absences.moment()
         listing = await self._source.list()
         self._listings.note(listing, self._settings.listing_seconds)

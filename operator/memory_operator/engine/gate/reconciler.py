@@ -222,25 +222,28 @@ class Reconciler:
         text = f"Provider {owner} has the space {step.config.key}; {way_out}"
         return _Outcome(Findings({ConditionType.READY: Verdict(False, Reason.DUPLICATE_SPACE, text)}, Phase.ERROR))
 
-    async def _end_beside(self, step: _Step) -> None:
-        """What was filled beside for an earlier edit ends: nothing takes the applied space's place meanwhile."""
+    async def _end_beside(self, step: _Step) -> bool:
+        """End what was filled beside for an earlier edit, lest it take the applied space's place; whether there was."""
         applied, beside = step.view.applied, step.view.beside
-        if applied is not None and beside is not None and beside.identity != step.config.identity:
+        if applied is not None and beside is not None and beside.config.identity != step.config.identity:
             await reshape.end_beside(self._store, step.change(), applied, beside)
+            return True
+        return False
 
     async def _hold(self, step: _Step, word: str) -> _Outcome:
         """Wait for consent; the applied space goes on serving, and this Provider's credential is still looked at."""
-        await self._end_beside(step)
-        message = await self._record_held(step, word)
+        ended = await self._end_beside(step)
+        change = await self._record_held(step, word)
+        message, stored = change.message, None if ended else replace(step.view.stored, pending=change)
         verdict = Verdict(False, Reason.CONSENT_REQUIRED, message)
         findings = Findings({ConditionType.DIMENSION_SETTLED: verdict}, Phase.HELD, held_message=message)
         try:
             await self._connector.credential(step.config)
             await self._check_applied_credential(step)
-            await self._follow(step.view, step.config)
+            followed = await self._follow(step.view, step.config)
         except MemoryOperatorError as error:
-            return _Outcome(findings.and_then(self._failed(step.provider.ref, error)))
-        return _Outcome(findings)
+            return _Outcome(findings.and_then(self._failed(step.provider.ref, error)), stored)
+        return _Outcome(findings, None if followed else stored)
 
     async def _check_applied_credential(self, step: _Step) -> None:
         """Raises CredentialChangedWhileHeld where the applied space's Secret holds a key for another vendor by now."""
@@ -249,8 +252,8 @@ class Reconciler:
             moved = not applied.config.same_vendor(step.config)
             await self._connector.checked_proof(replace(applied, credential_moved=moved))
 
-    async def _record_held(self, step: _Step, word: str) -> str:
-        """Record the change that waits, with its effect; the message that it is known by. Raises ProviderChanged."""
+    async def _record_held(self, step: _Step, word: str) -> providers.PendingChange:
+        """Record the change that waits, with its effect. Raises ProviderChanged."""
         view, config = step.view, step.config
         assert view.applied is not None
         async with self._store.transaction() as conn:
@@ -264,7 +267,7 @@ class Reconciler:
                 owner.ref, owner.uid, owner.generation, effect, word, message, datetime.now(UTC), contradiction(config)
             )
             await held.hold(conn, change)
-        return message
+        return change
 
     async def _keep(self, step: _Step, plan: Keep) -> _Outcome:
         """The applied space is the right one: drop what was begun beside it, copy what may change.
@@ -305,12 +308,14 @@ class Reconciler:
             await reshape.complete_again(self._store, change, view.applied, view.beside)
         return _Outcome(reached)
 
-    async def _follow(self, view: View, desired: SpaceConfig) -> None:
-        """Let the applied space use a new key, limit or price of the same vendor and model."""
+    async def _follow(self, view: View, desired: SpaceConfig) -> bool:
+        """Let the applied space use a new key, limit or price of the same vendor and model; whether it has one."""
         if view.applied:
             followed = with_call_fields(view.applied.config, desired)
             if followed != view.applied.config:
                 await self._refresh(view.applied.id, followed)
+                return True
+        return False
 
     async def _refresh(self, space_id: int, config: SpaceConfig) -> None:
         """Let a space use what may change without making another one; `createEnabled: true` again fills the gap."""

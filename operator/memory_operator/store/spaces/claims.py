@@ -29,10 +29,15 @@ async def live_owner(conn: Conn, space_id: int, but: ProviderRef) -> tuple[Provi
     return (ProviderRef(row["namespace"], row["name"]), row["wanted_identity"]) if row else None
 
 
-_FIRST_CLAIMANT = """
-select namespace, name from memory_providers
-where absent_since is null and wanted_identity = $1
-order by created_at, namespace, name
+ASKS = """p.absent_since is null and not exists (select 1 from memory_embedding_spaces own
+    where own.id in (p.applied_space_id, p.beside_space_id)
+    and own.space_identity = p.wanted_identity || '#old-' || own.id)"""
+"""Of a Provider whose space had to give its identity to another at the upgrade: that one asks for no other."""
+
+_FIRST_CLAIMANT = f"""
+select p.namespace, p.name from memory_providers p
+where p.wanted_identity = $1 and {ASKS}
+order by p.created_at, p.namespace, p.name
 limit 1
 """
 
@@ -43,10 +48,10 @@ async def first_claimant(conn: Conn, identity: str) -> ProviderRef | None:
     return ProviderRef(*row) if row else None
 
 
-_WAITING = """
+_WAITING = f"""
 select p.namespace, p.name from memory_providers p
-join memory_embedding_spaces s on s.identity = p.wanted_identity
-where p.absent_since is null
+join memory_embedding_spaces s on s.space_identity = p.wanted_identity
+where {ASKS}
   and not exists (select 1 from memory_providers o
     where o.absent_since is null and s.id in (o.applied_space_id, o.beside_space_id))
 order by p.created_at, p.namespace, p.name

@@ -11,7 +11,8 @@ from typing import Literal
 from memory_operator.contract.resource import ProviderRef
 from memory_operator.plan.space import SpaceConfig
 from memory_operator.store.db.pool import Conn, Row, fetch_one
-from memory_operator.store.spaces import registry, vectors
+from memory_operator.store.spaces import claims, registry, vectors
+from memory_operator.store.spaces.identities import old_identity
 
 ACTIVE_STATES = ("filling", "ready")
 """States of spaces that writes go to."""
@@ -68,9 +69,9 @@ class SpaceFigures:
 
 
 _COLUMNS = (
-    "s.id, s.identity, s.space_key, s.embedding_version, s.provider_namespace, s.provider_name, s.provider_uid,"
-    " s.provider_generation, s.config, s.column_type, s.dimensions, s.distance, s.state, s.create_enabled,"
-    " s.created_at, s.credential_proof, s.credential_moved"
+    "s.id, coalesce(s.space_identity, s.identity) as identity, s.space_key, s.embedding_version, s.provider_namespace,"
+    " s.provider_name, s.provider_uid, s.provider_generation, s.config, s.column_type, s.dimensions, s.distance,"
+    " s.state, s.create_enabled, s.created_at, s.credential_proof, s.credential_moved"
 )
 
 
@@ -113,7 +114,7 @@ async def some(conn: Conn, space_ids: Sequence[int]) -> list[Space]:
     return [_space(row) for row in rows]
 
 
-_BY_IDENTITY = f"""select {_COLUMNS} from memory_embedding_spaces s where s.identity = $1"""
+_BY_IDENTITY = f"""select {_COLUMNS} from memory_embedding_spaces s where s.space_identity = $1"""
 
 
 async def by_identity(conn: Conn, identity: str) -> Space | None:
@@ -211,10 +212,12 @@ async def owned(conn: Conn, ref: ProviderRef) -> list[Space]:
 _NEXT_ID = """select nextval(pg_get_serial_sequence('memory_embedding_spaces', 'id'))"""
 
 _CREATE = f"""
-insert into memory_embedding_spaces as s (id, identity, space_key, embedding_version,
+insert into memory_embedding_spaces as s (id, identity, space_identity, space_key, embedding_version,
 provider_namespace, provider_name, provider_uid, provider_generation, config, column_type, dimensions,
 distance, state, create_enabled) overriding system value
-values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, 'filling', $13)
+values ($1, case when exists (select 1 from memory_embedding_spaces o where o.identity = $14)
+  then $14 || '#' || $1::bigint::text else $14 end,
+$2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, 'filling', $13)
 returning {_COLUMNS}
 """
 
@@ -237,6 +240,7 @@ async def create(conn: Conn, owner: Owner, config: SpaceConfig) -> Space:
         config.dimensions,
         config.distance,
         config.create_enabled,
+        config.identity_of_0_1,
     )
     space = _space(row)
     await vectors.create_table(conn, space.id, space.column_type, space.dimensions)
@@ -295,7 +299,7 @@ async def reown(conn: Conn, space_id: int, owner: Owner) -> None:
 
 
 _REFRESH_CONFIG = """
-update memory_embedding_spaces set config = $2, create_enabled = $3 where id = $1 and identity = $4
+update memory_embedding_spaces set config = $2, create_enabled = $3 where id = $1 and space_identity in ($4, $5)
 """
 
 
@@ -307,6 +311,7 @@ async def refresh_config(conn: Conn, space_id: int, config: SpaceConfig) -> None
         config.model_dump(mode="json"),
         config.create_enabled,
         config.identity,
+        old_identity(config.identity, space_id),
     )
 
 
@@ -358,8 +363,9 @@ _PRUNABLE = f"""
 select {_COLUMNS} from memory_embedding_spaces s
 where s.state in ('orphaned', 'retired')
 and not exists (select 1 from memory_registry r where r.active_space_id = s.id)
+and s.space_identity is not null
 and not exists (select 1 from memory_providers p where p.absent_since is null
-  and (s.id in (p.applied_space_id, p.beside_space_id) or s.identity = p.wanted_identity))
+  and (s.id in (p.applied_space_id, p.beside_space_id) or s.space_identity = p.wanted_identity and {claims.ASKS}))
 order by s.id
 """
 
