@@ -12,7 +12,7 @@ import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from bench import cluster, fill, gate, peer, query, webhook
+from bench import cluster, fill, gate, migration, peer, query, webhook
 from bench.figures import Figure
 from fixtures.postgres import open_folder
 from memory_operator.dev.postgres.server import EmbeddedPostgres, RunningPostgres
@@ -35,6 +35,7 @@ BENCHES: dict[str, Scenario] = {
         server, options.large, options.scenario or (), options.peer_python if options.peer else None
     ),
     "query": lambda server, options: query.run(server.dsn),
+    "migrations": lambda server, options: migration.run(server, options.large),
     "cluster": lambda server, options: cluster.run(server.dsn),
     "webhook": lambda server, options: asyncio.to_thread(webhook.run),
 }

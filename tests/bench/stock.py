@@ -70,7 +70,7 @@ class Stock:
         url = self._url(self._server.dsn, name)
         await migrate(url)
         async with await open_store(url, application="memory-bench") as store:
-            await _store(store, count, marked)
+            await store_memories(store, count, marked)
         await self._run("vacuum analyze", database=name)
 
     async def _run(self, statement: str, database: str = "postgres") -> None:
@@ -84,7 +84,7 @@ class Stock:
         return urlunsplit(urlsplit(dsn)._replace(path=f"/{name}"))
 
 
-async def _store(store: Store, count: int, marked: str | None) -> None:
+async def store_memories(store: Store, count: int, marked: str | None = None) -> None:
     """Memories of one chunk each, sealed as an add seals them."""
     async with store.connection() as conn:
         await check_or_store_key(conn, MasterKey(MASTER_KEY))
