@@ -19,6 +19,7 @@ from memory_operator.client.errors import (
     RefusedError,
     UnreachableError,
 )
+from memory_operator.client.server.paths import QUERY
 
 DEFAULT_SERVER = "http://127.0.0.1:8080"
 CONNECT_SECONDS = 5.0
@@ -92,10 +93,16 @@ class ApiClient:
 
     def get(self, path: str, **params: Any) -> Any:
         """Read; repeated a few times while the server says that it is busy. Raises CommandError."""
-        given = {name: value for name, value in params.items() if value is not None}
+        return self._read("GET", path, params={name: value for name, value in params.items() if value is not None})
+
+    def query(self, body: dict[str, Any]) -> Any:
+        """Look for memories; repeated as `get` is, since nothing is changed. Raises CommandError."""
+        return self._read("POST", QUERY, json=body)
+
+    def _read(self, method: str, path: str, **request: Any) -> Any:
         for attempt in range(1, self._attempts + 1):
             try:
-                return self._send("GET", path, params=given)
+                return self._send(method, path, **request)
             except RefusedError as refusal:
                 if refusal.status not in _BUSY or attempt == self._attempts:
                     raise

@@ -1,0 +1,216 @@
+"""`memory eval`: how good answers are, by judged questions or by known items."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from memory_operator.client.errors import CommandError, MisuseError
+from memory_operator.client.evaluation import gate, loading, report
+from memory_operator.client.evaluation.judged_set import JudgedSet, read_judged_sets
+from memory_operator.client.evaluation.known_items import SHOWS, known_items
+from memory_operator.client.evaluation.ways import Way, ask_all, ways_of
+from memory_operator.client.exit_codes import ExitCode
+from memory_operator.client.options import ProjectOption, SpaceOption, seconds_of
+from memory_operator.client.server import paths
+from memory_operator.client.server.api import ApiClient
+from memory_operator.client.server.memory_ids import pages
+from memory_operator.client.server.reading import read
+from memory_operator.client.server.schemas import SpacesDocument, StatsDocument
+from memory_operator.client.server.space_names import versions_named
+from memory_operator.client.session import Session, command
+from memory_operator.client.terminal.format import number
+from memory_operator.client.terminal.progress import Bar, bars
+
+app = typer.Typer()
+
+
+@dataclass(frozen=True, slots=True)
+class _Evaluation:
+    """One run: what is asked, and how."""
+
+    session: Session
+    ways: list[Way]
+    versions: list[str]
+    """The spaces that are asked."""
+    k: int
+    seed: int
+    in_flight: int
+    wait_seconds: int
+
+    def measure_in(self, project: str, judged: JudgedSet, documents: dict[str, str]) -> report.SetResult:
+        """Ask the questions of a set in a project, and measure the answers."""
+        with self.progress("asking", len(judged.questions) * len(self.ways)) as tell:
+            found = ask_all(
+                self.session.api,
+                self.ways,
+                judged.questions,
+                {"project": project, "k": self.k},
+                self.in_flight,
+                tell,
+            )
+        return report.evaluate(judged, found, documents, report.Setting(project, self.k, self.seed))
+
+    def loaded(self, judged: JudgedSet, *, keep: bool) -> report.SetResult:
+        """Load a set into a project of its own, evaluate it, and remove it again."""
+        api, project = self.session.api, _new_project(self.session.api, judged.name)
+        try:
+            with self.progress(f"loading {judged.name}", len(judged.documents)) as tell:
+                documents = loading.load(api, judged.documents, project, self.in_flight, tell)
+            with self.progress("waiting for vectors", None) as tell:
+                lacking = loading.wait_for_vectors(api, self.versions, self.wait_seconds, tell)
+            result = self.measure_in(project, judged, documents)
+        except BaseException:
+            self.remove(project)
+            raise
+        if lacking:
+            result.remarks.append(f"{number(lacking)} chunks of the store still lacked a vector")
+        if left_out := len(judged.documents) - len(documents):
+            result.remarks.append(f"{number(left_out)} documents without a text were left out")
+        if judged.missing:
+            result.remarks.append(f"{number(judged.missing)} answers are not among the documents")
+        if keep:
+            result.remarks.append(f"kept: ask it again with --judged … --project {project}")
+        else:
+            self.remove(project)
+        return result
+
+    def remove(self, project: str) -> None:
+        """Erase a project; what goes wrong is said, and stops nothing."""
+        by_hand = f"memory list --project {project} shows them, memory delete --purge erases one"
+        try:
+            with self.progress("removing", None) as tell:
+                failed = loading.remove(self.session.api, project, self.in_flight, tell)
+        except CommandError as failure:
+            self.session.screen.remark(f"project {project} could not be removed: {failure.detail}; {by_hand}", "yellow")
+            return
+        if failed:
+            self.session.screen.remark(f"{number(failed)} memories could not be removed; {by_hand}", "yellow")
+
+    @contextlib.contextmanager
+    def progress(self, name: str, total: int | None) -> Iterator[Callable[[int], None]]:
+        """A bar on a terminal, nothing elsewhere."""
+        with bars(self.session.screen) as show_bars:
+
+            def tell(done: int) -> None:
+                remark = f"{number(done)} of {number(total)}" if total else number(done)
+                show_bars({name: Bar(min(1.0, done / total) if total else None, remark)})
+
+            yield tell
+
+
+@command(app, "eval")
+def evaluate(
+    session: Session,
+    judged: Annotated[
+        Path | None,
+        typer.Option("--judged", metavar="PATH", help="A judged set, or a folder of them; qrels of BEIR and TREC do."),
+    ] = None,
+    known: Annotated[
+        int | None, typer.Option("--self", metavar="N", min=1, help="Ask about N of your own memories instead.")
+    ] = None,
+    project: ProjectOption = None,
+    space: SpaceOption = None,
+    k: Annotated[int, typer.Option("--limit", "-k", min=10, max=200, help="How many results are asked for.")] = 10,
+    least: Annotated[
+        float | None,
+        typer.Option("--gate", metavar="MIN", min=0, max=1, help="Exit with 9 where the default's nDCG@10 is below."),
+    ] = None,
+    against: Annotated[
+        Path | None,
+        typer.Option("--gate-against", metavar="FILE", help="Exit with 9 where it is worse than in this --json."),
+    ] = None,
+    keep: Annotated[bool, typer.Option("--keep", help="Leave the judged documents in their project.")] = False,
+    in_flight: Annotated[int, typer.Option("--in-flight", min=1, max=16, help="Requests at the same time.")] = 4,
+    wait: Annotated[str, typer.Option("--wait", metavar="TIME", help="For vectors of loaded documents.")] = "15m",
+    seed: Annotated[int, typer.Option("--seed", help="Of what is drawn at random.")] = 1,
+) -> None:
+    """Measure how good answers are: by default, by each channel alone, and in each space.
+
+    --judged reads corpus.jsonl, queries.jsonl and qrels.tsv. The documents are loaded into a project of their own,
+    which is erased afterwards; embedding them is paid as usual. With --project the questions are asked there: of a
+    project that --keep left, or of your own memories, with their ids for documents.
+
+    --self makes questions of words of your own memories. It shows whether they are found again, not how well
+    questions in other words are answered.
+
+    [bold]Examples[/]
+
+      memory eval --judged ./cranfield
+      memory eval --self 200 --project notes --json > before.json
+      memory eval --self 200 --project notes --gate-against before.json
+    """
+    if (judged is None) == (known is None):
+        raise MisuseError("give either --judged or --self", "memory eval --self 100 asks about your own memories")
+    sets = read_judged_sets(judged) if judged else []
+    earlier = gate.read_earlier(against) if against else None
+    run = _evaluation(session, space, (k, seed, in_flight, seconds_of(wait)))
+    if known is not None:
+        results = [_about_own(run, project or "default", known)]
+    else:
+        results = [_about_judged(run, project, one, keep=keep) for one in sets]
+    failed = [] if least is None else gate.below(results, least)
+    if earlier is not None and against is not None:
+        failed += gate.worse(results, earlier, against)
+    _report(session, results, failed)
+    session.end(ExitCode.GATE_NOT_PASSED if failed else ExitCode.DONE)
+
+
+def _evaluation(session: Session, space: str | None, figures: tuple[int, int, int, int]) -> _Evaluation:
+    found = read(SpacesDocument, session.api.get(paths.SPACES)).spaces
+    in_use = [one.embedding_version for one in found if one.state in ("filling", "ready")]
+    active = next((one.embedding_version for one in found if one.active), None)
+    if space is not None:
+        named = versions_named(session.api, space)
+        active, in_use = named[0], named
+    others = [version for version in in_use if version != active]
+    k, seed, in_flight, wait_seconds = figures
+    ways = ways_of(active, others, named=space is not None)
+    return _Evaluation(session, ways, in_use, k, seed, in_flight, wait_seconds)
+
+
+def _new_project(api: ApiClient, name: str) -> str:
+    """A project without memories. Its name is the same each time where nothing is kept: projects are never removed."""
+    project = f"eval-{name}"[:180]
+    projects = read(StatsDocument, api.get(paths.STATS)).projects
+    if any(one.project == project and one.memories for one in projects):
+        return f"{project}-{secrets.token_hex(4)}"
+    return project
+
+
+def _about_own(run: _Evaluation, project: str, count: int) -> report.SetResult:
+    listed = (memory for page in pages(run.session.api, project) for memory in page)
+    result = run.measure_in(project, known_items(listed, count, run.seed, project), {})
+    if len(result.judged.questions) < count:
+        result.remarks.append(f"{len(result.judged.questions)} memories are all that a question can be made of")
+    result.remarks.extend(SHOWS)
+    return result
+
+
+def _about_judged(run: _Evaluation, project: str | None, judged: JudgedSet, *, keep: bool) -> report.SetResult:
+    if project is not None:
+        return run.measure_in(project, judged, loading.kept(run.session.api, project))
+    if not judged.documents:
+        raise MisuseError(
+            f"{judged.name} has no corpus.jsonl", "name the project whose memories are judged with --project"
+        )
+    return run.loaded(judged, keep=keep)
+
+
+def _report(session: Session, results: list[report.SetResult], failed: list[str]) -> None:
+    if session.screen.as_json:
+        gate_document = {"passed": not failed, "reasons": failed}
+        session.screen.document({"sets": [one.document for one in results], "gate": gate_document})
+        return
+    for index, result in enumerate(results):
+        if index:
+            session.screen.line()
+        report.show(session.screen, result)
+    for reason in failed:
+        session.screen.remark(f"gate not passed: {reason}", "red")
