@@ -64,10 +64,10 @@ own() {
   "$PREFIX/bin/python3" "$SOURCE/operator/image/sbom.py" "$1" >"$PREFIX/sbom.cdx.json"
 }
 
-# It imports the contract and nothing else of the operator's: the rest would only be there to be attacked.
+# It imports no more of the operator's than this: the rest would only be there to be attacked.
 only_the_webhook() {
-  find "$(packages)/memory_operator" -mindepth 1 -maxdepth 1 ! -name contract ! -name __init__.py ! -name py.typed \
-    -exec rm -rf {} +
+  find "$(packages)/memory_operator" -mindepth 1 -maxdepth 1 ! -name contract ! -name listening.py ! -name logs.py \
+    ! -name __init__.py ! -name py.typed -exec rm -rf {} +
   rm -f "$PREFIX/bin/memory-operator" "$PREFIX/bin/memory"
 }
 

@@ -1,4 +1,4 @@
-"""Logs: plain text for people, JSON for machines; one place that sets them up."""
+"""Logs: plain text for people, JSON for machines; one place that sets them up, for the webhook too."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ REQUEST_ID: ContextVar[str] = ContextVar("request_id")
 _NOISY = (
     "httpx",
     "httpcore",
-    "uvicorn.access",
-    "uvicorn.error",
+    "uvicorn",
+    "asyncio",
     "kopf.objects",
     "kubernetes",
     "aiohttp.access",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -61,3 +63,21 @@ def test_a_dockerfile_runs_the_script_and_copies_what_is_there(recipe: Recipe) -
 
 def test_only_the_webhook_has_a_limit_and_it_is_the_promised_one() -> None:
     assert {recipe.name: recipe.limit for recipe in RECIPES if recipe.limit} == {"memory-webhook": 120_000_000}
+
+
+def test_the_webhook_imports_no_more_of_the_operator_than_its_image_keeps() -> None:
+    script = (ROOT / "operator/image/install.sh").read_text()
+    kept = set(
+        re.findall(r"! -name ([a-z]+)(?:\.py)?\s", script.partition("only_the_webhook() {")[2].partition("rm -f")[0])
+    )
+    program = "import sys, memory_webhook.main; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
+    assert (
+        {name.split(".")[1] for name in loaded if name.startswith("memory_operator.")}
+        == kept
+        == {
+            "contract",
+            "listening",
+            "logs",
+        }
+    )

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 
 WRONG_IMPORTS = {
     "The layers of the server": ("operator/memory_operator/plan/cost.py", "memory_operator.engine.fill"),
-    "backoff, errors, logs, metrics and settings stand below everything and apart from the contract": (
+    "backoff, errors, listening, logs, metrics and settings stand below everything and apart from the contract": (
         "operator/memory_operator/settings.py",
         "memory_operator.contract.provider",
     ),
@@ -47,7 +47,7 @@ WRONG_IMPORTS = {
         "operator/memory_operator/cli.py",
         "memory_operator.client.main",
     ),
-    "the webhook imports the contract and nothing else of ours": (
+    "the webhook imports the contract, listening, logs and nothing else of ours": (
         "webhook/memory_webhook/review.py",
         "memory_operator.plan.cost",
     ),

@@ -11,7 +11,8 @@ from collections.abc import Callable
 from typing import Any
 
 import uvicorn
-from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from memory_operator.listening import HeadLimit
 
 MOST_CONNECTIONS = 64
 """A TLS connection takes about a third of a megabyte. The API server keeps at most 25 idle ones."""
@@ -27,43 +28,21 @@ What there was at the start is frozen, so that a collection looks at little."""
 log = logging.getLogger(__name__)
 
 
-class _Connection(H11Protocol):
-    """uvicorn's protocol with a time limit for headers."""
+class _Connection(HeadLimit):
+    """One that says when it has ended, and sends no goodbye to a client that is late."""
+
+    head_seconds = HEADER_SECONDS
 
     def __init__(self, ended: Callable[[_Connection], None], **uvicorns: Any) -> None:
         super().__init__(**uvicorns)
         self._ended = ended
-        self._limit: asyncio.TimerHandle | None = None
-
-    @property
-    def busy(self) -> bool:
-        """Whether a request is being answered."""
-        return self.cycle is not None and not self.cycle.response_complete
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
-        self._expect_headers()
-
-    def data_received(self, data: bytes) -> None:
-        super().data_received(data)
-        if self.busy:
-            self._stop_limit()
-        elif self.timeout_keep_alive_task is None:  # part of a request's headers
-            self._expect_headers()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._stop_limit()
         super().connection_lost(exc)
         self._ended(self)
 
-    def _expect_headers(self) -> None:
-        if self._limit is None:
-            self._limit = asyncio.get_running_loop().call_later(HEADER_SECONDS, self.transport.abort)
-
-    def _stop_limit(self) -> None:
-        if self._limit is not None:
-            self._limit.cancel()
-            self._limit = None
+    def end_late(self) -> None:
+        self.transport.abort()
 
 
 class Connections:

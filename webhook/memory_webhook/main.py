@@ -14,9 +14,10 @@ from collections.abc import Iterator
 
 import uvicorn
 
+from memory_operator.listening import QuietServer, bind
+from memory_operator.logs import set_up_logs
 from memory_webhook.app import App, review_app
 from memory_webhook.connections import Connections
-from memory_webhook.logs import set_up_logs
 from memory_webhook.metrics import WebhookMetrics
 from memory_webhook.probes import probe_app
 from memory_webhook.settings import Settings, read_settings
@@ -38,18 +39,10 @@ class StartError(Exception):
     """The process cannot start; the text says why."""
 
 
-class _Server(uvicorn.Server):
-    """uvicorn, which leaves the process's signal handlers alone."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
 def main() -> None:
     """Run the webhook. Exits 0 after SIGTERM or SIGINT, 1 when it cannot start, 2 for a wrong option."""
     settings = read_settings(sys.argv[1:], os.environ)
-    set_up_logs(settings.log_format, settings.log_level)
+    set_up_logs(settings.log_format, logging.getLevelNamesMapping()[settings.log_level.upper()])
     try:
         asyncio.run(serve(settings))
     except StartError as error:
@@ -132,26 +125,17 @@ def _server(app: App) -> uvicorn.Server:
         timeout_graceful_shutdown=_GRACE_SECONDS,
     )
     config.load()
-    return _Server(config)
+    return QuietServer(config)
 
 
 @contextlib.contextmanager
 def listening(host: str, port: int) -> Iterator[socket.socket]:
     """A listening socket. Raises StartError when the address cannot be had."""
     try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        # asyncio turns Nagle's algorithm off only where the protocol is named; with it, an answer on a connection that
-        # is used again waits 40 ms for the client's delayed acknowledgement.
-        listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+        listener = bind(host, port)
     except OSError as error:
         raise StartError(f"cannot listen on {host} port {port}: {error.strerror}") from error
     with listener:
-        try:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.bind((host, port))
-            listener.listen(1024)
-        except OSError as error:
-            raise StartError(f"cannot listen on {host} port {port}: {error.strerror}") from error
         yield listener
 
 

@@ -16,8 +16,15 @@ PACKAGES = "opt/memory/lib/python3.11/site-packages"
 
 # What an image of less than everything changes with.
 _OWN = {
-    "postgres": ("operator/image",),
-    "webhook": ("operator/image", "operator/memory_operator/contract", "webhook", "pyproject.toml"),
+    "postgres": ("operator/image", "operator/memory_operator/dev/postgres/initdb.py"),
+    "webhook": (
+        "operator/image",
+        "operator/memory_operator/contract",
+        "operator/memory_operator/listening.py",
+        "operator/memory_operator/logs.py",
+        "webhook",
+        "pyproject.toml",
+    ),
 }
 
 
