@@ -9,15 +9,18 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Concatenate, ParamSpec
+from typing import TYPE_CHECKING, Annotated, Any, Concatenate, ParamSpec
 
 import typer
 
 from memory_operator.client.errors import CommandError, MisuseError
 from memory_operator.client.exit_codes import ExitCode
-from memory_operator.client.server.api import DEFAULT_SERVER, ApiClient, Target
 from memory_operator.client.server.reading import A, read
+from memory_operator.client.server.target import DEFAULT_SERVER, Target
 from memory_operator.client.terminal.console import Screen
+
+if TYPE_CHECKING:
+    from memory_operator.client.server.api import ApiClient
 
 INTERRUPTED = 130
 
@@ -149,6 +152,8 @@ def _with_common_options(function: Callable[..., None]) -> Callable[..., None]:
     def run(
         ctx: typer.Context, server: str | None, token_file: Path | None, *, as_json: bool, **arguments: Any
     ) -> None:
+        from memory_operator.client.server.api import ApiClient
+
         options = options_of(ctx).overridden(server, token_file, as_json=as_json)
         screen = Screen(as_json=options.as_json)
         try:

@@ -52,3 +52,13 @@ def test_a_command_loads_only_what_it_needs() -> None:
     assert "memory_operator.client.commands.query" in loaded
     assert "memory_operator.client.commands.add" not in loaded
     assert not [name for name in modules_after("--help") if name.startswith("memory_operator.client.commands.")]
+
+
+def test_help_loads_no_http_and_a_command_no_more_than_http() -> None:
+    loaded = modules_after("--help")
+    assert not {"httpx", "pydantic", "ssl", "asyncio"} & set(loaded)
+    assert len(loaded) <= 350
+    loaded = modules_after("query", "x", "--server", "http://127.0.0.1:1")
+    # A bar is what Rich is for, and httpx would bring it and more for its own command line.
+    assert not {"rich", "pygments", "click"} & set(loaded)
+    assert len(loaded) <= 400

@@ -5,23 +5,20 @@ from __future__ import annotations
 import json
 import re
 import ssl
+import sys
 import time
-from dataclasses import dataclass, field
 from typing import Any, Self
 from urllib.parse import urlsplit
 
-import httpx
-
-from memory_operator.client.errors import (
-    CommandError,
-    MisunderstoodError,
-    MisuseError,
-    RefusedError,
-    UnreachableError,
-)
+from memory_operator.client.errors import CommandError, MisunderstoodError, RefusedError, UnreachableError
 from memory_operator.client.server.paths import QUERY
+from memory_operator.client.server.target import SERVER_HINT, Target
 
-DEFAULT_SERVER = "http://127.0.0.1:8080"
+# httpx offers a command line of its own, and would import Rich and Pygments for it: half as much again as all the rest.
+sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]  # as Python documents it: it cannot be imported
+
+import httpx  # noqa: E402
+
 CONNECT_SECONDS = 5.0
 ANSWER_SECONDS = 60.0
 PATIENCE_SECONDS = 10.0
@@ -33,36 +30,6 @@ _LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 _BUSY = (429, 503)
 _GATEWAY = (429, 502, 503, 504)
 """What a gateway answers, in its own words, when it cannot reach the server."""
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """Where the server is, and the bearer token that it wants."""
-
-    url: str
-    token: str | None = field(default=None, repr=False)
-
-    def __post_init__(self) -> None:
-        """Refuse what cannot be called. The address is not repeated where it holds a password."""
-        try:
-            parts = urlsplit(self.url)
-            port_is_a_number = parts.port is None or parts.port > 0
-        except ValueError:
-            raise MisuseError("the server's address is not a URL", _SERVER_HINT) from None
-        if parts.username is not None or parts.password is not None:
-            raise MisuseError("the server's address holds a user or a password", "put the token into MEMORY_TOKEN")
-        if self.token is not None and not re.fullmatch(r"[!-~]+", self.token):
-            raise MisuseError("the bearer token holds characters that no token has", "it is one line without spaces")
-        if parts.scheme not in ("http", "https") or not parts.hostname or not port_is_a_number:
-            raise MisuseError(f"{self.url!r} is not an http or https URL", _SERVER_HINT)
-
-    @property
-    def is_loopback(self) -> bool:
-        """Whether the server is on this machine."""
-        return urlsplit(self.url).hostname in ("127.0.0.1", "localhost", "::1")
-
-
-_SERVER_HINT = f"name one with --server or MEMORY_API, such as {DEFAULT_SERVER}"
 
 
 class ApiClient:
@@ -133,7 +100,7 @@ class ApiClient:
         if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.PoolTimeout | httpx.ProxyError):
             hint = "start one here with `make run`, or " if self.target.is_loopback else ""
             why = "no answer in time" if isinstance(error, httpx.TimeoutException) else _reason(error)
-            return UnreachableError(f"no memory API at {url}: {why}", f"{hint}{_SERVER_HINT}", sent=False)
+            return UnreachableError(f"no memory API at {url}: {why}", f"{hint}{SERVER_HINT}", sent=False)
         look = "" if method == "GET" else "it may have been done all the same: look before you repeat it"
         if isinstance(error, httpx.TimeoutException):
             return UnreachableError(f"{url} did not answer within {self._answer_seconds:g} s", look, sent=True)
@@ -182,7 +149,7 @@ def _stranger(answer: httpx.Response, kind: str) -> CommandError:
         return RefusedError(answer.status_code, problem, _retry_after(answer))
     return MisunderstoodError(
         f"{server} answered {answer.status_code} with {kind or 'no content type'}: that is not a memory API",
-        _SERVER_HINT,
+        SERVER_HINT,
     )
 
 
