@@ -73,9 +73,9 @@ class Edit:
         return bool(self.moved) or self.old.dimension != self.after or self.old.shadow != self.new.shadow
 
 
-def warnings_for(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> list[str]:
+def warnings_for(old: Mapping[str, Any] | None, new: Mapping[str, Any], *, in_pod: bool = True) -> list[str]:
     """Warnings for the creation (`old` None) or an edit of a Provider; only for role embedding. Never raises for what
-    a manifest holds.
+    a manifest holds. `in_pod` says where the embedder will be called from.
     """
     after = read_spec(new)
     before = read_spec(old) if old is not None else None
@@ -85,7 +85,7 @@ def warnings_for(old: Mapping[str, Any] | None, new: Mapping[str, Any]) -> list[
     if before == after and (old is None or problems == _problems(old)):
         return []
     found = [*problems, *_unsupported(after), *_above_limit(after), *_contradiction(after)]
-    found += [*_no_credential(after), *_loopback(after)]
+    found += [*_no_credential(after), *(_loopback(after) if in_pod else ())]
     if old is not None and before is not None and before.role == "embedding":
         edit = Edit(before, after, read_figures(old))
         found += [*_removed(edit), *_resized(edit), *_declared(edit), *_another_space(edit), *_query_prefix(edit)]

@@ -15,12 +15,13 @@ import pytest
 
 from fixtures.waiting import until
 from memory_operator.contract.resource import ProviderRef
-from memory_operator.contract.status import Phase, ProviderStatus
+from memory_operator.contract.status import EmbeddingStatus, Phase, ProviderStatus
 from memory_operator.dev.manifests.scan import ABSENCE_SECONDS, Clock
 from memory_operator.dev.manifests.source import FolderSource
 from memory_operator.engine.ports.sources import ProviderEvent, ProviderSource, SecretReader
 from memory_operator.errors import ConfigurationError, SecretMissing, SourceUnavailable
 
+HELD = "held until one-shot consent names 128"
 A = ProviderRef("default", "a")
 B = ProviderRef("default", "b")
 
@@ -474,6 +475,31 @@ async def test_the_status_is_there_to_be_read_and_goes_with_its_provider(source,
     (folder / "a.yaml").unlink()
     assert await source.get(A) is None
     assert list((state / "status").iterdir()) == []
+
+
+async def test_an_edit_is_warned_of_with_the_figures_of_what_is_stored(source, folder, state, steered, caplog):
+    (folder / "a.yaml").write_text(provider())
+    found = await source.get(A)
+    figures = EmbeddingStatus(applied_dimensions=256, vectors=7, chunks=7, observed_generation=1)
+    await source.publish(A, found.uid, ProviderStatus(embedding=figures), ())
+    assert "WARNING" not in [record.levelname for record in caplog.records]
+
+    (folder / "a.yaml").write_text(provider(dimensions=128))
+    assert (await FolderSource(folder, state=state, clock=steered.clock).get(A)).generation == 2
+    warned = [record.getMessage() for record in caplog.records]
+    assert (
+        "default/a: spec.embedding.dimensions: 256 to 128 discards 7 vectors; held until one-shot consent names 128"
+        in (warned)
+    )
+    await source.list()  # the process that wrote the status warns of it as well, and no process twice
+    await source.list()
+    assert [record.getMessage() for record in caplog.records] == 2 * warned
+
+
+async def test_a_loopback_address_is_no_reason_to_warn_on_this_machine(source, folder, caplog):
+    (folder / "a.yaml").write_text(provider().replace("type: local", "type: ollama\n  baseURL: http://127.0.0.1:11434"))
+    await source.get(A)
+    assert caplog.text == ""
 
 
 async def test_a_status_of_an_earlier_provider_of_the_same_name_is_dropped(source, folder, state, caplog):

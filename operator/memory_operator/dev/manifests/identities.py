@@ -34,6 +34,16 @@ class ManifestIdentity:
     file: str
     manifest: Mapping[str, Any] = field(repr=False)
 
+    @property
+    def of_server(self) -> dict[str, Any]:
+        """What an API server adds to the metadata."""
+        return {"uid": self.uid, "generation": self.generation, "creationTimestamp": self.created_at}
+
+    @property
+    def shown(self) -> dict[str, Any]:
+        """The manifest as an API server would show it, without its status."""
+        return {**self.manifest, "metadata": {**self.manifest["metadata"], **self.of_server}}
+
     def found(self, ref: ProviderRef) -> FoundManifest:
         """The Provider as it was last seen; without lines, since the file may be another by now."""
         return FoundManifest(self.file, Document(KIND, ref.namespace, ref.name, 1, self.manifest))

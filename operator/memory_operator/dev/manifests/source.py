@@ -19,8 +19,9 @@ from memory_operator.backoff import wait_for_event
 from memory_operator.contract.provider import GROUP, KIND, VERSION
 from memory_operator.contract.resource import ProviderObject, ProviderRef, parse_provider
 from memory_operator.contract.status import ProviderStatus
+from memory_operator.contract.warnings import warnings_for
 from memory_operator.dev.folder import write_private
-from memory_operator.dev.manifests.identities import Identities
+from memory_operator.dev.manifests.identities import Identities, ManifestIdentity
 from memory_operator.dev.manifests.scan import SYSTEM_CLOCK, Clock, FolderScan, FoundManifest, Key, Look
 from memory_operator.engine.ports.secrets import usable_values
 from memory_operator.engine.ports.sources import Listing, ProviderEvent
@@ -168,7 +169,10 @@ class FolderSource:
             found = {
                 ProviderRef(key.namespace, key.name): each for key, each in look.objects.items() if key.kind == KIND
             }
+            before = self._identities.known
             changed = self._identities.settle(found.values(), now)
+            for ref in sorted(changed & found.keys()):
+                self._warn(ref, before.get(ref))
             for ref in changed - found.keys():
                 self._forget(ref)
                 self._deleted = True
@@ -186,14 +190,22 @@ class FolderSource:
         if known is not None and ref not in changed and not known.problems:
             return known
         identity = self._identities.known[ref]
-        metadata = {
-            **identity.manifest["metadata"],
-            "uid": identity.uid,
-            "generation": identity.generation,
-            "creationTimestamp": identity.created_at,
-        }
-        parsed = parse_provider({**identity.manifest, "metadata": metadata})
+        parsed = parse_provider(identity.shown)
         return replace(parsed, problems=tuple(_with_line(problem, found) for problem in parsed.problems))
+
+    def _warn(self, ref: ProviderRef, before: ManifestIdentity | None) -> None:
+        """Say what `kubectl apply` would have been told of a new manifest."""
+        old = None if before is None else {**before.shown, "status": self._last_status(ref)}
+        for warning in warnings_for(old, self._identities.known[ref].manifest, in_pod=False):
+            log.warning("%s: %s", ref, warning, extra={"provider": str(ref)})
+
+    def _last_status(self, ref: ProviderRef) -> Any:
+        """The status that was written last, also by the process before; None where there is none."""
+        try:
+            text = self._written.get(ref) or (self._status_file(self._state, ref).read_text() if self._state else "{}")
+            return json.loads(text).get("status")
+        except (OSError, ValueError, AttributeError):
+            return None
 
     def _notice_secrets(self, look: Look) -> None:
         secrets = {key: each.document.secret for key, each in look.objects.items() if key.kind == "Secret"}
@@ -227,7 +239,7 @@ class FolderSource:
             identity = self._identities.known.get(ref)
             if identity is None or identity.uid != uid:
                 return False
-            text = json.dumps(_shown(ref, identity.uid, identity.generation, identity.created_at, status), indent=2)
+            text = json.dumps(_shown(ref, identity, status), indent=2)
             if self._state is not None and self._written.get(ref) != text:
                 path = self._status_file(self._state, ref)
                 path.parent.mkdir(mode=0o700, exist_ok=True)
@@ -245,17 +257,11 @@ class FolderSource:
         return state / "status" / f"{ref.namespace}.{ref.name}.json"
 
 
-def _shown(ref: ProviderRef, uid: str, generation: int, created_at: str, status: ProviderStatus) -> dict[str, Any]:
+def _shown(ref: ProviderRef, identity: ManifestIdentity, status: ProviderStatus) -> dict[str, Any]:
     return {
         "apiVersion": f"{GROUP}/{VERSION}",
         "kind": KIND,
-        "metadata": {
-            "namespace": ref.namespace,
-            "name": ref.name,
-            "uid": uid,
-            "generation": generation,
-            "creationTimestamp": created_at,
-        },
+        "metadata": {"namespace": ref.namespace, "name": ref.name, **identity.of_server},
         "status": status.model_dump(mode="json", by_alias=True, exclude_none=True),
     }
 
