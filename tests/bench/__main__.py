@@ -12,7 +12,7 @@ import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from bench import cluster, fill, gate, migration, peer, query, webhook
+from bench import cluster, crowded_fill, fill, gate, load, migration, peer, query, webhook
 from bench.figures import Figure
 from fixtures.postgres import open_folder
 from memory_operator.dev.postgres.server import EmbeddedPostgres, RunningPostgres
@@ -35,6 +35,8 @@ BENCHES: dict[str, Scenario] = {
         server, options.large, options.scenario or (), options.peer_python if options.peer else None
     ),
     "query": lambda server, options: query.run(server.dsn),
+    "load": lambda server, options: load.run(server),
+    "spaces": lambda server, options: crowded_fill.run(server),
     "migrations": lambda server, options: migration.run(server, options.large),
     "cluster": lambda server, options: cluster.run(server.dsn),
     "webhook": lambda server, options: asyncio.to_thread(webhook.run),

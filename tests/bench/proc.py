@@ -35,7 +35,8 @@ class OwnProcess:
         """`folder` gets its master key, kubeconfig and log."""
         self._folder = folder
         self._words = words
-        self._probe_port = free_port()
+        self.probe_port = free_port()
+        """Where its probes answer."""
         self._process: subprocess.Popen[bytes] | None = None
         (folder / "master.key").write_text(key_text())
         (folder / "kubeconfig").write_text(_KUBECONFIG)
@@ -50,7 +51,7 @@ class OwnProcess:
             self._environment["MEMORY_KUBECONFIG"] = str(folder / "kubeconfig")
 
     def __enter__(self) -> Self:
-        probes = ("--probe-host", "127.0.0.1", "--probe-port", str(self._probe_port))
+        probes = ("--probe-host", "127.0.0.1", "--probe-port", str(self.probe_port))
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 [str(PROGRAM), *self._words, *probes], env=self._environment, stdout=log, stderr=log
@@ -84,13 +85,13 @@ class OwnProcess:
 
     def metric(self, name: str) -> float | None:
         """A metric without labels; None where it is not there."""
-        text = httpx.get(f"http://127.0.0.1:{self._probe_port}/metrics", timeout=10, trust_env=False).text
+        text = httpx.get(f"http://127.0.0.1:{self.probe_port}/metrics", timeout=10, trust_env=False).text
         values = [line.split()[1] for line in text.splitlines() if line.startswith(f"{name} ")]
         return float(values[0]) if values else None
 
     def _ready(self) -> bool:
         try:
-            answer = httpx.get(f"http://127.0.0.1:{self._probe_port}/readyz", timeout=5, trust_env=False)
+            answer = httpx.get(f"http://127.0.0.1:{self.probe_port}/readyz", timeout=5, trust_env=False)
         except httpx.TransportError:
             return False
         return answer.status_code == 200

@@ -323,6 +323,21 @@ async def test_waiting_for_a_connection_is_no_part_of_a_channels_time(world: Wor
     assert {channel.status for channel in answer.diagnostics.channels.values()} == {"ok"}
 
 
+async def test_waiting_for_a_connection_is_no_part_of_the_embedders_time(world: World, memories: Memories) -> None:
+    with StubVendor(64) as vendor:
+        await memories.space(by_vendor(vendor))
+        await memories.add("busy pools are no reason to miss a memory")
+        async with await open_store(world.dsn, application="test", max_size=2) as store:
+            recall = Recall(store, world.connector, world.keys)
+            async with store.connection():
+                querying = asyncio.create_task(recall.query("default", "default", "pools"))
+                await asyncio.sleep(0)
+                busy = asyncio.create_task(_sleep_in(store, 1.2 * EMBED_SECONDS))
+                answer = await querying
+                await busy
+        assert {channel.status for channel in answer.diagnostics.channels.values()} == {"ok"}
+
+
 async def _sleep_in(store: Store, seconds: float) -> None:
     async with store.connection() as conn:
         await conn.execute("select pg_sleep($1)", seconds)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -9,7 +10,13 @@ from memory_operator.contract.resource import ProviderRef
 from memory_operator.embedders import PROBE_TEXT, Embeddings, calls_a_vendor, probe
 from memory_operator.engine.embedding.connector import PROBE_SECONDS, Connector
 from memory_operator.engine.embedding.spans import space_span
-from memory_operator.errors import BadReply, EmbedderUnreachable, MemoryOperatorError, StoreUnavailable
+from memory_operator.errors import (
+    BadReply,
+    EmbedderUnreachable,
+    MemoryOperatorError,
+    SourceUnavailable,
+    StoreUnavailable,
+)
 from memory_operator.logs import get_logger
 from memory_operator.plan.cost import believable, split
 from memory_operator.plan.space import CallConfig, Mode
@@ -115,6 +122,7 @@ async def embed_at_once(
 ) -> Embeddings:
     """Embed texts that somebody waits for, in a call that is in the ledger whatever becomes of it.
 
+    `timeout` is the vendor's, and that of the credential's source; waiting for a connection is no part of it.
     Raises what `Connector.embedder` and `Embedder.embed` raise, CircuitOpen, StoreUnavailable.
     """
     breaker = connector.breaker(space.config)
@@ -147,7 +155,11 @@ async def _embed_once(
     timeout: float,
 ) -> Embeddings:
     mode: Mode = "query" if purpose == "query" else "document"
-    embedder, proof = await connector.embedder_of(space)
+    try:
+        async with asyncio.timeout(timeout):
+            embedder, proof = await connector.embedder_of(space)
+    except TimeoutError as error:
+        raise SourceUnavailable(f"the credential was not read within {timeout:.3g} s") from error
     if not calls_a_vendor(space.config):
         return await embedder.embed(texts, mode=mode, timeout=timeout, dimensions=space.dimensions)
     share = Share(tenant_id, len(texts), sum(max(1, len(text.encode()) // 4) for text in texts))

@@ -27,7 +27,7 @@ from memory_operator.store.spaces.spaces import Space
 log = get_logger(__name__)
 
 EMBED_SECONDS = 2.0
-"""Limit of embedding a query, a repetition included; after it the other channels answer alone."""
+"""Limit of embedding a query; after it the other channels answer alone."""
 
 CHANNEL_SECONDS = 0.5
 """Limit of one channel's search, from when it has a connection: what it waits before, it waits for others."""
@@ -35,7 +35,6 @@ CHANNEL_SECONDS = 0.5
 _STATEMENT_SECONDS = 0.9 * CHANNEL_SECONDS
 """After this the server itself ends a statement, which is cheaper than to cancel it from here."""
 
-_SLACK_SECONDS = 0.1
 _SIZE_SECONDS = 30.0
 _CACHED_SIZES = 10_000
 
@@ -108,26 +107,25 @@ class Channels:
     async def semantic(self, wanted: ChannelQuery, text: str, resolved: Resolved) -> Semantic:
         """The memories nearest to a text in the active space; once more when that space vanished meanwhile."""
         channel = Semantic(resolved=resolved)
-        deadline = _now() + EMBED_SECONDS
         try:
-            await self._once(channel, wanted, text, deadline)
+            await self._once(channel, wanted, text)
         except SpaceVanished:
             try:
                 channel.resolved = await resolve(self._store, wanted.embedding_version)
-                await self._once(channel, wanted, text, deadline)
+                await self._once(channel, wanted, text)
             except (SpaceVanished, StoreUnavailable):
                 channel.status = "unavailable"
         if channel.status in ("timeout", "unavailable") and channel.resolved.reason is None:
             channel.failed(channel.resolved.status, f"search_{channel.status}")
         return channel
 
-    async def _once(self, channel: Semantic, wanted: ChannelQuery, text: str, deadline: float) -> None:
+    async def _once(self, channel: Semantic, wanted: ChannelQuery, text: str) -> None:
         space = channel.resolved.space
         if space is None:
             return
         started = _now()
         with traces.span("query.embed") as span:
-            vector = await self._embedded(channel, wanted, space, text, deadline)
+            vector = await self._embedded(channel, wanted, space, text)
             span.note(status=channel.resolved.status, reason=channel.resolved.reason)
         channel.embed_seconds += _now() - started
         if vector is None:
@@ -144,22 +142,18 @@ class Channels:
         await self._within_limit("query.semantic", channel, read)
 
     async def _embedded(
-        self, channel: Semantic, wanted: ChannelQuery, space: Space, text: str, deadline: float
+        self, channel: Semantic, wanted: ChannelQuery, space: Space, text: str
     ) -> NDArray[np.float32] | None:
         try:
-            # The embedder keeps the limit itself, and says more; this is for reading its Secret.
-            async with asyncio.timeout_at(deadline + _SLACK_SECONDS):
-                answer = await embed_at_once(
-                    self._store,
-                    self._connector,
-                    space,
-                    [text],
-                    purpose="query",
-                    tenant_id=wanted.tenant_id,
-                    timeout=max(0.001, deadline - _now()),
-                )
-        except TimeoutError:
-            channel.failed("embedder_unavailable", "timeout")
+            answer = await embed_at_once(
+                self._store,
+                self._connector,
+                space,
+                [text],
+                purpose="query",
+                tenant_id=wanted.tenant_id,
+                timeout=EMBED_SECONDS,
+            )
         except MemoryOperatorError as error:
             self._connector.forget(space.config, error)
             channel.failed("embedder_unavailable", _code(error))

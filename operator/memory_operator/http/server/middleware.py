@@ -17,6 +17,7 @@ from memory_operator.http.problems import Problem, answer, internal
 from memory_operator.http.server.admission import Slots
 from memory_operator.logs import REQUEST_ID, get_logger
 from memory_operator.metrics import Metrics
+from memory_operator.store.db.pool import CALLER
 from memory_operator.traces import Span
 
 log = get_logger(__name__)
@@ -114,6 +115,7 @@ class Guard:
             await self._app(scope, receive, reply)
             return
         caller, admitted = _caller(scope), False
+        CALLER.set(caller)
         try:
             async with asyncio.timeout(self._body_seconds) as limit:
 

@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from types import TracebackType
 from typing import TypeAlias
 
@@ -13,6 +14,7 @@ import asyncpg
 from asyncpg.pool import Pool, PoolConnectionProxy
 from pgvector.asyncpg import register_vector
 
+from memory_operator.backoff import Turns
 from memory_operator.errors import ConfigurationError, LockBusy, SpaceVanished, StoreUnavailable
 from memory_operator.metrics import Metrics
 from memory_operator.store.db import moments
@@ -21,6 +23,9 @@ from memory_operator.store.db.address import DatabaseAddress
 Conn: TypeAlias = asyncpg.Connection | PoolConnectionProxy
 """A connection in use: one of the pool's, or one that was opened for itself."""
 Row: TypeAlias = asyncpg.Record
+
+CALLER: ContextVar[str] = ContextVar("caller", default="")
+"""For whom this process works: each caller who waits for a connection has a turn as soon as any other."""
 
 ACQUIRE_SECONDS = 10.0
 STATEMENT_SECONDS = 60.0
@@ -98,6 +103,7 @@ class Store:
 
     def __init__(self, pool: Pool, address: DatabaseAddress, metrics: Metrics) -> None:
         self._pool = pool
+        self._turns = Turns(int(pool.get_max_size()))
         self._address = address
         self.metrics = metrics
         """What the process counts; here, since everything that counts has its store."""
@@ -121,8 +127,19 @@ class Store:
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Conn]:
         """A pooled connection; statements commit one by one. Raises StoreUnavailable, LockBusy."""
-        async with translate_errors(), self._pool.acquire(timeout=ACQUIRE_SECONDS) as conn:
+        async with translate_errors(), self._turn(), self._pool.acquire(timeout=ACQUIRE_SECONDS) as conn:
             yield conn
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        """One of as many turns as there are connections; the pool itself serves who came first, whoever that is."""
+        caller = CALLER.get()
+        async with asyncio.timeout(ACQUIRE_SECONDS):
+            await self._turns.take(caller)
+        try:
+            yield
+        finally:
+            self._turns.give_back(caller)
 
     @asynccontextmanager
     async def transaction(self, *, lock_timeout_ms: int = LOCK_TIMEOUT_MS) -> AsyncIterator[Conn]:
