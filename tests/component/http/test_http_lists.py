@@ -37,8 +37,19 @@ async def test_memories_are_listed_whole_page_by_page_newest_first(api: Api) -> 
     only = await every_page(api, "/v1/memories", limit=2, project="p1")
     assert [each["text"] for each in only] == ["memory 5", "memory 3"]
     assert await every_page(api, "/v1/memories", project="nobody's") == []
-    for bad in ({"project": "a\x00b"}, {"before": 0}, {"limit": 201}, {"projekt": "p1"}):
+    for bad in ({"project": "a\x00b"}, {"before": 0}, {"limit": 201}, {"projekt": "p1"}, {"id": "3f2"}, {"id": "wxyz"}):
         refused(await api.get("/v1/memories", params=bad), 400)
+
+
+async def test_a_memory_is_found_by_the_beginning_of_its_id_however_old_it_is(api: Api) -> None:
+    ids = [(await api.post("/memory/add", {"text": f"memory {number}"})).json()["id"] for number in range(9)]
+    for length in (4, 8, 9, 18, 32):
+        beginning = ids[0][:length]
+        found = (await api.get("/v1/memories", params={"id": beginning.upper()})).json()["memories"]
+        assert {each["id"] for each in found} == {each for each in ids if each.startswith(beginning)}
+    await api.delete(f"/memory/{ids[0]}")
+    assert await every_page(api, "/v1/memories", id=ids[0][:18]) == []
+    assert await every_page(api, "/v1/memories", id=ids[1][:18], project="nobody's") == []
 
 
 async def test_a_page_of_long_memories_is_short_and_leaves_none_out(api: Api) -> None:

@@ -202,7 +202,11 @@ def listed(*pages: list[str]) -> Callable[[Received], Reply]:
 def test_the_beginning_of_an_id_will_do_where_no_other_begins_so(
     run: Run, memory_api: StubMemoryApi, command: str
 ) -> None:
-    memory_api.on("GET", "/v1/memories", listed([OTHERS[0]], [MEMORY["id"], OTHERS[1]]))
+    def beginning(request: Received) -> Reply:
+        ids = [each for each in (MEMORY["id"], *OTHERS) if each.startswith(request.params["id"])]
+        return Reply({"memories": [{**MEMORY, "id": each} for each in ids], "next_before": None})
+
+    memory_api.on("GET", "/v1/memories", beginning)
     memory_api.on("GET", f"/memory/{OTHERS[1]}", Reply(MEMORY))
     memory_api.on("GET", f"/memory/{OTHERS[1]}/history", Reply({"versions": []}))
     memory_api.on("PATCH", f"/memory/{OTHERS[1]}", Reply(MEMORY))

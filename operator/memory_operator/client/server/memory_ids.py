@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from itertools import islice
 from typing import Any
 
 from memory_operator.client.errors import CommandError, MisunderstoodError
@@ -14,10 +13,9 @@ from memory_operator.client.server.reading import read
 from memory_operator.client.server.schemas import MemoriesDocument
 
 PAGE = 200
-PAGES_LOOKED_AT = 25
-"""An id's beginning is looked for among the newest 5,000 memories."""
+SHOWN = 5
 
-_BEGINNING = re.compile(r"[0-9a-f]{4,8}(-[0-9a-f-]{0,26})?")
+_BEGINNING = re.compile(r"[0-9a-f]{4,8}(-[-0-9a-f]{0,23})?")
 
 
 def memory_named(api: ApiClient, name: str) -> str:
@@ -28,20 +26,17 @@ def memory_named(api: ApiClient, name: str) -> str:
     beginning = name.strip().lower()
     if not _BEGINNING.fullmatch(beginning):
         return name
-    found = {
-        str(memory["id"])
-        for page in islice(pages(api, None), PAGES_LOOKED_AT)
-        for memory in page
-        if str(memory["id"]).startswith(beginning)
-    }
+    document = api.get(paths.MEMORIES, id=beginning, limit=SHOWN + 1)
+    found = [memory.id for memory in read(MemoriesDocument, document).memories]
     if len(found) == 1:
-        return found.pop()
+        return found[0]
     if not found:
         raise CommandError(
-            f"none of the newest {PAGE * PAGES_LOOKED_AT:,} memories has an id that begins with {name}",
-            "give the whole id; `memory list` shows them",
+            f"no memory's id begins with {name}",
+            "`memory list` shows them; a deleted one is known by its whole id only",
         )
-    raise CommandError(f"several ids begin with {name}", ", ".join(sorted(found)[:5]))
+    others = ", …" if len(found) > SHOWN else ""
+    raise CommandError(f"several ids begin with {name}", ", ".join(sorted(found[:SHOWN])) + others)
 
 
 def pages(api: ApiClient, project: str | None) -> Iterator[list[dict[str, Any]]]:

@@ -190,15 +190,23 @@ class Remember:
         return ShownMemory(_opened(version, owner.key), found_by, "embedded" if found_by else "pending", chunks)
 
     async def page(
-        self, tenant: str, project: str | None, before: int | None, limit: int
+        self,
+        tenant: str,
+        project: str | None,
+        before: int | None,
+        limit: int,
+        between: tuple[UUID, UUID] | None = None,
     ) -> tuple[list[Memory], int | None]:
-        """Current memories, newest first, and where the next page begins; a project that does not exist has none."""
+        """Current memories, newest first, and where the next page begins; a project that does not exist has none.
+
+        With `between` only those whose ids lie there, both ends included.
+        """
         owner = await self._keys.known_tenant(self._store, tenant)
         project_id = await self._keys.known_project(self._store, owner, project) if owner and project else None
         if owner is None or (project is not None and project_id is None):
             return [], None
         async with self._store.connection() as conn:
-            versions, following = await browse.page(conn, owner.id, project_id, before, limit, _PAGE_BYTES)
+            versions, following = await browse.page(conn, (owner.id, project_id), before, limit, between, _PAGE_BYTES)
         shown = []
         for version in versions:
             try:

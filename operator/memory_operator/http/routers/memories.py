@@ -19,6 +19,7 @@ from memory_operator.http.schemas.memories import (
     ErasedAnswer,
     FiltersBody,
     HistoryAnswer,
+    IdBeginning,
     MemoriesAnswer,
     MemoryAnswer,
     MemoryBody,
@@ -27,6 +28,7 @@ from memory_operator.http.schemas.memories import (
     QueryBody,
     StoredAnswer,
     VersionAnswer,
+    ids_beginning,
 )
 from memory_operator.http.schemas.reading import read
 from memory_operator.memory.attributes import PlainAttributes
@@ -64,9 +66,14 @@ async def listed(
     project: Annotated[Name | None, Query(description="Only this project; all of them if left out.")] = None,
     before: Annotated[int | None, Query(ge=1, le=2**63 - 1, description="What the page before said.")] = None,
     limit: Annotated[int, Query(ge=1, le=200, description="How many at most; long ones make a page shorter.")] = 50,
+    beginning: Annotated[
+        IdBeginning | None,
+        Query(alias="id", description="Only those whose id begins so; four characters or more."),
+    ] = None,
 ) -> Response:
     """The tenant's memories as their authors wrote them, newest first: page by page this is an export."""
-    found, following = await services_of(request).remember.page(identity.tenant, project, before, limit)
+    between = ids_beginning(beginning) if beginning else None
+    found, following = await services_of(request).remember.page(identity.tenant, project, before, limit, between)
     return reply(MemoriesAnswer(memories=[VersionAnswer.of(memory) for memory in found], next_before=following))
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import fields
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import Field, JsonValue, model_validator
+from pydantic import AfterValidator, Field, JsonValue, model_validator
 
 from memory_operator.engine.memories.channels import ChannelName, ChannelStatus
 from memory_operator.engine.memories.recall import MatchKind, QueryOptions, RecallAnswer, Result
@@ -27,6 +28,25 @@ REMAINS = (
 """What a purge does not reach."""
 
 Share = Annotated[float, Field(ge=0, le=1)]
+
+_BEGINNING = re.compile(r"[0-9A-Fa-f]{4,8}(-[-0-9A-Fa-f]{0,23})?")
+
+
+def _is_beginning(text: str) -> str:
+    if not _BEGINNING.fullmatch(text):
+        raise ValueError("expected is the beginning of an id, such as 3f2a or 3f2a91c0-77aa")
+    return text
+
+
+IdBeginning = Annotated[
+    str, Field(json_schema_extra={"pattern": f"^{_BEGINNING.pattern}$"}), AfterValidator(_is_beginning)
+]
+
+
+def ids_beginning(text: str) -> tuple[UUID, UUID]:
+    """The first and the last id that can begin like this."""
+    digits = text.replace("-", "")
+    return UUID(digits.ljust(32, "0")), UUID(digits.ljust(32, "f"))
 
 
 class AttributesBody(Body):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from uuid import UUID
+
 from memory_operator.store.db.pool import Conn
 from memory_operator.store.memories import memories
 from memory_operator.store.memories.memories import Version
@@ -13,6 +15,13 @@ select e.id, e.bytes from memory_projects p cross join lateral (
 where p.tenant_id = $1 and ($2::int is null or p.id = $2) order by e.id desc limit $4
 """
 
+_IDS_BETWEEN = """
+select e.id, coalesce(octet_length(e.input), 0) as bytes
+from memory_entries e join memory_projects p on p.id = e.project_id
+where e.canonical_id between $5 and $6 and e.current and not e.tombstone and e.id < $3
+and p.tenant_id = $1 and ($2::int is null or p.id = $2) order by e.id desc limit $4
+"""
+
 _BY_ENTRY = f"""
 select {memories.COLUMNS} {memories.FROM} where e.id = any($1) and e.current and not e.tombstone order by e.id desc
 """
@@ -21,13 +30,20 @@ _NEWEST_ENTRY = 2**63 - 1
 
 
 async def page(
-    conn: Conn, tenant_id: int, project_id: int | None, before: int | None, limit: int, most_bytes: int
+    conn: Conn,
+    of: tuple[int, int | None],
+    before: int | None,
+    limit: int,
+    between: tuple[UUID, UUID] | None,
+    most_bytes: int,
 ) -> tuple[list[Version], int | None]:
-    """Current memories of a tenant, or of one project, newest first; and where the next page begins.
+    """Current memories of a (tenant, project or None), newest first; and where the next page begins.
 
+    With `between` only those whose ids lie there, both ends included.
     It ends early when its texts have `most_bytes`: a page of long ones must not fill the process's memory.
     """
-    rows = await conn.fetch(_PAGE_IDS, tenant_id, project_id, before or _NEWEST_ENTRY, limit)
+    statement, ends = (_PAGE_IDS, ()) if between is None else (_IDS_BETWEEN, between)
+    rows = await conn.fetch(statement, *of, before or _NEWEST_ENTRY, limit, *ends)
     ids: list[int] = []
     total = 0
     for row in rows:
