@@ -1,7 +1,11 @@
-"""A group of commands that imports the module of a command only when that command is run or explained."""
+"""A group of commands that imports the module of a command only when that command is run or explained.
+
+It also says in plain words what is wrong with an option: Typer shows pydantic's.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
@@ -31,4 +35,15 @@ def lazy_group(table: Mapping[str, tuple[str, str]]) -> type[TyperGroup]:
                 self.add_command(get_group(commands).commands[args[0]])
             return super().resolve_command(ctx, args)
 
+        def invoke(self, ctx: Any) -> Any:
+            try:
+                return super().invoke(ctx)
+            except typer.BadParameter as error:
+                error.message = _plain(error.message)
+                raise
+
     return LazyGroup
+
+
+def _plain(text: str) -> str:
+    return re.sub(r"^Input should be (.*?)(, unable to .*)?$", r"it has to be \1", text.removeprefix("Value error, "))

@@ -7,6 +7,7 @@ import pty
 import select
 import subprocess
 import sys
+import termios
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,11 +92,12 @@ class Terminal:
 
 @pytest.fixture
 def terminal(memory_api: StubMemoryApi) -> Iterator[Callable[..., Terminal]]:
-    """Start `memory ARGUMENTS…` against the stub on a terminal of 100 columns."""
+    """Start `memory ARGUMENTS…` against the stub on a terminal."""
     started: list[Terminal] = []
 
-    def start(*arguments: str, env: Mapping[str, str] | None = None) -> Terminal:
+    def start(*arguments: str, columns: int = 100, env: Mapping[str, str] | None = None) -> Terminal:
         screen, end = pty.openpty()
+        termios.tcsetwinsize(end, (50, columns))
         process = subprocess.Popen(
             [sys.executable, "-c", PROGRAM, *arguments],
             stdin=end,
@@ -106,7 +108,6 @@ def terminal(memory_api: StubMemoryApi) -> Iterator[Callable[..., Terminal]]:
                 "PATH": os.environ["PATH"],
                 "PYTHONPATH": str(SOURCE_ROOT),
                 "TERM": "xterm-256color",
-                "COLUMNS": "100",
                 "LANG": "C.UTF-8",
                 "MEMORY_API": memory_api.url,
                 **(env or {}),

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 
 import pytest
 from typer.main import get_command
+from typer.testing import Result
 
 from memory_operator.client.main import app
 
@@ -62,3 +64,20 @@ def test_help_loads_no_http_and_a_command_no_more_than_http() -> None:
     # A bar is what Rich is for, and httpx would bring it and more for its own command line.
     assert not {"rich", "pygments", "click"} & set(loaded)
     assert len(loaded) <= 400
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("list", "-n", "many"), "'--limit' / '-n': it has to be a valid integer"),
+        (("list", "-n", "0"), "'--limit' / '-n': it has to be greater than or equal to 1"),
+        (("usage", "--by", "year"), "'--by': 'year' is not one of 'day', 'purpose', 'model', 'provider', 'tenant'"),
+        (("embeddings", "pause", "x"), "'ID': it has to be a valid integer"),
+    ],
+)
+def test_what_is_wrong_with_an_option_is_said_in_plain_words(
+    run: Callable[..., Result], arguments: tuple[str, ...], said: str
+) -> None:
+    refused = run(*arguments, env={"COLUMNS": "200", "TERM": "dumb"})
+    assert refused.exit_code == 2
+    assert said in refused.stderr

@@ -35,7 +35,8 @@ def doctor(session: Session) -> None:
         session.screen.line(f"! {what}", "red")
         session.screen.line(f"  {remedy}")
     if not problems:
-        session.screen.remark(f"nothing is wrong ({number(overview.chunks)} chunks in {len(listed.spaces)} spaces)")
+        spaces = "1 space" if len(listed.spaces) == 1 else f"{len(listed.spaces)} spaces"
+        session.screen.remark(f"nothing is wrong ({number(overview.chunks)} chunks in {spaces})")
         return
     code = verdict(overview, overview.held)
     session.end(ExitCode.FAILED if code is ExitCode.DONE else code)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 
 from memory_operator.client.terminal.format import cell_width, padded, wrapped
 
@@ -49,7 +50,7 @@ def fit(columns: Columns, rows: Sequence[Sequence[str]], width: int) -> list[lis
         widths = _widths(columns, kept, records, width)
         if widths is not None:
             return _lines(columns, records, widths, width)
-    return _blocks(columns, records)
+    return _blocks(columns, records, width)
 
 
 def _widths(
@@ -74,11 +75,16 @@ def _lines(columns: Columns, records: Sequence[dict[str, str]], widths: dict[str
             parts = {name: part[index] if index < len(part) else "" for name, part in broken.items()}
             first = record if index == 0 else dict.fromkeys(record, "")
             lines.append(_line(columns, record, widths, {**first, **parts}))
-        left = [
-            f"{name} {record[name]}" for name in columns.names if name not in widths and record[name] not in ("", "–")
-        ]
-        lines += [[Cell("", "", INDENT + part)] for part in _joined(left, width - len(INDENT))]
+        lines += [[Cell("", "", INDENT + part)] for part in _below(columns, record, widths, width - len(INDENT))]
     return lines
+
+
+def _below(columns: Columns, record: dict[str, str], widths: dict[str, int], width: int) -> list[str]:
+    """What has no column, side by side as far as it fits, and running text on lines of its own."""
+    left = [name for name in columns.names if name not in widths and record[name] not in ("", "–")]
+    short = [f"{name} {record[name]}" for name in left if name not in columns.text]
+    long = [f"{name} {record[name]}" for name in left if name in columns.text]
+    return _joined(short, width) + [line for text in long for line in wrapped(text, width)]
 
 
 def _line(columns: Columns, record: dict[str, str], widths: dict[str, int], shown: dict[str, str]) -> list[Cell]:
@@ -102,15 +108,16 @@ def _joined(parts: Sequence[str], width: int) -> list[str]:
     return lines
 
 
-def _blocks(columns: Columns, records: Sequence[dict[str, str]]) -> list[list[Cell]]:
-    width = max(cell_width(name) for name in columns.names)
+def _blocks(columns: Columns, records: Sequence[dict[str, str]], width: int) -> list[list[Cell]]:
+    of_names = max(cell_width(name) for name in columns.names)
     lines: list[list[Cell]] = []
     for record in records:
         if lines:
             lines.append([])
-        lines += [
-            [Cell(name, name, padded(name, width)), Cell("", "", GAP), Cell(name, value, value)]
-            for name, value in record.items()
-            if name or value
-        ]
+        for name, value in record.items():
+            parts = wrapped(value, width - of_names - len(GAP)) if name in columns.text else [value]
+            for part, label in zip_longest(parts, [name], fillvalue=""):
+                if label or part:
+                    head = Cell(label, label, padded(label, of_names))
+                    lines.append([head, Cell("", "", GAP), Cell(name, value, part)])
     return lines
