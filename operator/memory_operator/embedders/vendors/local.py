@@ -1,11 +1,11 @@
-"""A small model that ships inside a Python package: no network, no key, no download."""
+"""Small models that ship inside Python packages: no network, no key, no download."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -19,6 +19,7 @@ from memory_operator.embedders.base import Embeddings, with_prefix
 from memory_operator.embedders.http.transport import answer_within
 from memory_operator.embedders.parts import EmbedderType, Parts
 from memory_operator.embedders.validate import check
+from memory_operator.embedders.vendors import local_e5
 from memory_operator.errors import BadReply, ConfigurationError, RequestRejected
 from memory_operator.plan.space import Mode
 
@@ -29,27 +30,31 @@ CHARACTERS_AT_ONCE = 262_144
 
 
 class LocalEmbedder:
-    """WordLlama: a vector for each token, averaged over the text."""
+    """One of the models in this process."""
 
     def __init__(self, parts: Parts) -> None:
         config = parts.config
-        if config.model != MODEL:
+        model = _MODELS.get(config.model)
+        if model is None:
+            known = " and ".join(sorted(_MODELS))
             raise ConfigurationError(
-                f"Provider type local has the model {MODEL} only", hint=f"set spec.model to {MODEL}"
+                f"Provider type local has the models {known} only", hint="set spec.model to one of them"
             )
-        length = config.requested_dimensions or DIMENSIONS[0]
-        if length not in DIMENSIONS:
+        length = config.requested_dimensions or model.dimensions[0]
+        if length not in model.dimensions:
+            known = " or ".join(", ".join(str(of) for of in model.dimensions).rsplit(", ", 1))
             raise BadReply(
-                f"The model {MODEL} makes vectors of 256, 128 or 64 dimensions, not of {length}",
+                f"The model {config.model} makes vectors of {known} dimensions, not of {length}",
                 hint="set spec.embedding.dimensions to one of them",
-                actual_dimensions=DIMENSIONS[0],
+                actual_dimensions=model.dimensions[0],
             )
         self._config = config
+        self._model = model
         self._length = length
         self._executor = parts.executor
 
     def __repr__(self) -> str:
-        return f"<embedder local {MODEL} {self._length}>"
+        return f"<embedder local {self._config.model} {self._length}>"
 
     async def embed(
         self,
@@ -70,13 +75,15 @@ class LocalEmbedder:
         inputs = with_prefix(texts, mode, self._config)
         loop = asyncio.get_running_loop()
         async with answer_within(timeout, "the local model"):
-            answer = await loop.run_in_executor(self._executor(), _embed, inputs, self._length)
+            answer = await loop.run_in_executor(self._executor(), self._model.embed, inputs, mode, self._length)
         check(answer.vectors, count=len(texts), dimensions=dimensions, source="the local model")
         return answer
 
 
 @dataclass(frozen=True, slots=True)
-class _Model:
+class _WordLlama:
+    """A vector for each token, averaged over the text."""
+
     tokenizer: Any
     table: NDArray[np.float32]
     """Shape (tokens known, 256)."""
@@ -85,14 +92,14 @@ class _Model:
 _loading = threading.Lock()
 
 
-def _model() -> _Model:
+def _model() -> _WordLlama:
     """The model, loaded at the first call: one for all event loops of the process, 32 MiB."""
     with _loading:
         return _load()
 
 
 @cache
-def _load() -> _Model:
+def _load() -> _WordLlama:
     try:
         with _root_logger_untouched():
             import wordllama
@@ -105,7 +112,7 @@ def _load() -> _Model:
         ) from missing
     # Padded to the longest of its batch, one long text would blow up the memory of all.
     model.tokenizer.no_padding()
-    return _Model(model.tokenizer, model.embedding)
+    return _WordLlama(model.tokenizer, model.embedding)
 
 
 @contextmanager
@@ -120,7 +127,7 @@ def _root_logger_untouched() -> Iterator[None]:
         root.removeHandler(shield)
 
 
-def _embed(texts: list[str], length: int) -> Embeddings:
+def _embed(texts: list[str], _mode: Mode, length: int) -> Embeddings:
     model = _model()
     vectors = np.empty((len(texts), model.table.shape[1]), dtype=np.float32)
     tokens = 0
@@ -151,5 +158,18 @@ def _slices(texts: list[str]) -> Iterator[tuple[int, int]]:
         characters += len(text)
     yield start, len(texts)
 
+
+@dataclass(frozen=True, slots=True)
+class _Model:
+    dimensions: tuple[int, ...]
+    """That it makes; the first where none is asked for."""
+    embed: Callable[[list[str], Mode, int], Embeddings]
+    """Texts with their prefixes, what they are, and the length of the vectors."""
+
+
+_MODELS: Mapping[str, _Model] = {
+    MODEL: _Model(DIMENSIONS, _embed),
+    local_e5.MODEL: _Model(local_e5.DIMENSIONS, local_e5.embed),
+}
 
 LOCAL = EmbedderType(name="local", build=LocalEmbedder, max_inputs=2048, default_batch_size=512, calls_a_vendor=False)
