@@ -6,12 +6,13 @@ BIN := $(VENV)/bin
 DATA ?= .memory
 PORT ?= 8080
 BENCH_ARGS ?=
+QUALITY_ARGS ?=
 # Four processes, since tests wait more than they work; tests/conftest.py says which ones stay together.
 PYTEST = $(BIN)/python -m pytest -n 4 --dist loadgroup
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-unit test-long images e2e kind check format bench bench-large generate requirements clean
+.PHONY: help install run test test-unit test-long images e2e kind check format bench bench-large quality generate requirements clean
 
 help: ## Show this help
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -84,12 +85,15 @@ generate: install ## Write the generated files: crds/, docs tables
 bench: install ## Measure; BENCH_ARGS="--only fill" only some of it, BENCH_JSON=file also as JSON (docs/bench.md)
 	PYTHONPATH=tests $(BIN)/python -m bench $(BENCH_ARGS)
 
+quality: install ## How good the answers are (docs/retrieval.md); JUDGED=DIR also on the sets in that folder
+	PYTHONPATH=tests $(BIN)/python -m quality $(if $(JUDGED),--judged $(JUDGED)) $(QUALITY_ARGS)
+
 bench-large: install ## The same and a million chunks
 	PYTHONPATH=tests $(BIN)/python -m bench --large $(BENCH_ARGS)
 
 requirements: ## Pin the dependencies of each image and of the tests, with hashes
 	$(PYTHON) -m venv $(VENV)-pin && $(VENV)-pin/bin/pip install --quiet uv
-	for extra in operator webhook postgres build dev test; do \
+	for extra in operator webhook local-e5 postgres build dev test; do \
 	  $(VENV)-pin/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	    --no-emit-find-links --no-header --extra $$extra pyproject.toml --output-file requirements/$$extra.txt; done
 	rm -rf $(VENV)-pin
