@@ -19,6 +19,7 @@ from memory_operator.engine.ports.secrets import usable_values
 from memory_operator.errors import SecretMissing
 
 CRD = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/providers.omnia.altairalabs.ai"
+CLUSTER_ROLES = "/apis/rbac.authorization.k8s.io/v1/clusterroles"
 FOREIGN = ROOT / "tests" / "cluster" / "foreign_crd.yaml"
 EMBEDDED: dict[str, Any] = {"postgresql": {"embedded": True}}
 SECRETS = ("memory-master-key", "memory-postgresql", "memory-webhook-tls")
@@ -203,6 +204,25 @@ def test_a_second_release_leaves_the_crd_to_the_first(releases: Releases, place:
     assert not [each for each in objects if each["kind"] == "CustomResourceDefinition"]
     operator = named(objects, "Role", "memory-operator")
     assert ["patch"] not in [rule["verbs"] for rule in operator["rules"] if rule["resources"] == ["providers"]]
+
+
+def test_beside_another_release_providers_elsewhere_are_not_told_that_they_are_not_served(
+    releases: Releases, place: str
+) -> None:
+    roles = [each["metadata"]["name"] for each in releases.render(EMBEDDED) if each["kind"] == "ClusterRole"]
+    assert "memory-memory-system-operator" in roles, "one alone tells them"
+    releases.install("install", place, EMBEDDED)
+    roles = [each["metadata"]["name"] for each in releases.render(EMBEDDED) if each["kind"] == "ClusterRole"]
+    assert "memory-memory-system-operator" not in roles
+    chosen = releases.render(EMBEDDED, {"providers": {"reportElsewhere": True}})
+    assert named(chosen, "ClusterRole", "memory-memory-system-operator")
+    told = releases.run(
+        "install", "memory", str(CHART), "-n", "memory-system", "-f", releases.values(EMBEDDED), "--dry-run=server"
+    )
+    assert f"NOTE: {place}/memory is a release of memory-operator too." in told
+    releases.install("upgrade", place, EMBEDDED)
+    role = releases.control_plane.request("GET", f"{CLUSTER_ROLES}/memory-{place}-operator")
+    assert role.ok, "it is no other release than itself"
 
 
 REFUSALS: dict[str, tuple[dict[str, Any], str]] = {

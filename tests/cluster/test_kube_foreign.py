@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from datetime import UTC, datetime
 from typing import Any
 
+import pytest
+
+from fixtures.engine import World
 from fixtures.kube import Namespace, provider_manifest
+from fixtures.kube_operator import operating
+from fixtures.waiting import until
 from memory_operator.contract.resource import STATUS_ANNOTATION, ProviderRef
 from memory_operator.contract.status import (
     Condition,
@@ -66,7 +72,12 @@ async def test_phase_and_the_other_controllers_conditions_are_left_alone_and_fig
     assert first["status"]["phase"] == "Ready"
     assert first["status"]["observedGeneration"] == 1
     assert first["status"]["conditions"][0] == THEIRS["conditions"][0]
-    assert [each["type"] for each in first["status"]["conditions"]] == ["Ready", "DimensionSettled"]
+    assert [each["type"] for each in first["status"]["conditions"]] == [
+        "Ready",
+        "EmbeddingReady",
+        "EmbeddingCredentialResolved",
+        "DimensionSettled",
+    ]
     figures = json.loads(first["metadata"]["annotations"][STATUS_ANNOTATION])
     assert (figures["phase"], figures["vectors"]) == ("Held", 5)
     assert again == first, "nothing differs, so nothing is written"
@@ -121,3 +132,51 @@ async def test_a_crd_that_is_replaced_by_the_groups_own_is_noticed_after_one_ref
         await source.publish(ref, provider.uid, held(7), [])
     live = served.get("provider", "memory-embeddings")
     assert json.loads(live["metadata"]["annotations"][STATUS_ANNOTATION])["vectors"] == 7
+
+
+async def test_without_the_permission_to_annotate_conditions_and_events_come_all_the_same(
+    served: Namespace, foreign_provider_crd: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    served.provider()
+    ref, event = ProviderRef(served.name, "memory-embeddings"), ProviderEvent("Warning", "ConsentRequired", "held")
+    async with open_api(served.kubeconfig_of("memory-operator")) as api:
+        source = KubeSource(api, [served.name])
+        provider = await source.get(ref)
+        assert provider is not None
+        for vectors in (5, 6, 7):
+            await source.publish(ref, provider.uid, held(vectors), [event])
+    live = served.get("provider", "memory-embeddings")
+    ready = next(each for each in live["status"]["conditions"] if each["type"] == "EmbeddingReady")
+    assert ready["reason"] == "ConsentRequired"
+    assert [each["reason"] for each in served.items("events")] == ["ConsentRequired"] * 3
+    assert caplog.text.count("needs patch on providers") == 1, "it is not tried with each write"
+
+
+async def test_each_reason_is_seen_on_the_object(world: World, foreign: Namespace) -> None:
+    async with operating(world, foreign), world.worker():
+        foreign.provider("first")
+        await reason_of(foreign, "first", "EmbeddingReady", "Ready")
+        foreign.provider("second")
+        await reason_of(foreign, "second", "EmbeddingReady", "DuplicateSpace")
+        missing = {"type": "openai", "model": "text-embedding-3-small", "embedding": {"dimensions": 1536}}
+        foreign.provider("third", **missing, credential={"secretRef": {"name": "none"}})
+        await reason_of(foreign, "third", "EmbeddingCredentialResolved", "SecretMissing")
+        foreign.kubectl("create", "secret", "generic", "key", "--from-literal=api-key=hush")
+        foreign.provider("fourth", type="claude", credential={"secretRef": {"name": "key"}})
+        await reason_of(foreign, "fourth", "EmbeddingReady", "UnsupportedType")
+        foreign.provider("first", embedding={"dimensions": 32})
+        await reason_of(foreign, "first", "EmbeddingReady", "Ready")
+    told = {(each["involvedObject"]["name"], each["reason"]) for each in foreign.items("events")}
+    assert told >= {("second", "DuplicateSpace"), ("third", "SecretMissing"), ("fourth", "UnsupportedType")}
+
+
+async def reason_of(namespace: Namespace, name: str, kind: str, reason: str) -> None:
+    """Wait for a condition with that reason, and for the annotation to say the same where it is a fault."""
+
+    async def is_there() -> bool:
+        live = await asyncio.to_thread(namespace.get, "provider", name)
+        found = {each["type"]: each["reason"] for each in live.get("status", {}).get("conditions", [])}
+        figures = json.loads(live["metadata"].get("annotations", {}).get(STATUS_ANNOTATION, "{}"))
+        return found.get(kind) == reason == figures.get("reason", "Ready")
+
+    await until(is_there, f"{kind} of {name} is {reason}")

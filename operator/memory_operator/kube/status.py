@@ -13,10 +13,11 @@ from memory_operator.contract.resource import STATUS_ANNOTATION
 from memory_operator.contract.status import Condition, ConditionType, ProviderStatus, set_condition
 from memory_operator.kube.boundary import Manifest
 
-_OURS_EVERYWHERE = frozenset(
-    {ConditionType.DIMENSION_SETTLED, ConditionType.POPULATED, ConditionType.ACTIVE, ConditionType.REACHABLE}
-)
-"""Condition types that the controller of the group's own CRD does not know. The others are its to write."""
+_BESIDE_THEIRS: Mapping[str, str] = {
+    ConditionType.READY: "EmbeddingReady",
+    ConditionType.CREDENTIAL_RESOLVED: "EmbeddingCredentialResolved",
+}
+"""What our conditions are called on the group's own CRD, whose controller has conditions of these types itself."""
 
 
 def own_patch(live: Manifest, status: ProviderStatus) -> Manifest:
@@ -32,13 +33,25 @@ def own_patch(live: Manifest, status: ProviderStatus) -> Manifest:
 def foreign_patch(live: Manifest, status: ProviderStatus) -> Manifest:
     """Merge patch of `status` on the group's own CRD: our condition types and nothing else."""
     there = _mapping(live.get("status"))
-    ours = [condition for condition in status.conditions if condition.type in _OURS_EVERYWHERE]
+    ours = [each.model_copy(update={"type": _BESIDE_THEIRS.get(each.type, each.type)}) for each in status.conditions]
     return difference(there, {"conditions": merged_conditions(there, ours)}) if ours else {}
 
 
+def seen_generation(live: Manifest, *, foreign: bool) -> int | None:
+    """The generation that the status of ours on a live Provider is about."""
+    there = _mapping(live.get("status"))
+    if not foreign:
+        return there.get("observedGeneration")
+    ready = _BESIDE_THEIRS[ConditionType.READY]
+    return next((each.get("observedGeneration") for each in _conditions(there) if each.get("type") == ready), None)
+
+
 def foreign_annotations(live: Manifest, status: ProviderStatus) -> Manifest:
-    """Merge patch of `metadata.annotations` that carries the figures where the status has no room for them."""
+    """Merge patch of `metadata.annotations` that carries phase, reason and figures; that status has no room."""
     figures: dict[str, Any] = {"phase": str(status.phase)}
+    for condition in status.conditions:
+        if condition.type == ConditionType.READY and condition.status != "True":
+            figures |= {"reason": condition.reason, "message": condition.message}
     if status.embedding is not None:
         figures |= status.embedding.model_dump(mode="json", by_alias=True, exclude_none=True)
     there = _mapping(_mapping(live.get("metadata")).get("annotations"))
@@ -47,7 +60,7 @@ def foreign_annotations(live: Manifest, status: ProviderStatus) -> Manifest:
 
 def merged_conditions(there: Mapping[str, Any], ours: list[Condition]) -> list[Manifest]:
     """The conditions of a live status with ours set in place; those of other writers stay as they are."""
-    live = [each for each in there.get("conditions") or [] if isinstance(each, dict)]
+    live = _conditions(there)
     for condition in ours:
         place = next((i for i, each in enumerate(live) if each.get("type") == condition.type), None)
         old = None if place is None else _read(live[place])
@@ -72,6 +85,10 @@ def difference(live: Mapping[str, Any], wanted: Mapping[str, Any]) -> Manifest:
         elif value != there:
             patch[key] = value
     return patch
+
+
+def _conditions(there: Mapping[str, Any]) -> list[Manifest]:
+    return [each for each in there.get("conditions") or [] if isinstance(each, dict)]
 
 
 def _read(manifest: Manifest) -> Condition | None:

@@ -12,6 +12,7 @@ from memory_operator.engine.ports.sources import SecretReader
 from memory_operator.errors import ConfigurationError, SourceUnavailable
 from memory_operator.http.server.probes import serve_probes
 from memory_operator.kube.client import namespace_of, open_api
+from memory_operator.kube.installations import Installation
 from memory_operator.kube.kopf_thread import run_kopf
 from memory_operator.kube.secrets import secret_reader
 from memory_operator.kube.source import KubeSource
@@ -68,7 +69,8 @@ async def watch_cluster(options: OperatorOptions, metrics: Metrics, stop: asynci
         async with open_base(options, "memory-operator", read_secret, metrics, stop) as base:
             if base is None:
                 return
-            operator = make_operator(options, base, KubeSource(api, namespaces))
+            installation = Installation(options.installation or namespace_of(options.kubeconfig))
+            operator = make_operator(options, base, KubeSource(api, namespaces, installation))
             state.operator = operator
 
             async def watch(stop: asyncio.Event) -> None:

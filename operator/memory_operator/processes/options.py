@@ -122,6 +122,10 @@ class OperatorOptions(WorkerOptions):
     """Options of `run`."""
 
     namespaces: Namespaces = ()
+    installation: Annotated[
+        str,
+        Option(envvar="MEMORY_INSTALLATION", help="Name under which statuses are written; the own namespace if empty."),
+    ] = ""
     on_unconsented_change: OnUnconsented = "Hold"
     fill: Annotated[bool, Option(envvar="MEMORY_FILL", help="Fill in this process too; no worker is needed then.")] = (
         True

@@ -112,11 +112,23 @@ def test_on_a_foreign_crd_only_our_condition_types_are_written() -> None:
     patch = foreign_patch(live, wanted)
     assert set(patch) == {"conditions"}
     assert patch["conditions"][0] == theirs
-    assert [each["type"] for each in patch["conditions"]] == ["Ready", "DimensionSettled"]
+    assert [each["type"] for each in patch["conditions"]] == [
+        "Ready",
+        "EmbeddingReady",
+        "EmbeddingCredentialResolved",
+        "DimensionSettled",
+    ]
 
 
-def test_on_a_foreign_crd_a_verdict_on_ready_alone_writes_nothing() -> None:
-    assert foreign_patch({}, status(condition(ConditionType.READY))) == {}
+def test_on_a_foreign_crd_a_verdict_on_ready_has_a_type_of_its_own() -> None:
+    patch = foreign_patch({}, status(condition(ConditionType.READY, False, Reason.DUPLICATE_SPACE)))
+    assert [(each["type"], each["reason"]) for each in patch["conditions"]] == [("EmbeddingReady", "DuplicateSpace")]
+
+
+def test_on_a_foreign_crd_the_annotation_says_why_it_is_not_ready() -> None:
+    refused = condition(ConditionType.READY, False, Reason.SECRET_MISSING).model_copy(update={"message": "no Secret x"})
+    figures = json.loads(foreign_annotations({}, status(refused))[STATUS_ANNOTATION])
+    assert figures == {"phase": "Ready", "reason": "SecretMissing", "message": "no Secret x"}
 
 
 def test_on_a_foreign_crd_the_figures_are_an_annotation_written_when_they_differ() -> None:

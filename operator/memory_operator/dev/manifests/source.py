@@ -99,7 +99,7 @@ class FolderSource:
 
     async def publish(
         self, ref: ProviderRef, uid: str, status: ProviderStatus, events: Sequence[ProviderEvent]
-    ) -> None:
+    ) -> float | None:
         """Write the status, if it differs, and log the events. Raises SourceUnavailable.
 
         A Provider that is gone, or another one of the same name, is left alone.
@@ -108,6 +108,7 @@ class FolderSource:
             for event in events:
                 report = log.info if event.type == "Normal" else log.warning
                 report("%s: %s: %s", ref, event.reason, event.message, extra={"provider": str(ref)})
+        return None
 
     async def watch(
         self, on_change: Callable[[ProviderRef], None], on_delete: Callable[[], None], stop: asyncio.Event

@@ -112,8 +112,7 @@ class Reconciler:
                 if provider is None:
                     return None  # absence counts only in a full listing
                 if not self._source.serves(ref.namespace):
-                    await self._report.not_served(provider)
-                    return None
+                    return await self._report.not_served(provider)
                 if not await self.observe(provider):
                     return None
                 with self._store.metrics.reconcile_seconds.time():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from memory_operator.contract.resource import ProviderObject, ProviderRef
 from memory_operator.contract.status import ConditionType, Phase, ProviderStatus, Reason
@@ -28,6 +28,8 @@ _FIGURES_SECONDS = 60.0
 class _Published:
     status: ProviderStatus
     at: float
+    again_at: float | None = None
+    """When to try again, where the status of another installation was left standing."""
 
 
 class Reporter:
@@ -54,16 +56,22 @@ class Reporter:
         for memory in (self._published, self._findings, self._logged, self._turns):
             memory.pop(ref, None)
 
-    async def not_served(self, provider: ProviderObject) -> None:
-        """Tell the owner of a Provider in a namespace that is not served; it is never called."""
+    async def not_served(self, provider: ProviderObject) -> float | None:
+        """Tell the owner of a Provider in a namespace that is not served; it is never called.
+
+        After how many seconds to try again, where another installation may serve it.
+        """
         if provider.spec is None or provider.spec.role != "embedding":
-            return
+            return None
         text = f"namespace {provider.ref.namespace} is not among the operator's providers.namespaces"
         verdict = Verdict(False, Reason.NAMESPACE_NOT_SERVED, text)
         findings = Findings({ConditionType.READY: verdict}, Phase.ERROR)
         known = self._published.get(provider.ref)
         before = known.status if known else None
-        await self._send(provider, before, compose(provider, findings, None, before))
+        again = await self._send(provider, before, compose(provider, findings, None, before))
+        if again is not None:
+            del self._published[provider.ref]  # nothing was said
+        return again
 
     async def publish(self, provider: ProviderObject, findings: Findings, stored: StoredState | None) -> None:
         """Compose the status, publish it where it differs, send Events and log a held change on transitions.
@@ -104,7 +112,7 @@ class Reporter:
         if known is None:
             return True
         pause = _FILLING_SECONDS if known.status.phase == Phase.REEMBEDDING else _FIGURES_SECONDS
-        return asyncio.get_running_loop().time() - known.at >= pause
+        return _now() - known.at >= pause
 
     async def _publish(
         self, provider: ProviderObject, findings: Findings, stored: StoredState, *, with_figures: bool
@@ -114,16 +122,29 @@ class Reporter:
         if before is None and row is not None and row.status is not None and row.uid == provider.uid:
             before = ProviderStatus.model_validate(row.status)
         status = compose(provider, findings, stored, before)
-        if known is not None and not differs(before, status, with_figures=with_figures):
+        is_due = known is None or (known.again_at is not None and known.again_at <= _now())
+        if not is_due and not differs(before, status, with_figures=with_figures):
             return
         await self._send(provider, before, status)
         if status != before:
             async with self._store.connection() as conn:
                 await providers.save_status(conn, provider.ref, status.model_dump(mode="json"))
 
-    async def _send(self, provider: ProviderObject, before: ProviderStatus | None, status: ProviderStatus) -> None:
+    async def _send(
+        self, provider: ProviderObject, before: ProviderStatus | None, status: ProviderStatus
+    ) -> float | None:
+        """Publish a status with its Events; after how many seconds to try again, where another one is left standing."""
         events = transitions(before, status)
         if self._in_pod and (before is None or before.observed_generation != provider.generation):
             events += repeated_warnings(provider)
-        await self._source.publish(provider.ref, provider.uid, status, events)
-        self._published[provider.ref] = _Published(status, asyncio.get_running_loop().time())
+        known, now = self._published.get(provider.ref), _now()
+        if known is not None and not events and known.again_at is not None and now < known.again_at:
+            self._published[provider.ref] = replace(known, status=status)
+            return known.again_at - now
+        again = await self._source.publish(provider.ref, provider.uid, status, events)
+        self._published[provider.ref] = _Published(status, now, None if again is None else now + again)
+        return again
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

@@ -57,6 +57,10 @@ class ProviderSource(Protocol):
 
     async def publish(
         self, ref: ProviderRef, uid: str, status: ProviderStatus, events: Sequence[ProviderEvent]
-    ) -> None:
-        """Write the status, if it differs, send the events and log them. Raises SourceUnavailable."""
+    ) -> float | None:
+        """Write the status, if it differs, send the events and log them. Raises SourceUnavailable.
+
+        Where the status of another installation is left standing: after how many seconds to try again. In a namespace
+        that is not served, nothing is sent then either.
+        """
         ...
