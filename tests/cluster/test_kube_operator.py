@@ -71,7 +71,7 @@ async def test_a_provider_in_another_namespace_is_told_that_it_is_not_served(
 ) -> None:
     served.control_plane.apply_rbac(served.name, everywhere=True)
     elsewhere.provider()
-    async with operating(world, served):
+    async with operating(world, served, grace_seconds=1):
         status = await until_phase(elsewhere, "Error")
         assert condition(status, "Ready")["reason"] == "NamespaceNotServed"
         assert reasons(elsewhere.items("events")) == ["NamespaceNotServed"]
