@@ -228,6 +228,7 @@ def test_beside_another_release_providers_elsewhere_are_not_told_that_they_are_n
 REFUSALS: dict[str, tuple[dict[str, Any], str]] = {
     "no database": ({"database": {"existingSecret": ""}}, "a database is needed"),
     "two databases": ({"database": {"url": "postgresql://u@h/d"}}, "choose one database"),
+    "a role without its URL": ({"database": {"api": {"role": "memory_api"}}}, "go together"),
     "no master key": ({"masterKey": {"existingSecret": ""}}, "Set masterKey.existingSecret"),
     "no certificate": ({"webhook": {"tls": {"mode": "helm"}}}, "Set webhook.tls.mode"),
     "no password": (

@@ -117,6 +117,41 @@ def test_the_store_is_migrated_before_each_process_starts(everything: list[Manif
         assert migrate["image"] == spec["containers"][0]["image"]
 
 
+def test_the_api_waits_for_the_others_where_its_role_may_not_migrate(chart: Chart) -> None:
+    api = {"role": "memory_api", "existingSecret": "memory-db-api", "existingSecretKey": "url"}
+    objects = chart.render(OFFLINE, {"database": {"api": api}})
+    for name, secret, key, args in (
+        ("operator", "memory-db-app", "uri", ["migrate"]),
+        ("worker", "memory-db-app", "uri", ["migrate"]),
+        ("api", "memory-db-api", "url", ["migrate", "--only-wait"]),
+    ):
+        spec = named(objects, "Deployment", f"memory-{name}")["spec"]["template"]["spec"]
+        (migrate,) = spec["initContainers"]
+        assert migrate["args"] == args
+        assert {"name": "MEMORY_API_ROLE", "value": "memory_api"} in migrate["env"]
+        (volume,) = [each["secret"] for each in spec["volumes"] if each["name"] == "database"]
+        assert (volume["secretName"], volume["items"]) == (secret, [{"key": key, "path": "url"}])
+
+
+def test_the_bundled_database_makes_the_apis_role_by_itself(chart: Chart) -> None:
+    password = {"postgresql": {"embedded": True, "auth": {"password": "correct-horse"}}}
+    objects = chart.render(OFFLINE, {"database": {"existingSecret": ""}}, password)
+    secret = {
+        key: base64.b64decode(value).decode()
+        for key, value in named(objects, "Secret", "memory-postgresql")["data"].items()
+    }
+    api = secret["api-password"]
+    assert len(api) == 64
+    assert secret["api-uri"] == f"postgresql://memory_api:{api}@memory-postgresql.memory-system.svc:5432/memory"
+    server = named(objects, "StatefulSet", "memory-postgresql")["spec"]["template"]["spec"]
+    assert {"name": "POSTGRES_API_ROLE", "value": "memory_api"} in server["containers"][0]["env"]
+    (mounted,) = [each["secret"]["items"] for each in server["volumes"] if each["name"] == "password"]
+    assert {"key": "api-password", "path": "api-password"} in mounted
+    pod = named(objects, "Deployment", "memory-api")["spec"]["template"]["spec"]
+    (volume,) = [each["secret"] for each in pod["volumes"] if each["name"] == "database"]
+    assert volume["items"] == [{"key": "api-uri", "path": "url"}]  # and not the owner's
+
+
 def test_rolling_updates_drop_no_request(everything: list[Manifest]) -> None:
     assert named(everything, "Deployment", "memory-operator")["spec"]["strategy"] == {"type": "Recreate"}
     api = named(everything, "Deployment", "memory-api")["spec"]
@@ -433,6 +468,7 @@ def test_a_packed_chart_renders_the_same(chart: Chart) -> None:
         (EMBEDDED, {"memory-master", "db"}),
         ({"auth": {"mode": "tokens", "tokens": {"existingSecret": "tokens"}}}, {"memory-master", "tokens"}),
         ({"test": {"tokenSecret": "test-token"}}, {"test-token"}),
+        ({"database": {"api": {"role": "memory_api", "existingSecret": "api-db"}}}, {"api-db"}),
         ({"webhook": {"tls": {"mode": "certManager"}}}, {"memory-webhook-ca", "memory-webhook-tls"}),
         (
             {
@@ -447,7 +483,7 @@ def test_a_packed_chart_renders_the_same(chart: Chart) -> None:
             {"pair", "memory-webhook-ca", "memory-master-key"},
         ),
     ],
-    ids=["url", "embedded", "tokens", "test", "cert-manager", "pair"],
+    ids=["url", "embedded", "tokens", "test", "api role", "cert-manager", "pair"],
 )
 def test_each_secret_that_a_release_has_is_withheld_from_providers(
     chart: Chart, values: dict[str, Any], named_secrets: set[str]

@@ -77,6 +77,10 @@ envFrom:
 {{ include "memory.storeEnv" . }}
 - name: MEMORY_MIGRATE_WAIT_SECONDS
   value: "300"
+{{- with include "memory.apiRole" .root }}
+- name: MEMORY_API_ROLE
+  value: {{ . | quote }}
+{{- end }}
 {{- end -}}
 
 {{/* Variables of a process. What the withheld Secrets hold is ours: a Provider that names one of them is refused. */}}
@@ -146,14 +150,19 @@ mounts (text), volumes (text)
 {{- define "memory.process" -}}
 {{- $image := .root.Values.image -}}
 {{- $base := dict "root" .root "component" .component "values" .values "token" true "image" $image -}}
+{{- $limited := and (eq .component "api") (not (empty (include "memory.apiRole" .root))) -}}
 {{ include "memory.podMetadata" $base }}
 spec:
   {{- include "memory.podBase" $base | nindent 2 }}
   initContainers:
+    {{- if $limited }}
+    # Its role may not migrate: it waits until the operator's pod has.
+    {{- else }}
     # Once per release: whoever comes second waits for the first one's lock and finds nothing left to do.
+    {{- end }}
     - name: migrate
       image: {{ include "memory.image" (dict "root" .root "image" $image) }}
-      args: [migrate]
+      args: [migrate{{ if $limited }}, --only-wait{{ end }}]
       {{- include "memory.containerBase" $base | nindent 6 }}
       {{- include "memory.env" (dict "own" (include "memory.migrateEnv" .) "extra" .values.extraEnv) | nindent 6 }}
       volumeMounts:
@@ -218,7 +227,7 @@ spec:
     # A file, not a variable: a rotated password reaches it while the process runs.
     - name: database
       secret:
-        {{- include "memory.databaseSecret" .root | nindent 8 }}
+        {{- include (ternary "memory.apiDatabaseSecret" "memory.databaseSecret" (eq .component "api")) .root | nindent 8 }}
         defaultMode: 0440
     - name: master-key
       secret:

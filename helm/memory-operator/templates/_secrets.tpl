@@ -64,10 +64,43 @@ items:
 {{- end -}}
 {{- end -}}
 
+{{/* The API's role of the database, which may not change the schema; empty where the API is the owner of the tables. */}}
+{{- define "memory.apiRole" -}}
+{{- if .Values.database.api.role -}}
+{{- .Values.database.api.role -}}
+{{- else if and .Values.postgresql.embedded (not .Values.postgresql.auth.existingSecret) -}}
+memory_api
+{{- end -}}
+{{- end -}}
+
+{{/* secretName and items of the volume with the database URL of the API. */}}
+{{- define "memory.apiDatabaseSecret" -}}
+{{- $api := .Values.database.api -}}
+{{- if $api.existingSecret -}}
+secretName: {{ $api.existingSecret }}
+items:
+  - {key: {{ $api.existingSecretKey }}, path: url}
+{{- else if include "memory.apiRole" . -}}
+secretName: {{ include "memory.fullname" . }}-postgresql
+items:
+  - {key: api-uri, path: url}
+{{- else -}}
+{{- include "memory.databaseSecret" . -}}
+{{- end -}}
+{{- end -}}
+
+{{/*
+Password of the API's role in the bundled database, made of the owner's by scrypt: it needs no second look at the
+cluster, changes with the owner's, and does not tell it.
+*/}}
+{{- define "memory.postgresqlApiPassword" -}}
+{{- derivePassword 1 "maximum" . "memory_api" "memory-postgresql" | sha256sum -}}
+{{- end -}}
+
 {{/* The Secrets that no Provider may name, as namespace/name, by commas. */}}
 {{- define "memory.ownSecrets" -}}
 {{- $own := list (include "memory.masterKeySecret" . | fromYaml).secretName (include "memory.databaseSecret" . | fromYaml).secretName -}}
-{{- $own = concat $own (list .Values.webhook.tls.existingSecret .Values.auth.tokens.existingSecret .Values.postgresql.auth.existingSecret .Values.test.tokenSecret) -}}
+{{- $own = concat $own (list .Values.webhook.tls.existingSecret .Values.auth.tokens.existingSecret .Values.database.api.existingSecret .Values.postgresql.auth.existingSecret .Values.test.tokenSecret) -}}
 {{- /* Those that this or an earlier release of the chart made, whatever the values say now. */ -}}
 {{- range list "master-key" "database" "postgresql" "webhook-tls" "webhook-ca" -}}
 {{- $own = append $own (printf "%s-%s" (include "memory.fullname" $) .) -}}

@@ -13,6 +13,9 @@ includes this first, since Helm renders templates in no particular order.
 {{- if gt (len $ways) 1 -}}
 {{- fail (printf "choose one database: %s are set" (join " and " $ways)) -}}
 {{- end -}}
+{{- if ne (empty .Values.database.api.role) (empty .Values.database.api.existingSecret) -}}
+{{- fail "database.api.role and database.api.existingSecret go together: the role of the API, and the Secret with its URL" -}}
+{{- end -}}
 {{- if and (eq .Values.auth.mode "tokens") (not .Values.auth.tokens.existingSecret) -}}
 {{- fail "auth.mode is tokens: set auth.tokens.existingSecret to a Secret with the token file (docs/rbac.md has its form)" -}}
 {{- end -}}

@@ -17,7 +17,7 @@ from memory_operator.logs import get_logger
 from memory_operator.processes.operator import served_namespaces
 from memory_operator.processes.options import CheckOptions, MigrateOptions
 from memory_operator.settings import CredentialAllowList
-from memory_operator.store.db.migrate import check_schema, migrate
+from memory_operator.store.db.migrate import check_migrated, check_schema, migrate
 from memory_operator.store.db.pool import open_store
 
 log = get_logger(__name__)
@@ -33,12 +33,16 @@ async def run_migrate(options: MigrateOptions) -> list[str]:
     deadline = asyncio.get_running_loop().time() + options.wait_seconds
     while True:
         try:
-            return await migrate(options.database)
+            if not options.only_wait:
+                return await migrate(options.database, options.api_role)
+            await check_migrated(options.database)
         except (StoreUnavailable, LockBusy) as error:
             if asyncio.get_running_loop().time() >= deadline:
                 raise
             log.warning("waiting for the database: %s", error)
             await asyncio.sleep(_RETRY_SECONDS)
+        else:
+            return []
 
 
 async def run_check(options: CheckOptions) -> list[Comparison]:

@@ -180,6 +180,13 @@ class MigrateOptions(DatabaseOptions):
     wait_seconds: Annotated[
         float, Option(envvar="MEMORY_MIGRATE_WAIT_SECONDS", min=0, help="How long to wait for the database.")
     ] = 0
+    api_role: Annotated[
+        str,
+        Option(envvar="MEMORY_API_ROLE", help="Database role of the API, which gets what it may do: rows, no schema."),
+    ] = ""
+    only_wait: Annotated[
+        bool, Option("--only-wait", help="Change nothing: wait until another process has migrated.")
+    ] = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -69,7 +69,8 @@ async def ping(conn: Conn) -> None:
 
 
 _BLOCKERS = """
-select distinct a.pid, coalesce(nullif(a.application_name, ''), 'unnamed') as application, a.state,
+select distinct a.pid, coalesce(nullif(a.application_name, ''), 'unnamed') as application,
+coalesce(a.state, 'of another user') as state,
 extract(epoch from now() - a.xact_start)::int as seconds
 from pg_locks l join pg_stat_activity a on a.pid = l.pid
 where l.relation = to_regclass($1) and l.granted and l.pid <> pg_backend_pid()

@@ -10,13 +10,16 @@ import asyncio
 import hashlib
 import random
 import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from importlib import metadata, resources
 
 import asyncpg
 
-from memory_operator.errors import ConfigurationError, LockBusy
+from memory_operator.errors import ConfigurationError, LockBusy, StoreUnavailable
 from memory_operator.logs import get_logger
+from memory_operator.store.db import api_role
 from memory_operator.store.db.address import DatabaseAddress
 from memory_operator.store.db.pool import ACQUIRE_SECONDS, Conn, translate_errors, vector_schema
 
@@ -74,20 +77,44 @@ def shipped() -> list[Migration]:
     return found
 
 
-async def migrate(database: str | DatabaseAddress) -> list[str]:
-    """Bring the database to this release's schema; names of the migrations that ran.
+async def migrate(database: str | DatabaseAddress, role: str = "") -> list[str]:
+    """Bring the database to this release's schema, and give the API's role what it may do; the migrations that ran.
 
     Raises StoreUnavailable, ConfigurationError (too old a server, missing permission, too new a schema).
     """
+    async with _connected(database) as conn:
+        await _poll_lock(conn)
+        await _check_server(conn)
+        await _ensure_extension(conn)
+        ran = await _run_all(conn)
+        if role:
+            await _giving_way(conn, lambda: api_role.grant(conn, role))
+        return ran
+
+
+async def check_migrated(database: str | DatabaseAddress) -> None:
+    """What a process waits for whose user may not migrate. Raises StoreUnavailable until another one has migrated."""
+    async with _connected(database) as conn:
+        try:
+            done = await _recorded(conn)
+        except asyncpg.InsufficientPrivilegeError as error:
+            raise StoreUnavailable(
+                "this database user may not read the store yet",
+                hint="run migrate as the owner of the tables, with --api-role",
+            ) from error
+        if missing := _missing(done):
+            raise StoreUnavailable(f"the database schema is behind this release ({missing} migrations to run)")
+        _refuse_older_code(done)
+
+
+@asynccontextmanager
+async def _connected(database: str | DatabaseAddress) -> AsyncIterator[Conn]:
     address = DatabaseAddress(database) if isinstance(database, str) else database
     address.check()
     async with translate_errors():
         conn = await address.connect(timeout=ACQUIRE_SECONDS, server_settings={"application_name": "memory-migrate"})
         try:
-            await _poll_lock(conn)
-            await _check_server(conn)
-            await _ensure_extension(conn)
-            return await _run_all(conn)
+            yield conn
         finally:
             await conn.close(timeout=5)
 
@@ -95,13 +122,16 @@ async def migrate(database: str | DatabaseAddress) -> list[str]:
 async def check_schema(conn: Conn) -> None:
     """Refuse to run on a schema that is behind this code, or that requires newer code."""
     done = await _recorded(conn)
-    missing = [m for m in shipped() if m.version not in done]
-    if missing:
+    if missing := _missing(done):
         raise ConfigurationError(
-            f"the database schema is behind this release ({len(missing)} migrations to run)",
+            f"the database schema is behind this release ({missing} migrations to run)",
             hint="run: memory-operator migrate --database-url …",
         )
     _refuse_older_code(done)
+
+
+def _missing(done: Mapping[int, tuple[str, str]]) -> int:
+    return sum(migration.version not in done for migration in shipped())
 
 
 _TRY_LOCK = """select pg_try_advisory_lock($1)"""
@@ -220,13 +250,21 @@ async def run(conn: Conn, migration: Migration) -> None:
 
 
 async def _run_in_transaction(conn: Conn, migration: Migration) -> None:
+    async def run_and_record() -> None:
+        await conn.execute(migration.sql)
+        await _record(conn, migration)
+
+    await _giving_way(conn, run_and_record)
+
+
+async def _giving_way(conn: Conn, work: Callable[[], Awaitable[None]]) -> None:
+    """One transaction that gives up, and is tried again, where it has to wait for a lock."""
     deadline = asyncio.get_running_loop().time() + _LOCK_WAIT_SECONDS
     while True:
         try:
             async with conn.transaction():
                 await conn.execute(_SET_LOCK_TIMEOUT, f"{_TABLE_WAIT_MS}ms")
-                await conn.execute(migration.sql)
-                await _record(conn, migration)
+                await work()
         except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError):
             if asyncio.get_running_loop().time() > deadline:
                 raise

@@ -253,9 +253,12 @@ def version_name(config: SpaceConfig, space_id: int) -> str:
     return f"{model}-{config.dimensions}-{space_id}"
 
 
+_SHOW_ACTIVE = """select memory_show_active()"""
+"""Repoint the view `memory_embeddings`; no statement of the schema, so that the API's role may do it."""
+
 _CLEAR_ACTIVE = """update memory_registry set active_space_id = null"""
 
-_DROP_TABLE = """drop table if exists {vectors}"""
+_DROP_VECTORS = """select memory_drop_vectors($1)"""
 
 _DISCARD_COUNTERS = """delete from memory_embedding_counters where scope = $1"""
 
@@ -270,8 +273,8 @@ async def discard(conn: Conn, space: Space) -> None:
     was_active = (await registry.read(conn)).active_space_id == space.id
     if was_active:
         await conn.execute(_CLEAR_ACTIVE)
-        await show_active(conn, None)
-    await conn.execute(vectors.for_space(_DROP_TABLE, space.id))
+        await conn.execute(_SHOW_ACTIVE)
+    await conn.execute(_DROP_VECTORS, space.id)
     await conn.execute(_DISCARD_COUNTERS, space.id)
     await conn.execute(_DISCARD, space.id)
 
@@ -326,29 +329,13 @@ async def set_distance(conn: Conn, space_id: int, distance: str) -> None:
 async def activate(conn: Conn, space: Space, by: str) -> None:
     """Make a space the active one, and show it in the view. The registry is locked exclusively."""
     await registry.set_active(conn, space.id, by)
-    await show_active(conn, space)
+    await conn.execute(_SHOW_ACTIVE)
 
 
 async def deactivate(conn: Conn, reason: str, by: str) -> None:
     """Let no space be active; queries then answer from full-text. The registry is locked exclusively."""
     await registry.set_inactive(conn, reason, by)
-    await show_active(conn, None)
-
-
-_SHOW_ACTIVE = """
-create or replace view memory_embeddings as
-select chunk_id, project_id, embedding::vector as embedding from {vectors}
-"""
-
-_SHOW_NONE = """
-create or replace view memory_embeddings as
-select null::bigint as chunk_id, null::int as project_id, null::vector as embedding where false
-"""
-
-
-async def show_active(conn: Conn, space: Space | None) -> None:
-    """Repoint the view `memory_embeddings`."""
-    await conn.execute(vectors.for_space(_SHOW_ACTIVE, space.id) if space else _SHOW_NONE)
+    await conn.execute(_SHOW_ACTIVE)
 
 
 _SET_CREATE_ENABLED = """update memory_embedding_spaces set create_enabled = $2 where id = $1"""

@@ -1,0 +1,147 @@
+"""The role that the API has in the database: every row of ours, and no change of the schema."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import asyncpg
+import pytest
+
+from fixtures.api import Api
+from fixtures.engine import World
+from fixtures.postgres import API_ROLE, Server, api_url
+from fixtures.waiting import until
+from memory_operator.errors import ConfigurationError, StoreUnavailable
+from memory_operator.store.db.migrate import check_migrated, migrate
+
+REFUSED = [
+    "create table memory_of_mine (n int)",
+    "create table public.mine (n int)",
+    "create view mine as select 1",
+    "create function mine() returns int language sql as 'select 1'",
+    "create schema mine",
+    "create index on memory_chunks (ordinal)",
+    "create trigger mine after insert on memory_chunks execute function memory_consent_recorded()",
+    "drop table memory_chunks",
+    "drop table memory_vectors_1",
+    "drop view memory_embeddings",
+    "drop index memory_vectors_1_project",
+    "drop function memory_drop_vectors(bigint)",
+    "alter table memory_chunks add column mine int",
+    "alter table memory_vectors_1 rename to mine",
+    "alter table memory_registry owner to memory_api",
+    "create or replace view memory_pending_work as select 1::bigint as chunks",
+    "truncate memory_chunks",
+    "insert into memory_schema_migrations (version, name, checksum, requires_code) values (9999, 'mine', '', '0')",
+    "set role memory",
+]
+
+
+@pytest.fixture
+async def limited(world: World) -> AsyncIterator[asyncpg.Connection]:
+    """A session of the API's role, on a store with one space."""
+    async with world.operator(), world.worker():
+        await world.until_phase(world.cluster.apply("memory", {"type": "mock"}), "Ready")
+    conn = await asyncpg.connect(api_url(world.dsn))
+    yield conn
+    await conn.close()
+
+
+async def test_it_may_change_nothing_of_the_schema(limited: asyncpg.Connection) -> None:
+    assert [statement for statement in REFUSED if not await _refused(limited, statement)] == []
+    with pytest.raises(asyncpg.RaiseError, match="space 1 is active"):
+        await limited.execute("select memory_drop_vectors(1)")
+
+
+async def _refused(conn: asyncpg.Connection, statement: str) -> bool:
+    try:
+        await conn.execute(statement)
+    except asyncpg.InsufficientPrivilegeError:
+        return True
+    return False
+
+
+async def test_it_reads_and_writes_the_table_of_a_space_that_was_made_later(limited: asyncpg.Connection) -> None:
+    assert await limited.fetchval("select count(*) from memory_vectors_1") == 0
+    await limited.execute("update memory_vectors_1 set project_id = 1")
+    await limited.execute("delete from memory_vectors_1")
+
+
+async def test_the_api_switches_and_prunes_with_it(world: World, api: Api) -> None:
+    """The two things that it changes in the schema: the view of the active space, and the table of one that goes."""
+    async with world.operator(), world.worker():
+        first = world.cluster.apply("first", {"type": "mock", "model": "a"})
+        await world.until_phase(first, "Ready")
+        second = world.cluster.apply("second", {"type": "mock", "model": "b"})
+        await world.until_phase(second, "Ready")
+        added = await api.post("/memory/add", {"text": "The view follows the active space."})
+        assert added.status_code == 201, added.text
+        spaces = {each["provider"]: each["embedding_version"] for each in (await _spaces(api))}
+        await until(lambda: _filled(api, "default/second"), "the second space has the memory too")
+        activated = await api.post("/v1/embeddings/activate", {"embedding_version": spaces["default/second"]})
+        assert activated.status_code == 200, activated.text
+        assert await _seen(world) == await world.value("select array_agg(chunk_id) from memory_vectors_2")
+        world.cluster.delete(first)
+        await until(lambda: _state(api, "default/first", "orphaned"), "the first space is orphaned")
+        pruned = await api.post("/v1/prune-embeddings", {})
+        assert pruned.status_code == 200, pruned.text
+        assert await world.value("select to_regclass('memory_vectors_1')") is None
+        deactivated = await api.post("/v1/embeddings/deactivate")
+        assert deactivated.status_code == 200, deactivated.text
+        assert await _seen(world) is None
+
+
+async def _spaces(api: Api) -> list[dict[str, Any]]:
+    return list((await api.get("/v1/embeddings/spaces")).json()["spaces"])
+
+
+async def _state(api: Api, provider: str, state: str) -> bool:
+    return {each["provider"]: each["state"] for each in await _spaces(api)}.get(provider) == state
+
+
+async def _filled(api: Api, provider: str) -> bool:
+    return {each["provider"]: each["coverage"] for each in await _spaces(api)}[provider] == 1.0
+
+
+async def _seen(world: World) -> list[int] | None:
+    return list(found) if (found := await world.value("select array_agg(chunk_id) from memory_embeddings")) else None
+
+
+async def test_it_waits_until_somebody_has_migrated_and_given_it_what_it_needs(
+    plain_empty_database_url: str, postgres_server: Server, template_database: str
+) -> None:
+    url = plain_empty_database_url
+    postgres_server.execute("create extension vector", database=url.rsplit("/", 1)[1])
+    with pytest.raises(StoreUnavailable, match="is behind this release"):
+        await check_migrated(api_url(url))
+    await migrate(url)
+    with pytest.raises(StoreUnavailable, match="may not read the store yet"):
+        await check_migrated(api_url(url))
+    await asyncio.gather(migrate(url, API_ROLE), migrate(url, API_ROLE))
+    await check_migrated(api_url(url))
+
+
+async def test_migrate_changes_no_permission_that_is_there(database: str) -> None:
+    conn = await asyncpg.connect(database)
+    given = "select oid, xmin, relacl from pg_class where relacl is not null order by oid"
+    before = await conn.fetch(given)
+    await migrate(database, API_ROLE)
+    assert await conn.fetch(given) == before
+    await conn.close()
+
+
+@pytest.mark.parametrize(
+    ("role", "error", "said"),
+    [
+        ("memory", ConfigurationError, "may do all that this database user may"),
+        ("postgres", ConfigurationError, "may do all that this database user may"),
+        ("no_such_role", StoreUnavailable, "no role no_such_role"),
+    ],
+)
+async def test_a_role_that_owns_the_tables_or_is_not_there_is_refused(
+    database: str, role: str, error: type[Exception], said: str
+) -> None:
+    with pytest.raises(error, match=said):
+        await migrate(database, role)
