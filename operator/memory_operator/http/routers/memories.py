@@ -50,7 +50,7 @@ async def add(request: Request, identity: Writer, body: Annotated[MemoryBody, De
     return reply(StoredAnswer.model_validate(stored), 201)
 
 
-@router.post("/query", responses=responses(QueryAnswer), openapi_extra=request_body(QueryBody))
+@router.post("/query", responses=responses(QueryAnswer, 200, 404, 409), openapi_extra=request_body(QueryBody))
 async def query(request: Request, identity: Reader, body: Annotated[QueryBody, Depends(read(QueryBody))]) -> Response:
     """Find memories by words and by meaning; an unknown project has none."""
     filters = (body.filters or FiltersBody()).filters()
