@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from textwrap import dedent
 from typing import Any
 
 import pytest
@@ -15,10 +16,12 @@ from cryptography import x509
 
 from cluster.harness import ControlPlane
 from fixtures.chart import CHART, OFFLINE, ROOT, Chart, HelmRefusalError, Releases, named, overlay
+from fixtures.waiting import eventually
 from memory_operator.engine.ports.secrets import usable_values
 from memory_operator.errors import SecretMissing
 
 CRD = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/providers.omnia.altairalabs.ai"
+PROVIDERS = "/apis/omnia.altairalabs.ai/v1alpha1/providers"
 CLUSTER_ROLES = "/apis/rbac.authorization.k8s.io/v1/clusterroles"
 FOREIGN = ROOT / "tests" / "cluster" / "foreign_crd.yaml"
 EMBEDDED: dict[str, Any] = {"postgresql": {"embedded": True}}
@@ -196,6 +199,20 @@ def test_a_release_says_that_the_crd_of_somebody_else_was_left(
     no_crd.install_crd(FOREIGN.read_text())
     told = releases.run("install", "memory", str(CHART), "-n", place, "-f", releases.values(EMBEDDED))
     assert re.search(r"the CRD of Providers is not of memory-operator \(written by [^)]+\)", told)
+
+
+@pytest.mark.parametrize("which", ["ours", "the group's own"])
+def test_the_provider_that_the_notes_declare_fits_the_crd_that_is_there(
+    releases: Releases, place: str, no_crd: ControlPlane, which: str
+) -> None:
+    if which != "ours":
+        no_crd.install_crd(FOREIGN.read_text())
+    told = releases.run("install", "memory", str(CHART), "-n", place, "-f", releases.values(EMBEDDED))
+    found = re.search(r"kubectl apply -f - <<'EOF'\n(.*?)^ +EOF$", told, re.DOTALL | re.MULTILINE)
+    assert found
+    eventually(lambda: no_crd.request("GET", PROVIDERS).ok, "Providers are served")
+    said = no_crd.kubectl("apply", "--dry-run=server", "--validate=strict", "-f", "-", input=dedent(found[1])).stdout
+    assert "memory-embeddings created" in said
 
 
 def test_a_second_release_leaves_the_crd_to_the_first(releases: Releases, place: str, no_crd: ControlPlane) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,10 @@ import pytest
 
 from cluster.harness import ControlPlane
 from fixtures.certificates import self_signed
+from fixtures.kube import FOREIGN_CRD
 from fixtures.waiting import WAIT_SECONDS, eventually
 from fixtures.webhook import WebhookProcess, registration, write_pair
+from memory_operator.contract.resource import parse_provider
 
 CONFIGURATIONS = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations"
 Apply = Callable[..., str]
@@ -76,6 +79,27 @@ def test_apply_of_another_dimension_prints_what_is_discarded(
     assert f'{path}: to consent, POST /admin/embedding-dimension-change {{"target_dim":768}}\n' in said
     said = apply(512)
     assert "768 to 512 discards all stored vectors" in said, "the status is of an older generation by now"
+
+
+def test_on_the_groups_own_crd_nothing_is_advised_that_it_prunes(
+    control_plane: ControlPlane, namespace: str, apply: Apply
+) -> None:
+    control_plane.install_crd(FOREIGN_CRD.read_text())
+    apply(1536)
+    figures = {"phase": "Ready", "appliedDimensions": 1536, "vectors": 9, "chunks": 9, "observedGeneration": 1}
+    note = f"memory-operator/embedding-status={json.dumps(figures)}"
+    control_plane.kubectl("annotate", "prov", "memory-embeddings", "-n", namespace, note)
+    said = apply(768)
+    assert "1536 to 768 discards 9 vectors" in said
+    assert "spec.embedding.dimensionChange" not in said
+    advised = re.findall(r"Warning: metadata\.annotations\[(\S+)\]: Shadow", said)
+    assert advised == ["memory-operator/dimensionChange"]
+    control_plane.kubectl("annotate", "prov", "memory-embeddings", "-n", namespace, f"{advised[0]}=Shadow")
+    kept = json.loads(control_plane.kubectl("get", "prov", "memory-embeddings", "-n", namespace, "-o", "json").stdout)
+    read = parse_provider(kept)
+    assert read.spec is not None
+    assert read.spec.embedding is not None
+    assert read.spec.embedding.dimension_change == "Shadow"
 
 
 def test_apply_works_while_the_webhook_is_gone(

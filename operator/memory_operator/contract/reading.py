@@ -13,9 +13,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from memory_operator.contract.known_models import default_base_url, default_model, known_dimension
-from memory_operator.contract.resource import STATUS_ANNOTATION, with_annotations
+from memory_operator.contract.resource import ANNOTATION_PREFIX, STATUS_ANNOTATION, with_annotations
 from memory_operator.contract.status import Phase
 
+_FIELDS_EVERYWHERE = {"dimensions", "distance"}
+"""What the group's own CRD has of spec.embedding."""
 _PLATFORM = ("type", "region", "project", "endpoint")
 
 
@@ -54,12 +56,12 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class StatusFigures:
-    """What the status of an object tells of its space. None is unknown, and so is 0: it may have grown since."""
+    """What the status of an object tells of its space. None is unknown."""
 
     applied: int | None = None
     """Dimension of the applied space."""
     vectors: int | None = None
-    """Vectors in the applied space."""
+    """Vectors in the applied space; of 0 it is known that there may be some by now."""
     chunks: int | None = None
     """Live chunks in the store."""
 
@@ -99,8 +101,22 @@ def read_figures(manifest: Mapping[str, Any]) -> StatusFigures:
     if generation is None or _count(figures.get("observedGeneration")) != generation:
         return StatusFigures()
     # While a space is filled beside the applied one, `vectors` is of the space being filled.
-    vectors = None if phase == Phase.REEMBEDDING else _count(figures.get("vectors"))
+    vectors = None if phase == Phase.REEMBEDDING else _count(figures.get("vectors"), least=0)
     return StatusFigures(_count(figures.get("appliedDimensions")), vectors, _count(figures.get("chunks")))
+
+
+def field_path(name: str, *manifests: Mapping[str, Any]) -> str:
+    """What a field of spec.embedding that only our CRD has is called where these manifests come from.
+
+    On the group's own CRD it would be pruned; an annotation works on either. So the field is named only where something
+    shows that it is ours.
+    """
+    for manifest in manifests:
+        embedding = _mapping(_mapping(manifest.get("spec")).get("embedding"))
+        figures = _mapping(_mapping(manifest.get("status")).get("embedding"))
+        if figures or not embedding.keys() <= _FIELDS_EVERYWHERE:
+            return f"spec.embedding.{name}"
+    return f"metadata.annotations[{ANNOTATION_PREFIX}{name}]"
 
 
 def host_of(url: str | None) -> str:
@@ -126,6 +142,6 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _count(value: Any) -> int | None:
-    """A whole number above 0; None for everything else, as 0 tells nothing."""
-    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
+def _count(value: Any, *, least: int = 1) -> int | None:
+    """A whole number, and not below the least that tells something; None for everything else."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= least else None

@@ -18,7 +18,7 @@ from memory_operator.contract.known_models import (
     known_dimension,
     needs_credential,
 )
-from memory_operator.contract.reading import Reading, StatusFigures, host_of, read_figures, read_spec
+from memory_operator.contract.reading import Reading, StatusFigures, field_path, host_of, read_figures, read_spec
 from memory_operator.contract.resource import parse_provider
 
 MAX_CHARACTERS = 120
@@ -42,6 +42,8 @@ class Edit:
     old: Reading
     new: Reading
     figures: StatusFigures
+    change_path: str
+    """What dimensionChange is called on the CRD that is there."""
 
     @property
     def before(self) -> int | None:
@@ -63,7 +65,9 @@ class Edit:
         """The field to blame for a change of dimension."""
         if self.old.declared != self.new.declared or (not self.moved and self.old.shadow == self.new.shadow):
             return _DIMENSIONS
-        return self.moved[0] if self.moved else "spec.embedding.dimensionChange"
+        if self.moved:
+            return self.moved[0]
+        return self.change_path if self.change_path.startswith("spec.") else _DIMENSIONS
 
     @property
     def resized(self) -> bool:
@@ -87,7 +91,8 @@ def warnings_for(old: Mapping[str, Any] | None, new: Mapping[str, Any], *, in_po
     found = [*problems, *_unsupported(after), *_above_limit(after), *_contradiction(after)]
     found += [*_no_credential(after), *(_loopback(after) if in_pod else ())]
     if old is not None and before is not None and before.role == "embedding":
-        edit = Edit(before, after, read_figures(old))
+        path = field_path("dimensionChange", old, new) if in_pod else "spec.embedding.dimensionChange"
+        edit = Edit(before, after, read_figures(old), path)
         found += [*_removed(edit), *_resized(edit), *_declared(edit), *_another_space(edit), *_query_prefix(edit)]
     return [_fit(warning) for warning in found]
 
@@ -166,14 +171,20 @@ def _resized(edit: Edit) -> list[str]:
     if edit.new.shadow:
         return [
             f"{change} embeds {_chunks(edit)} again; {_until(edit)}",
-            "spec.embedding.dimensionChange: Shadow stores the old vectors and the new ones until a prune",
+            f"{edit.change_path}: Shadow stores the old vectors and the new ones until a prune",
         ]
+    if edit.figures.vectors == 0:
+        return [f"{change} discards nothing: 0 vectors stored; any stored since wait for consent"]
     vectors = f"{edit.figures.vectors} vectors" if edit.figures.vectors else "all stored vectors"
     return [
         f"{change} discards {vectors}; held until one-shot consent names {edit.after}",
         f'{_DIMENSIONS}: to consent, POST /admin/embedding-dimension-change {{"target_dim":{edit.after}}}',
-        "spec.embedding.dimensionChange: Shadow would discard nothing, need no consent, and store both until a prune",
+        f"{edit.change_path}: Shadow would discard nothing, need no consent, and store both{_until_a_prune(edit)}",
     ]
+
+
+def _until_a_prune(edit: Edit) -> str:
+    return " until a prune" if edit.change_path.startswith("spec.") else ""  # the annotation's path leaves no room
 
 
 def _declared(edit: Edit) -> list[str]:

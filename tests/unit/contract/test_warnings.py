@@ -74,7 +74,6 @@ def test_a_model_of_another_dimension_is_blamed_where_no_dimension_is_declared()
     [
         status(observedGeneration=2),
         status(observedGeneration=None),
-        status(vectors=0),
         {**status(), "phase": "Reembedding"},
         {"embedding": None},
         {},
@@ -97,6 +96,47 @@ def test_the_annotation_stands_in_for_the_status_where_another_crd_is_installed(
     assert "discards 77 vectors" in found[0]
     old["metadata"]["generation"] = 4
     assert "discards all stored vectors" in warnings_for(old, manifest(embedding={"dimensions": 768}))[0]
+
+
+def test_nothing_is_said_to_be_discarded_where_no_vector_is_stored() -> None:
+    old = manifest(embedding={"dimensions": 1536}, status=status(vectors=0))
+    assert warnings_for(old, manifest(embedding={"dimensions": 768})) == [
+        "spec.embedding.dimensions: 1536 to 768 discards nothing: 0 vectors stored; any stored since wait for consent"
+    ]
+
+
+def beside_the_groups_own_crd(**more: Any) -> dict[str, Any]:
+    """A Provider as the API server keeps it there: its status has no room for our figures."""
+    figures = {"phase": "Ready", "appliedDimensions": 1536, "vectors": 77, "observedGeneration": 3}
+    annotations = {"memory-operator/embedding-status": json.dumps(figures)}
+    return manifest(embedding={"dimensions": 1536}, status={"phase": "Ready"}, annotations=annotations, **more)
+
+
+@pytest.mark.parametrize(
+    "old",
+    [beside_the_groups_own_crd(), manifest(embedding={"dimensions": 1536, "distance": "cosine"})],
+    ids=["with figures", "before any"],
+)
+def test_a_field_that_the_groups_own_crd_prunes_is_advised_as_an_annotation(old: dict[str, Any]) -> None:
+    advice = warnings_for(old, manifest(embedding={"dimensions": 768}))[-1]
+    path = "metadata.annotations[memory-operator/dimensionChange]"
+    assert advice == f"{path}: Shadow would discard nothing, need no consent, and store both"
+
+
+def test_there_a_shadow_that_is_taken_back_is_told_as_the_change_that_it_is() -> None:
+    old = beside_the_groups_own_crd()
+    old["metadata"]["annotations"]["memory-operator/dimensionChange"] = "Shadow"
+    old["spec"]["embedding"]["dimensions"] = 768
+    found = warnings_for(old, manifest(embedding={"dimensions": 768}))
+    assert (
+        found[0] == "spec.embedding.dimensions: 1536 to 768 discards 77 vectors; held until one-shot consent names 768"
+    )
+
+
+def test_a_field_of_ours_in_the_manifest_shows_whose_crd_it_is() -> None:
+    old = manifest(embedding={"dimensions": 1536, "activation": "Manual"})
+    advice = warnings_for(old, manifest(embedding={"dimensions": 768, "activation": "Manual"}))[-1]
+    assert advice.startswith("spec.embedding.dimensionChange: Shadow")
 
 
 def test_an_annotation_makes_a_change_shadow_too() -> None:
