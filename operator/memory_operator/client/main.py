@@ -35,6 +35,7 @@ _COMMANDS = {
         "Show what happened: consents, activations, changes and purges, with who, when and from where; newest first.",
     ),
     "stats": ("store", "Show counts."),
+    "language": ("language", "Show the language of each project's words, or set that of one."),
     "eval": ("eval", "Measure how good answers are: by default, by each channel alone, and in each space."),
     "usage": ("usage", "Show calls to embedding vendors, their tokens and what they cost."),
 }

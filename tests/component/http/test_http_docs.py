@@ -34,6 +34,8 @@ ROUTES = {
     ("post", "/v1/jobs/{id}/cancel"),
     ("get", "/v1/usage"),
     ("get", "/v1/quotas"),
+    ("get", "/v1/projects"),
+    ("post", "/v1/projects/language"),
     ("get", "/v1/stats"),
     ("get", "/activity"),
     ("get", "/admin/embedding-dimension-change"),

@@ -199,3 +199,14 @@ async def test_a_query_reads_the_space_that_it_names(world: World, api: Api) -> 
             assert answer["diagnostics"]["embedding_version"] == version
             assert answer["results"][0]["match_kind"] == "both"
     refused(await api.post("/memory/query", {"query": "small", "embedding_version": "nowhere-1"}), 404)
+
+
+async def test_a_project_has_a_language_that_is_shown_and_set(api: Api) -> None:
+    assert (await api.get("/v1/projects")).json() == {"projects": []}
+    await api.post("/memory/add", {"text": "Die Sicherungen laufen in der Nacht.", "project": "notes"})
+    [shown] = (await api.get("/v1/projects")).json()["projects"]
+    automatic = {"project": "notes", "language": "auto", "languages": ["english", "german"], "rewriting": False}
+    assert shown == automatic
+    changed = await api.post("/v1/projects/language", {"project": "notes", "language": "german"})
+    assert changed.json() == {**automatic, "language": "german", "rewriting": True}
+    assert "german" in refused(await api.post("/v1/projects/language", {"language": "Deutsch"}), 400)["hint"]

@@ -38,6 +38,8 @@ NEEDED: list[tuple[Permission, str, str, dict[str, Any] | None]] = [
     (READ_MEMORIES, "GET", MEMORY, None),
     (READ_MEMORIES, "GET", f"{MEMORY}/history", None),
     (READ_MEMORIES, "GET", "/v1/stats", None),
+    (READ_MEMORIES, "GET", "/v1/projects", None),
+    (WRITE_MEMORIES, "POST", "/v1/projects/language", {"language": "auto"}),
     (READ_MEMORIES, "GET", "/v1/memories", None),
     (DELETE_MEMORIES, "DELETE", MEMORY, None),
     (READ, "GET", "/v1/embeddings/spaces", None),

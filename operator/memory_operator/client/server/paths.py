@@ -22,6 +22,8 @@ REINDEX = "/v1/reindex"
 JOBS = "/v1/jobs"
 USAGE = "/v1/usage"
 STATS = "/v1/stats"
+PROJECTS = "/v1/projects"
+PROJECT_LANGUAGE = f"{PROJECTS}/language"
 ACTIVITY = "/activity"
 CONSENT = "/admin/embedding-dimension-change"
 

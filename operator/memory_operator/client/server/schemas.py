@@ -332,6 +332,21 @@ class ProjectDocument(AnswerDocument):
     memories: int
 
 
+class ProjectWordsDocument(AnswerDocument):
+    """How a project's words are indexed; POST /v1/projects/language."""
+
+    project: str
+    language: str
+    languages: tuple[str, ...] = ()
+    rewriting: bool = False
+
+
+class ProjectsWordsDocument(AnswerDocument):
+    """GET /v1/projects, by name."""
+
+    projects: tuple[ProjectWordsDocument, ...]
+
+
 class StatsDocument(AnswerDocument):
     """GET /v1/stats."""
 

@@ -14,6 +14,7 @@ from memory_operator.engine.fill.completion import complete_exhausted, reconcile
 from memory_operator.engine.fill.maintenance import maintain_jobs
 from memory_operator.engine.fill.pipeline import DRAIN_SECONDS, SpaceFill, WorkerContext
 from memory_operator.engine.fill.rechunk import rechunk_one_range
+from memory_operator.engine.fill.rewrite_words import rewrite_one_slice
 from memory_operator.engine.spaces.activation import ACTIVE_STATES
 from memory_operator.errors import Retryable, StoreUnavailable
 from memory_operator.logs import get_logger
@@ -82,6 +83,7 @@ class Worker:
             "indexer": self._reconcile_indexes,
             "job maintenance": self._maintain_jobs,
             "rechunker": self._rechunk,
+            "word rewriter": self._rewrite_words,
         }
         async with asyncio.TaskGroup() as group:
             present = group.create_task(self._presence_heartbeat(), name="presence")
@@ -228,6 +230,9 @@ class Worker:
     async def _rechunk(self) -> bool:
         context = self._context
         return await rechunk_one_range(context.store, context.keys, context.name, context.presence)
+
+    async def _rewrite_words(self) -> bool:
+        return await rewrite_one_slice(self._context.store, self._context.keys)
 
 
 async def _measure_lag(metrics: Metrics) -> None:

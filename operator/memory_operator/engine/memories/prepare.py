@@ -14,6 +14,7 @@ from memory_operator.errors import InvalidInput
 from memory_operator.memory.attributes import Attributes, ObjectT, PlainAttributes, TextT
 from memory_operator.memory.chunking import CHUNKER_VERSION, chunk
 from memory_operator.memory.encryption import DataKey, Field, Place
+from memory_operator.memory.languages import configuration_of
 from memory_operator.memory.preprocess import PREPROCESSING_VERSION, preprocess, storable
 from memory_operator.memory.search_terms import indexed
 from memory_operator.store.memories.memories import NewChunk, NewVersion, Version
@@ -90,7 +91,8 @@ async def seal(
             NewChunk(
                 text=key.seal(text, Place(canonical_id, version_no, "chunk", ordinal)),
                 content_hash=prepared.hashes[ordinal],
-                indexed=_indexed(memory.attributes, text, ordinal),
+                indexed=indexed_text(text, ordinal, memory.attributes.tags, memory.attributes.summary),
+                language=configuration_of(text),
             )
             for ordinal, text in enumerate(prepared.texts)
         ]
@@ -119,10 +121,13 @@ def _with_texts(
     return Attributes(summary, about.type, about.tags, about.source, about.importance, about.confidence, metadata)
 
 
-def _indexed(about: PlainAttributes, text: str, ordinal: int) -> str:
-    # Tags find every chunk, the summary the first only: it is about the whole, and would else find all of it.
-    summary = [] if about.summary is None or ordinal else [about.summary]
-    return storable(indexed(text, [*about.tags, *summary]).replace("\x00", " "))
+def indexed_text(text: str, ordinal: int, tags: Sequence[str], summary: str | None) -> str:
+    """What a chunk is found by.
+
+    Tags find every chunk, the summary the first only: it is about the whole, and would else find all of it.
+    """
+    about = [] if summary is None or ordinal else [summary]
+    return storable(indexed(text, [*tags, *about]).replace("\x00", " "))
 
 
 def _json(metadata: Mapping[str, Any] | None) -> str | None:

@@ -24,14 +24,17 @@ from memory_operator.engine.memories.version_write import (
     Vectors,
     VersionWrite,
 )
-from memory_operator.errors import Conflict, LockBusy, MemoryChanged, NotFound, SpaceVanished
+from memory_operator.errors import Conflict, InvalidInput, LockBusy, MemoryChanged, NotFound, SpaceVanished
 from memory_operator.logs import get_logger
 from memory_operator.memory.attributes import PlainAttributes
 from memory_operator.memory.encryption import DataKey, Place, Undecryptable
+from memory_operator.memory.languages import AUTO, CONFIGURATIONS
 from memory_operator.store.db import activity
 from memory_operator.store.db.activity import Actor
 from memory_operator.store.db.pool import Conn, Store
-from memory_operator.store.memories import browse, memories
+from memory_operator.store.jobs import jobs
+from memory_operator.store.memories import browse, languages, memories
+from memory_operator.store.memories.languages import ProjectWords
 from memory_operator.store.memories.memories import Erased, NewVersion, Version
 from memory_operator.store.memories.tenants import KeyRing, Tenant
 from memory_operator.store.spaces import registry, spaces, vectors
@@ -115,6 +118,28 @@ class Remember:
         made = await self._embed(owner.id, prepared, None, started)
         version, chunks = await seal(prepared, owner.key, uuid4(), 1, project_id, by.name)
         return await self._write(VersionWrite(owner.id, memory.project, version, chunks, made, None))
+
+    async def projects(self, tenant: str) -> list[ProjectWords]:
+        """A tenant's projects with the language of their words, by name. Raises StoreUnavailable."""
+        async with self._store.connection() as conn:
+            return await languages.projects(conn, tenant)
+
+    async def set_language(self, tenant: str, project: str, language: str, by: Actor) -> ProjectWords:
+        """Set the language of a project's words, and let workers index its chunks anew where they are in another one.
+
+        Raises InvalidInput, StoreUnavailable, LockBusy.
+        """
+        if language != AUTO and language not in CONFIGURATIONS:
+            known = ", ".join((AUTO, *sorted(CONFIGURATIONS)))
+            raise InvalidInput(f"there is no language {language}", hint=f"one of {known}")
+        owner = await self._keys.tenant(self._store, tenant)
+        project_id = await self._keys.project(self._store, owner, project)
+        async with self._store.transaction() as conn:
+            await registry.lock_registry_exclusive(conn)
+            await activity.record(conn, by, "language", project, language=language)
+            found = await languages.set_language(conn, project_id, language)
+            await jobs.wake(conn)
+        return found
 
     async def amend(self, tenant: str, memory_id: UUID, changes: Changes, by: Actor) -> StoredMemory:
         """Store a new version with some fields changed; chunks whose text stays keep their vectors.

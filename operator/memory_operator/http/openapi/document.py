@@ -14,6 +14,7 @@ from memory_operator.http.schemas.base import AnswerModel, Body, NoBody, Problem
 from memory_operator.http.schemas.consent import ConsentBody
 from memory_operator.http.schemas.jobs import ReembedBody, ReindexBody
 from memory_operator.http.schemas.memories import ChangesBody, MemoryBody, QueryBody
+from memory_operator.http.schemas.projects import LanguageBody
 from memory_operator.http.schemas.quarantine import RetryBody
 from memory_operator.http.schemas.spaces import ActivateBody, CreateEnabledBody, PruneBody
 
@@ -44,6 +45,7 @@ _BODIES: tuple[type[Body], ...] = (
     ReindexBody,
     ReembedBody,
     RetryBody,
+    LanguageBody,
 )
 
 

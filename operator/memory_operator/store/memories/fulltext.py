@@ -93,10 +93,10 @@ async def fulltext(
     that a memory has of the words that the project knows, rare ones weighing more.
     """
     question = _Question(conn, project_id, limit, filters, small)
-    words = await _words(conn, query, seconds)
+    every, words = await _analysed(question, query, seconds)
     if not words:
         return []
-    hits = await _all_words(question, query)
+    hits = await _all_words(question, every) if every else []
     if len(hits) < limit:
         hits = _without_repeats([*hits, *await _some_words(question, words)])
     return hits[:limit]
@@ -126,28 +126,27 @@ def _filtered(first: int, *, filters: bool) -> str:
 # The ordering of the inner query lets the planner choose: rare words by their index, common ones by reading the newest
 # chunks until there are enough.
 _ALL_WORDS = f"""
-select * from (select distinct on (entry_id) entry_id, id, 0.5 + 0.5 * ts_rank_cd(tsv,
-    websearch_to_tsquery('english', $2) || plainto_tsquery('english', $3), 32) as score from (
+select * from (select distinct on (entry_id) entry_id, id,
+    0.5 + 0.5 * ts_rank_cd(tsv, $2::text::tsquery, 32) as score from (
   select c.id, c.entry_id, c.tsv from memory_chunks c {{filtered}}
-  where c.live and c.project_id = $1 and ($5::text is null or c.tsv @@ $5::text::tsquery)
-  and c.tsv @@ (websearch_to_tsquery('english', $2) || plainto_tsquery('english', $3))
+  where c.live and c.project_id = $1 and ($4::text is null or c.tsv @@ $4::text::tsquery)
+  and c.tsv @@ $2::text::tsquery
   order by c.id desc limit {ENOUGH_MATCHES}) matching
-order by entry_id, score desc, id) best order by score desc, entry_id desc limit $4
+order by entry_id, score desc, id) best order by score desc, entry_id desc limit $3
 """
 
 
 def all_words_statement(*, filters: bool) -> str:
     """The memories with all words of a query."""
-    return _ALL_WORDS.format(filtered=_filtered(6, filters=filters))
+    return _ALL_WORDS.format(filtered=_filtered(5, filters=filters))
 
 
-async def _all_words(question: _Question, query: SearchTerms) -> list[Hit]:
+async def _all_words(question: _Question, every: str) -> list[Hit]:
     only = filter_values(question.filters)
     rows = await question.conn.fetch(
         all_words_statement(filters=bool(only)),
         question.project_id,
-        query.written,
-        query.parts,
+        every,
         question.limit,
         question.lexeme,
         *only,
@@ -155,22 +154,46 @@ async def _all_words(question: _Question, query: SearchTerms) -> list[Hit]:
     return [Hit(row["entry_id"], row["id"], row["score"], "all") for row in rows]
 
 
-_WORDS = """
-select array(select lexeme from unnest(to_tsvector('english', $1)) order by length(lexeme) desc, lexeme
-  limit $2) as lexemes, set_config('statement_timeout', $3, false)
+# The parser is the same for every configuration, so that a word has one position in all of them: what the
+# configurations make of it stands there. Small words of the question's own language say nothing in any of them.
+_ANALYSED = """
+with l as (select distinct name from memory_projects p, unnest(case
+    when p.language <> 'auto' and p.words_after is null then array[p.language]
+    else p.languages || $6::text end) name where p.id = $1 and name is not null),
+vectors as materialized (select to_tsvector(name::regconfig, words) as v from l, unnest($4::text[]) words),
+places as (select max(length(x.lexeme)) as longest,
+    string_agg(distinct '''' || replace(replace(x.lexeme, '\\', '\\\\'), '''', '''''') || '''', ' | ') as query
+  from vectors, unnest(v) x, unnest(x.positions) place
+  where $6::text is null or place in (select o from unnest(to_tsvector($6::text::regconfig, ($4::text[])[1])) q,
+    unnest(q.positions) o) group by place)
+select array(select websearch_to_tsquery(name::regconfig, one)::text from l, unnest($2::text[]) one
+    union select plainto_tsquery(name::regconfig, one)::text from l, unnest($3::text[]) one) as every,
+  array(select query from places group by query order by max(longest) desc, query limit $5) as words,
+  (select count(*) from l) as languages, set_config('statement_timeout', $7, false)
 """
 
 
-async def _words(conn: Conn, query: SearchTerms, seconds: float) -> list[str]:
-    """The words of a query as the index has them, each as a tsquery that looks for exactly it."""
+async def _analysed(question: _Question, query: SearchTerms, seconds: float) -> tuple[str, list[str]]:
+    """A query as the index has it: what asks for all its words, and each word by itself, as tsqueries."""
+    folded = query.folded
     row = await fetch_one(
-        conn,
-        _WORDS,
-        query.words,
-        MAX_WORDS,
+        question.conn,
+        _ANALYSED,
+        question.project_id,
+        list(dict.fromkeys((query.written, folded.written))),
+        list(dict.fromkeys((query.parts, folded.parts))),
+        list(dict.fromkeys((query.words, folded.words))),
+        MAX_WORDS + query.pairs,
+        query.language,
         limit_text(seconds),
     )
-    return ["'" + lexeme.replace("\\", "\\\\").replace("'", "''") + "'" for lexeme in row["lexemes"]]
+    known = [f"({word})" if " | " in word else word for word in row["words"]]
+    words = [*known, *(f"'{single}':*" for single in query.singles)]
+    every = [one for one in row["every"] if one]
+    several = row["languages"] > 1 or query.singles or query.pairs
+    if words and several and len(known) < MAX_WORDS + query.pairs:
+        every.append(" & ".join(words))
+    return " | ".join(f"({one})" for one in every), words
 
 
 # Unordered on purpose: which matches of a common word these are does not matter, they are not used.

@@ -14,7 +14,7 @@ from uuid import UUID
 
 from memory_operator.memory.attributes import Attributes, SealedAttributes
 from memory_operator.store.db.pool import Conn, Row, fetch_one, translate_errors
-from memory_operator.store.memories import fulltext
+from memory_operator.store.memories import fulltext, languages
 from memory_operator.store.spaces import registry, vectors
 from memory_operator.store.spaces.spaces import Space
 
@@ -71,6 +71,8 @@ class NewChunk:
     content_hash: bytes
     indexed: str
     """What full-text search finds it by; only the index of it is kept."""
+    language: str = "english"
+    """The text search configuration that fits it, unless the project has one for all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,11 +172,14 @@ async def insert_version(conn: Conn, new: NewVersion) -> tuple[int, datetime]:
 
 _INSERT_CHUNKS = """
 insert into memory_chunks (entry_id, project_id, ordinal, text, content_hash, tsv, chunker_version,
-preprocessing_version)
+preprocessing_version, language)
 select $1, $2, n.ordinal, n.text, n.content_hash,
-  to_tsvector('english', n.indexed) || array_to_tsvector(array[$9]::text[]), $3, $4
-from unnest($5::int[], $6::bytea[], $7::bytea[], $8::text[]) as n (ordinal, text, content_hash, indexed)
-order by n.ordinal returning id, ordinal
+  to_tsvector(l.language::regconfig, n.indexed) || array_to_tsvector(array[$9]::text[]), $3, $4, l.language
+from unnest($5::int[], $6::bytea[], $7::bytea[], $8::text[], $10::text[])
+  as n (ordinal, text, content_hash, indexed, language)
+cross join (select language from memory_projects where id = $2) p
+cross join lateral (select case p.language when 'auto' then n.language else p.language end as language) l
+order by n.ordinal returning id, ordinal, language
 """
 
 
@@ -195,7 +200,11 @@ async def insert_chunks(
         [chunk.content_hash for chunk in chunks],
         [chunk.indexed for chunk in chunks],
         fulltext.project_lexeme(project_id),
+        [chunk.language for chunk in chunks],
     )
+    used = {str(row["language"]) for row in rows}
+    if used - {"english"}:  # which every project has
+        await languages.note(conn, project_id, sorted(used))
     return [row["id"] for row in sorted(rows, key=lambda row: row["ordinal"])]
 
 
