@@ -58,8 +58,7 @@ def reembed(
       memory embeddings reembed --project notes --space nomic-embed-text-768-3 --wait
     """
     del yes
-    limit = seconds_of(timeout) if wait else None
-    _run(session, paths.REEMBED, _scope(session, project, space), dry_run=dry_run, wait_seconds=limit)
+    _run(session, paths.REEMBED, _scope(session, project, space), dry_run=dry_run, wait=timeout if wait else "")
 
 
 @command(app, "rebuild")
@@ -76,7 +75,6 @@ def rebuild(
 
     It says what this takes and asks first; where nobody can be asked it needs --yes. Exit codes as of reembed.
     """
-    limit = seconds_of(timeout) if wait else None
     scope = {**_scope(session, project, space), "replace": True}
     if not dry_run and not yes:
         session.ask_first(
@@ -86,7 +84,7 @@ def rebuild(
             hint="see what it takes with --dry-run, then give --yes",
             declined="nothing was begun",
         )
-    _run(session, paths.REEMBED, scope, dry_run=dry_run, wait_seconds=limit)
+    _run(session, paths.REEMBED, scope, dry_run=dry_run, wait=timeout if wait else "")
 
 
 @command(app, "reindex")
@@ -105,15 +103,16 @@ def reindex(
     reembed does. Exit codes as of reembed.
     """
     del yes
-    limit = seconds_of(timeout) if wait else None
-    _run(session, paths.REINDEX, _scope(session, project, space), dry_run=dry_run, wait_seconds=limit)
+    _run(session, paths.REINDEX, _scope(session, project, space), dry_run=dry_run, wait=timeout if wait else "")
 
 
 def _scope(session: Session, project: str | None, space: str | None) -> dict[str, Any]:
     return {**given(project=project), **space_named(session.api, space)}
 
 
-def _run(session: Session, path: str, scope: dict[str, Any], *, dry_run: bool, wait_seconds: float | None) -> None:
+def _run(session: Session, path: str, scope: dict[str, Any], *, dry_run: bool, wait: str) -> None:
+    """Begin, and wait for so long; not at all for an empty text."""
+    wait_seconds = seconds_of(wait) if wait else None
     document = session.api.post(path, {**scope, "dry_run": dry_run})
     begun = read(BegunDocument, document)
     code, ended = ExitCode.DONE, list[JobDocument]()

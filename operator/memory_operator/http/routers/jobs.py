@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 
@@ -112,47 +112,38 @@ async def job(request: Request, identity: Known, id: JobId) -> Response:  # noqa
     return reply(JobAnswer.of(view, identity.tenant))
 
 
-@router.post(
-    "/jobs/{id}/pause",
-    responses=responses(JobAnswer, 200, 404, 409),
-    openapi_extra=_TAKES_NOTHING,
-    dependencies=[_READS_NOTHING],
-)
-async def pause(request: Request, identity: Known, id: JobId) -> Response:  # noqa: A002
-    """Let no further call leave for a job until it is resumed; what is under way is still stored."""
-    await _may_steer(request, identity, id)
-    return reply(JobAnswer.of(await services_of(request).jobs.pause(id, actor(request, identity)), identity.tenant))
-
-
-@router.post(
-    "/jobs/{id}/resume",
-    responses=responses(JobAnswer, 200, 404, 409),
-    openapi_extra=_TAKES_NOTHING,
-    dependencies=[_READS_NOTHING],
-)
-async def resume(request: Request, identity: Known, id: JobId) -> Response:  # noqa: A002
-    """Let a paused job go on; refused with the figures while the budget that it was paused for is used up."""
-    await _may_steer(request, identity, id)
-    return reply(JobAnswer.of(await services_of(request).jobs.resume(id, actor(request, identity)), identity.tenant))
-
-
-@router.post(
-    "/jobs/{id}/cancel",
-    responses=responses(JobAnswer, 200, 404, 409),
-    openapi_extra=_TAKES_NOTHING,
-    dependencies=[_READS_NOTHING],
-)
-async def cancel(request: Request, identity: Known, id: JobId) -> Response:  # noqa: A002
-    """End a job; the vectors that it has stored stay, and what is under way is still stored."""
-    await _may_steer(request, identity, id)
-    return reply(JobAnswer.of(await services_of(request).jobs.cancel(id, actor(request, identity)), identity.tenant))
-
-
-async def _may_steer(request: Request, identity: Identity, job_id: int) -> None:
+async def _steerer(request: Request, identity: Known, id: JobId) -> Identity:  # noqa: A002 - the name in the path
     """Raise a 403 problem, or NotFound: which of them tells nothing to those who may steer no job anywhere."""
     try:
-        namespaces = await services_of(request).jobs.namespaces(job_id)
+        namespaces = await services_of(request).jobs.namespaces(id)
     except NotFound:
         await require(request, identity, JOBS, None)
         raise
     await require_in_all(request, identity, JOBS, namespaces)
+    return identity
+
+
+Steerer = Annotated[Identity, Depends(_steerer)]
+_STEERS: dict[str, Any] = {
+    "responses": responses(JobAnswer, 200, 404, 409),
+    "openapi_extra": _TAKES_NOTHING,
+    "dependencies": [_READS_NOTHING],
+}
+
+
+@router.post("/jobs/{id}/pause", **_STEERS)
+async def pause(request: Request, identity: Steerer, id: JobId) -> Response:  # noqa: A002
+    """Let no further call leave for a job until it is resumed; what is under way is still stored."""
+    return reply(JobAnswer.of(await services_of(request).jobs.pause(id, actor(request, identity)), identity.tenant))
+
+
+@router.post("/jobs/{id}/resume", **_STEERS)
+async def resume(request: Request, identity: Steerer, id: JobId) -> Response:  # noqa: A002
+    """Let a paused job go on; refused with the figures while the budget that it was paused for is used up."""
+    return reply(JobAnswer.of(await services_of(request).jobs.resume(id, actor(request, identity)), identity.tenant))
+
+
+@router.post("/jobs/{id}/cancel", **_STEERS)
+async def cancel(request: Request, identity: Steerer, id: JobId) -> Response:  # noqa: A002
+    """End a job; the vectors that it has stored stay, and what is under way is still stored."""
+    return reply(JobAnswer.of(await services_of(request).jobs.cancel(id, actor(request, identity)), identity.tenant))
