@@ -33,6 +33,7 @@ _COMMAND_BY_REQUEST = (
     (r"/memory/add answers it", "`memory add` prints it"),
     (r"correct the request; /docs shows", "correct the command; --help shows"),
     (r"/docs shows", "--help shows"),
+    (r"GET /openapi.json lists .*", "the server may be of another age than this program"),
     (r"GET the (same path|path without an id)", "`memory embeddings consent`"),
 )
 
