@@ -145,8 +145,8 @@ async def test_an_unknown_project_has_no_results_and_is_no_error(api: Api) -> No
     assert (answer.status_code, answer.json()["results"]) == (200, [])
 
 
-async def test_a_store_that_is_gone_is_told_as_such(world: World, api: Api) -> None:
-    await world.store.__aexit__(None, None, None)
+async def test_a_store_that_is_gone_is_told_as_such(api: Api) -> None:
+    await api.store.__aexit__(None, None, None)
     problem = refused(await api.get("/v1/embeddings/spaces"), 503, "unavailable")
     assert "database" in problem["detail"]
     answer = await api.get("/readyz")
