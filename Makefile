@@ -93,9 +93,10 @@ bench-large: install ## The same and a million chunks
 
 requirements: ## Pin the dependencies of each image and of the tests, with hashes
 	$(PYTHON) -m venv $(VENV)-pin && $(VENV)-pin/bin/pip install --quiet uv
-	for extra in operator webhook local-e5 postgres build dev test; do \
+	for name in operator webhook local-e5 postgres build dev test judges; do \
+	  if [ $$name = judges ]; then which="--group judges"; else which="--extra $$name pyproject.toml"; fi; \
 	  $(VENV)-pin/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-	    --no-emit-find-links --no-header --extra $$extra pyproject.toml --output-file requirements/$$extra.txt; done
+	    --no-emit-find-links --no-header $$which --output-file requirements/$$name.txt; done
 	rm -rf $(VENV)-pin
 
 clean: ## Remove what was installed; the data in .memory stays

@@ -14,6 +14,7 @@ pytest_plugins = [
     "fixtures.kube",
     "fixtures.processes",
     "fixtures.chart",
+    "fixtures.judges",
     "fixtures.node",
     "fixtures.release_before",
 ]

@@ -14,27 +14,21 @@ import yaml
 
 from fixtures.chart import (
     CHART,
+    EMBEDDED,
     OFFLINE,
     ROOT,
     SCENARIOS,
     Chart,
     Manifest,
     Releases,
+    containers,
     manifests,
     named,
     overlay,
     pod_specs,
 )
 
-PENDING_QUERY = "select chunks from memory_pending_work"
-"""tests/component/db/test_pending_work.py shows what it says."""
-PASSWORD = "correct-horse"
-"""In the URL of the scenario database-url."""
 COMPONENTS = ("operator", "api", "worker", "webhook")
-EMBEDDED = {
-    "database": {"existingSecret": ""},
-    "postgresql": {"embedded": True, "auth": {"existingSecret": "db"}},
-}
 
 
 @pytest.fixture(scope="module")
@@ -46,14 +40,6 @@ def everything(chart: Chart) -> list[Manifest]:
         "networkPolicy": {"egress": {"enabled": True}},
     }
     return chart.render(OFFLINE, EMBEDDED, on)
-
-
-def containers(objects: list[Manifest]) -> dict[str, dict[str, Any]]:
-    return {
-        f"{pod}:{each['name']}": each
-        for pod, spec in pod_specs(objects).items()
-        for each in [*spec.get("initContainers", []), *spec["containers"]]
-    }
 
 
 def test_every_container_is_confined(everything: list[Manifest]) -> None:
@@ -109,49 +95,6 @@ def test_every_process_is_probed_and_has_its_metrics_port(everything: list[Manif
     assert "tcpSocket" in api["readinessProbe"]  # so that it is there to answer 503 while the database is away
 
 
-def test_the_store_is_migrated_before_each_process_starts(everything: list[Manifest]) -> None:
-    for name in ("operator", "api", "worker"):
-        spec = named(everything, "Deployment", f"memory-{name}")["spec"]["template"]["spec"]
-        (migrate,) = spec["initContainers"]
-        assert migrate["args"] == ["migrate"]
-        assert migrate["image"] == spec["containers"][0]["image"]
-
-
-def test_the_api_waits_for_the_others_where_its_role_may_not_migrate(chart: Chart) -> None:
-    api = {"role": "memory_api", "existingSecret": "memory-db-api", "existingSecretKey": "url"}
-    objects = chart.render(OFFLINE, {"database": {"api": api}})
-    for name, secret, key, args in (
-        ("operator", "memory-db-app", "uri", ["migrate"]),
-        ("worker", "memory-db-app", "uri", ["migrate"]),
-        ("api", "memory-db-api", "url", ["migrate", "--only-wait"]),
-    ):
-        spec = named(objects, "Deployment", f"memory-{name}")["spec"]["template"]["spec"]
-        (migrate,) = spec["initContainers"]
-        assert migrate["args"] == args
-        assert {"name": "MEMORY_API_ROLE", "value": "memory_api"} in migrate["env"]
-        (volume,) = [each["secret"] for each in spec["volumes"] if each["name"] == "database"]
-        assert (volume["secretName"], volume["items"]) == (secret, [{"key": key, "path": "url"}])
-
-
-def test_the_bundled_database_makes_the_apis_role_by_itself(chart: Chart) -> None:
-    password = {"postgresql": {"embedded": True, "auth": {"password": "correct-horse"}}}
-    objects = chart.render(OFFLINE, {"database": {"existingSecret": ""}}, password)
-    secret = {
-        key: base64.b64decode(value).decode()
-        for key, value in named(objects, "Secret", "memory-postgresql")["data"].items()
-    }
-    api = secret["api-password"]
-    assert len(api) == 64
-    assert secret["api-uri"] == f"postgresql://memory_api:{api}@memory-postgresql.memory-system.svc:5432/memory"
-    server = named(objects, "StatefulSet", "memory-postgresql")["spec"]["template"]["spec"]
-    assert {"name": "POSTGRES_API_ROLE", "value": "memory_api"} in server["containers"][0]["env"]
-    (mounted,) = [each["secret"]["items"] for each in server["volumes"] if each["name"] == "password"]
-    assert {"key": "api-password", "path": "api-password"} in mounted
-    pod = named(objects, "Deployment", "memory-api")["spec"]["template"]["spec"]
-    (volume,) = [each["secret"] for each in pod["volumes"] if each["name"] == "database"]
-    assert volume["items"] == [{"key": "api-uri", "path": "url"}]  # and not the owner's
-
-
 def test_rolling_updates_drop_no_request(everything: list[Manifest]) -> None:
     assert named(everything, "Deployment", "memory-operator")["spec"]["strategy"] == {"type": "Recreate"}
     api = named(everything, "Deployment", "memory-api")["spec"]
@@ -183,18 +126,6 @@ def test_the_crd_is_the_generated_one(chart: Chart) -> None:
     assert crd["metadata"]["annotations"] == {"helm.sh/resource-policy": "keep"}
 
 
-def test_passwords_are_in_secrets_only(releases: Releases) -> None:
-    objects = releases.render(CHART / "ci" / "database-url-values.yaml")
-    encoded = base64.b64encode(PASSWORD.encode()).decode().rstrip("=")[:-2]
-    holders = [each for each in objects if PASSWORD in json.dumps(each) or encoded in json.dumps(each)]
-    assert holders == []  # base64 of the whole URL does not hold that of the password
-    secret = named(objects, "Secret", "memory-database")
-    assert PASSWORD in base64.b64decode(secret["data"]["uri"]).decode()
-    for each in objects:
-        if each["kind"] != "Secret":
-            assert secret["data"]["uri"] not in json.dumps(each)
-
-
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda path: path.name.removesuffix("-values.yaml"))
 def test_what_is_secret_stands_in_no_other_object(scenario: Path, releases: Releases) -> None:
     objects = releases.render(scenario)
@@ -205,16 +136,6 @@ def test_what_is_secret_stands_in_no_other_object(scenario: Path, releases: Rele
     for value in secrets:
         assert value not in rest
         assert json.dumps(base64.b64decode(value).decode(errors="replace"))[1:-1] not in rest
-
-
-def test_network_policies_let_nobody_else_into_the_bundled_database(everything: list[Manifest]) -> None:
-    policy = named(everything, "NetworkPolicy", "memory-postgresql")["spec"]
-    (rule,) = policy["ingress"]
-    assert rule["ports"] == [{"protocol": "TCP", "port": "postgresql"}]
-    (who,) = rule["from"]
-    assert who["podSelector"]["matchExpressions"][0]["values"] == ["operator", "api", "worker"]
-    assert policy["egress"] == []
-    assert named(everything, "NetworkPolicy", "memory-webhook")["spec"]["egress"] == []
 
 
 def test_traces_go_to_the_collector_that_is_named_and_nowhere_by_default(
@@ -280,32 +201,8 @@ def test_the_pods_get_what_their_component_was_given(releases: Releases) -> None
         assert {"name": "ca", "mountPath": "/etc/company", "readOnly": True} in main["volumeMounts"]
         assert [each["name"] for each in spec["volumes"]].count("ca") == 1
     assert {"memory-more", "more"} <= {each["metadata"]["name"] for each in objects}
-    assert named(objects, "StatefulSet", "memory-postgresql")["spec"]["template"]["spec"]["containers"][0]["env"] == [
-        {"name": "POSTGRES_SETTINGS", "value": "max_connections=200\nshared_buffers=512MB\n"}
-    ]
-
-
-def test_the_operator_fills_only_where_nobody_else_does(chart: Chart) -> None:
-    def fills(values: dict[str, Any]) -> str:
-        operator = named(chart.render(overlay(OFFLINE, values)), "Deployment", "memory-operator")
-        env = {each["name"]: each.get("value") for each in operator["spec"]["template"]["spec"]["containers"][0]["env"]}
-        return str(env["MEMORY_FILL"])
-
-    assert fills({}) == "false"
-    assert fills({"worker": {"replicaCount": 0}}) == "true"
-    assert fills({"worker": {"replicaCount": 0, "autoscaling": {"enabled": True}}}) == "false"
-    assert fills({"operator": {"fill": True}}) == "true"
-    assert fills({"operator": {"fill": False}, "worker": {"replicaCount": 0}}) == "false"
-
-
-def test_each_process_has_as_many_connections_and_fills_as_its_values_say(chart: Chart) -> None:
-    values = {component: {"databaseConnections": 10 + place} for place, component in enumerate(COMPONENTS[:3])}
-    objects = containers(chart.render(OFFLINE, values, {"worker": {"fillsAtOnce": 3}}))
-    for place, component in enumerate(COMPONENTS[:3]):
-        environment = objects[f"Deployment/memory-{component}:{component}"]["env"]
-        given = {each["name"]: each.get("value") for each in environment}
-        assert given["MEMORY_DATABASE_CONNECTIONS"] == str(10 + place)
-        assert given.get("MEMORY_FILLS_AT_ONCE") == (None if component == "api" else "3")
+    server = named(objects, "StatefulSet", "memory-postgresql")["spec"]["template"]["spec"]["containers"][0]
+    assert {"name": "POSTGRES_SETTINGS", "value": "max_connections=200\nshared_buffers=512MB\n"} in server["env"]
 
 
 def test_options_that_the_chart_sets_are_options_of_the_processes(chart: Chart) -> None:
@@ -320,41 +217,6 @@ def test_options_that_the_chart_sets_are_options_of_the_processes(chart: Chart) 
         if env["name"].startswith("MEMORY_")
     }
     assert used <= known
-
-
-@pytest.mark.parametrize("metric", ["auto", "cpu", "pendingChunks"])
-@pytest.mark.parametrize("adapter", [True, False])
-def test_the_worker_scales_on_what_waits_where_the_cluster_can_tell(chart: Chart, metric: str, adapter: bool) -> None:
-    values = overlay(OFFLINE, {"worker": {"autoscaling": {"enabled": True, "metric": metric}}})
-    capabilities = ["--api-versions", "external.metrics.k8s.io/v1beta1"] if adapter else []
-    text = chart.run("template", "memory", str(CHART), "-f", chart.values(values), *capabilities)
-    scaler = named(manifests(text), "HorizontalPodAutoscaler", "memory-worker")["spec"]
-    (figure,) = scaler["metrics"]
-    assert figure["type"] == ("External" if metric == "pendingChunks" or (metric == "auto" and adapter) else "Resource")
-    assert "replicas" not in named(manifests(text), "Deployment", "memory-worker")["spec"]
-
-
-def test_where_keda_answers_external_metrics_auto_scales_on_cpu(chart: Chart) -> None:
-    values = overlay(OFFLINE, {"worker": {"autoscaling": {"enabled": True}}})
-    there = ["--api-versions", "external.metrics.k8s.io/v1beta1", "--api-versions", "keda.sh/v1alpha1"]
-    objects = manifests(chart.run("template", "memory", str(CHART), "-f", chart.values(values), *there))
-    (figure,) = named(objects, "HorizontalPodAutoscaler", "memory-worker")["spec"]["metrics"]
-    assert figure["type"] == "Resource"
-
-
-def test_keda_scales_workers_down_to_none_by_a_query_with_the_databases_own_secret(chart: Chart) -> None:
-    objects = chart.render(OFFLINE, {"worker": {"keda": {"enabled": True}}})
-    assert "replicas" not in named(objects, "Deployment", "memory-worker")["spec"]
-    scaled = named(objects, "ScaledObject", "memory-worker")["spec"]
-    assert scaled["scaleTargetRef"] == {"name": "memory-worker"}
-    assert scaled["minReplicaCount"] == 0
-    (trigger,) = scaled["triggers"]
-    assert trigger["metadata"]["query"] == PENDING_QUERY
-    assert trigger["metadata"]["activationTargetQueryValue"] == "0"
-    (reference,) = named(objects, "TriggerAuthentication", "memory-worker")["spec"]["secretTargetRef"]
-    assert reference == {"parameter": "connection", "name": "memory-db-app", "key": "uri"}
-    operator = containers(objects)["Deployment/memory-operator:operator"]["env"]
-    assert {"name": "MEMORY_FILL", "value": "false"} in operator
 
 
 EVERY_EXTRA = {
@@ -433,12 +295,6 @@ def test_helm_test_may_call_the_api_whoever_else_may_not(chart: Chart) -> None:
     assert own["podSelector"]["matchLabels"].items() <= test.items()
     assert own["ingress"] == []
     assert [port["port"] for each in own["egress"] for port in each["ports"]] == [53, 53, "http"]
-
-
-def test_the_bundled_databases_service_is_headless(chart: Chart) -> None:
-    objects = chart.render(OFFLINE, EMBEDDED)
-    name = named(objects, "StatefulSet", "memory-postgresql")["spec"]["serviceName"]
-    assert named(objects, "Service", name)["spec"]["clusterIP"] == "None"
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda path: path.name.removesuffix("-values.yaml"))

@@ -2,8 +2,8 @@
 
 In this order: the folder KUBEBUILDER_ASSETS, where it is set; for kubectl, PATH; the cache,
 `$XDG_CACHE_HOME` (else `~/.cache`)`/memory-operator/controlplane/VERSION/`, which a build with Go fills.
-What a node needs beside Kubernetes is kept in `…/memory-operator/addons/DIGEST/`, and helm in
-`…/memory-operator/helm/VERSION/`.
+What a node needs beside Kubernetes is kept in `…/memory-operator/addons/DIGEST/`, helm and kube-score in
+`…/memory-operator/helm/VERSION/` and `…/kube-score/VERSION/`.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ ADDONS = Path(__file__).resolve().parents[2] / "e2e" / "node" / "addons"
 """The Go module that pins what only a node needs: its names, its network, its pause container."""
 HELM = Path(__file__).resolve().parents[2] / "chart" / "helm"
 """The Go module that pins helm."""
+JUDGES = HELM.with_name("judges")
+"""The Go module that pins kube-score."""
 
 BUILD_SECONDS = 3600.0
 """How long one build may take, and how long another process's build is waited for."""
@@ -51,7 +53,7 @@ _ADDONS = {
     "host-local": "github.com/containernetworking/plugins/plugins/ipam/host-local",
     "loopback": "github.com/containernetworking/plugins/plugins/main/loopback",
 }
-_HELM = {"helm": "helm.sh/helm/v3/cmd/helm"}
+_OTHERS = {"helm": "helm.sh/helm/v3/cmd/helm", "kube-score": "github.com/zegl/kube-score/cmd/kube-score"}
 _EXPECTED = {
     "etcd": "a minute",
     "helm": "2 minutes",
@@ -131,6 +133,12 @@ def find_helm(environment: Mapping[str, str], say: Say) -> Path:
     return _cached(cache_root(environment) / "helm" / _required(HELM, "helm.sh/helm/v3"), "helm", environment, say)
 
 
+def find_kube_score(environment: Mapping[str, str], say: Say) -> Path:
+    """kube-score, in the same way. Raises ProgramsMissingError."""
+    version = _required(JUDGES, "github.com/zegl/kube-score")
+    return _cached(cache_root(environment) / "kube-score" / version, "kube-score", environment, say)
+
+
 def cache_root(environment: Mapping[str, str]) -> Path:
     """Where everything is kept that is made once a machine; it need not exist."""
     home = environment.get("HOME") or str(Path.home())
@@ -186,7 +194,7 @@ def _cached(folder: Path, name: str, environment: Mapping[str, str], say: Say) -
             f" is not on PATH. {_ways_out()}"
         )
     try:
-        with _locked(folder.with_name(f"{folder.name}.lock"), name, say):
+        with locked(folder.with_name(f"{folder.name}.lock"), name, say):
             if not _runs(program):
                 _build(Path(go), name, program, environment, say)
     except OSError as error:
@@ -202,8 +210,9 @@ def _ways_out() -> str:
 
 
 def _build(go: Path, name: str, program: Path, environment: Mapping[str, str], say: Say) -> None:
-    module = MODULE if name in _PACKAGES else HELM if name in _HELM else ADDONS
-    what = name if name in _HELM else f"{name} of Kubernetes {version()}"
+    modules = {"helm": HELM, "kube-score": JUDGES} | dict.fromkeys(_ADDONS, ADDONS)
+    module = modules.get(name, MODULE)
+    what = name if name in _OTHERS else f"{name} of Kubernetes {version()}"
     say(
         f"building {what} into {program.parent},"
         f" once on this machine, for about {_EXPECTED.get(name, 'half a minute')} ..."
@@ -214,7 +223,7 @@ def _build(go: Path, name: str, program: Path, environment: Mapping[str, str], s
         shutil.rmtree(left)
     with tempfile.TemporaryDirectory(prefix="build-", dir=program.parent) as scratch:
         made = Path(scratch) / name
-        package = (_PACKAGES | _ADDONS | _HELM)[name]
+        package = (_PACKAGES | _ADDONS | _OTHERS)[name]
         command = [str(go), "build", "-trimpath", "-ldflags", _linker_flags(), "-o", str(made), package]
         try:
             done = subprocess.run(
@@ -256,7 +265,7 @@ def _go_environment(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 @contextmanager
-def _locked(path: Path, name: str, say: Say) -> Iterator[None]:
+def locked(path: Path, name: str, say: Say) -> Iterator[None]:
     """One build at a time, across processes: the lock ends with the process that holds it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     deadline = time.monotonic() + BUILD_SECONDS
