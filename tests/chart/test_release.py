@@ -20,9 +20,11 @@ from fixtures.waiting import eventually
 from memory_operator.engine.ports.secrets import usable_values
 from memory_operator.errors import SecretMissing
 
+CRD_NAME = "providers.omnia.altairalabs.ai"
 CRD = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/providers.omnia.altairalabs.ai"
 PROVIDERS = "/apis/omnia.altairalabs.ai/v1alpha1/providers"
 CLUSTER_ROLES = "/apis/rbac.authorization.k8s.io/v1/clusterroles"
+OUR_CRD = ROOT / "crds" / "omnia.altairalabs.ai_providers.yaml"
 FOREIGN = ROOT / "tests" / "cluster" / "foreign_crd.yaml"
 EMBEDDED: dict[str, Any] = {"postgresql": {"embedded": True}}
 SECRETS = ("memory-master-key", "memory-postgresql", "memory-webhook-tls")
@@ -183,6 +185,11 @@ def test_a_release_says_how_it_takes_over_the_crd_that_an_uninstalled_one_left(
     releases.run("uninstall", "memory", "-n", "agents")
     told = releases.run("install", "memory", str(CHART), "-n", place, "-f", releases.values(EMBEDDED))
     assert "belongs to release memory of namespace agents" in told
+    assert "IT IS OLDER" not in told
+    no_crd.kubectl("label", "--overwrite", "crd", CRD_NAME, "app.kubernetes.io/version=0.0.9")
+    told = releases.run("upgrade", "memory", str(CHART), "-n", place, "-f", releases.values(EMBEDDED))
+    assert "is of version 0.0.9" in told
+    assert "IT IS OLDER than this release" in told
     for command in re.findall(r"^ +kubectl ((?:annotate|label) --overwrite crd .*)$", told, re.MULTILINE):
         no_crd.kubectl(*command.split())
     told = releases.run(
@@ -191,6 +198,21 @@ def test_a_release_says_how_it_takes_over_the_crd_that_an_uninstalled_one_left(
     )  # fmt: skip
     assert "belongs to release" not in told
     assert no_crd.request("GET", CRD).body["metadata"]["annotations"]["of"] == "the-second"
+
+
+def test_a_crd_of_ours_that_somebody_applied_is_known_by_its_fields_and_taken_over_as_told(
+    releases: Releases, place: str, no_crd: ControlPlane
+) -> None:
+    no_crd.install_crd(OUR_CRD.read_text())
+    told = releases.run("install", "memory", str(CHART), "-n", place, "-f", releases.values(EMBEDDED))
+    assert "belongs to no release (written by " in told
+    assert "type: local" in told, "the notes declare what our CRD takes"
+    for command in re.findall(r"^ +kubectl ((?:annotate|label) --overwrite crd .*)$", told, re.MULTILINE):
+        no_crd.kubectl(*command.split())
+    told = releases.run("upgrade", "memory", str(CHART), "-n", place, "-f", releases.values(EMBEDDED))
+    assert "belongs to no release" not in told
+    labels = no_crd.request("GET", CRD).body["metadata"]["labels"]
+    assert labels["app.kubernetes.io/part-of"] == "memory-operator"
 
 
 def test_a_release_says_that_the_crd_of_somebody_else_was_left(
