@@ -95,8 +95,6 @@ class Look:
     """Objects in force that no file defines at the moment; they count as deleted when they stay away."""
     broken: tuple[str, ...] = ()
     """Names of the files that cannot be used."""
-    reports: tuple[str, ...] = ()
-    """What is wrong, as `file:line: reason`."""
     unsettled: bool = False
     """A file was changed just now and is not read yet."""
 
@@ -133,7 +131,6 @@ class FolderScan:
             objects=dict(self.objects),
             missing=frozenset(self._absent_since),
             broken=tuple(broken),
-            reports=(*broken.values(), *duplicates),
             unsettled=any(file.parsed is None and not file.problem for file in self._files.values()),
         )
 

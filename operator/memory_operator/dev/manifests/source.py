@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -57,12 +57,6 @@ class FolderSource:
         self._changed: set[ProviderRef] = set()
         self._deleted = False
         self._written: dict[ProviderRef, str] = {}
-        self._reports: tuple[str, ...] = ()
-
-    @property
-    def reports(self) -> tuple[str, ...]:
-        """What the last look found wrong in the folder, as `file:line: reason`."""
-        return self._reports
 
     def serves(self, _namespace: str) -> bool:
         """Whether Providers of a namespace are ours to act on: whoever writes the folder owns the machine."""
@@ -181,7 +175,6 @@ class FolderSource:
             self._providers = {ref: self._object(ref, each, changed) for ref, each in found.items()}
             self._changed = {ref for ref in self._changed | changed if ref in found}
             self._notice_secrets(look)
-            self._reports = (*look.reports, *_spec_problems(self._providers.values()))
             return look
         finally:
             self._lock.release()
@@ -271,7 +264,3 @@ def _with_line(problem: str, found: FoundManifest) -> str:
     path = problem.partition(": ")[0]
     where = found.file if found.document.node is None else f"{found.file}:{found.document.line_of(path)}"
     return f"{problem} ({where})"
-
-
-def _spec_problems(providers: Iterable[ProviderObject]) -> tuple[str, ...]:
-    return tuple(f"{provider.ref}: {problem}" for provider in providers for problem in provider.problems)
