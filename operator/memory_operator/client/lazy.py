@@ -14,6 +14,11 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_group
 
+from memory_operator.client.errors import MisuseError
+from memory_operator.client.exit_codes import ExitCode
+from memory_operator.client.session import options_of
+from memory_operator.client.terminal.console import Screen
+
 _COMMANDS = "memory_operator.client.commands"
 
 
@@ -36,11 +41,15 @@ def lazy_group(table: Mapping[str, tuple[str, str]]) -> type[TyperGroup]:
             return super().resolve_command(ctx, args)
 
         def invoke(self, ctx: Any) -> Any:
+            rest = tuple(ctx.args)
             try:
                 return super().invoke(ctx)
             except typer.BadParameter as error:
                 error.message = _plain(error.message)
-                raise
+                if not (options_of(ctx).as_json or "--json" in rest):
+                    raise
+                Screen(as_json=True).failure(MisuseError(error.format_message(), "--help shows what is expected"))
+                raise typer.Exit(int(ExitCode.USAGE)) from error
 
     return LazyGroup
 

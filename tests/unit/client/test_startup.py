@@ -81,3 +81,7 @@ def test_what_is_wrong_with_an_option_is_said_in_plain_words(
     refused = run(*arguments, env={"COLUMNS": "200", "TERM": "dumb"})
     assert refused.exit_code == 2
     assert said in refused.stderr
+    for as_json in (("--json", *arguments), (*arguments, "--json")):
+        refused = run(*as_json)
+        assert refused.exit_code == 2
+        assert said in json.loads(refused.stderr)["detail"]
