@@ -26,18 +26,18 @@ class CountingCluster(Cluster):
 
     def __init__(self) -> None:
         super().__init__()
-        self.asked: Counter[str] = Counter()
+        self.requests: Counter[str] = Counter()
 
     async def get(self, ref: ProviderRef) -> ProviderObject | None:
-        self.asked["get"] += 1
+        self.requests["get"] += 1
         return await super().get(ref)
 
     async def list(self) -> Listing:
-        self.asked["list"] += 1
+        self.requests["list"] += 1
         return await super().list()
 
     async def publish(self, ref: ProviderRef, uid: str, status: ProviderStatus, events: Any) -> None:
-        self.asked["publish"] += 1
+        self.requests["publish"] += 1
         await super().publish(ref, uid, status, events)
 
 
@@ -79,9 +79,9 @@ def vendor() -> Iterator[StubVendor]:
         yield stub
 
 
-def asked(world: World) -> Counter[str]:
+def requests(world: World) -> Counter[str]:
     assert isinstance(world.cluster, CountingCluster)
-    return world.cluster.asked
+    return world.cluster.requests
 
 
 def mock(model: str, dimensions: int = 64) -> dict[str, Any]:
@@ -108,21 +108,21 @@ async def test_an_edit_passes_from_its_event_to_its_status_reading_nothing_twice
     async with counted.operator() as operator:
         await until(lambda: operator.not_ready() is None, "the operator has listed its Providers")
         await until(lambda: quiet(counted), "the operator has nothing left to do")
-        asked(counted).clear()
+        requests(counted).clear()
         store.statements.clear()
         counted.cluster.apply("memory", mock("a", 32))
         await counted.until_phase(ref, "Held")
         noted = Counter(each for each in store.statements if each[0].startswith("select"))
-    assert asked(counted)["get"] == 1
+    assert requests(counted)["get"] == 1
     assert [statement for statement, times in noted.items() if times > 1] == []
     assert len(noted) > 5
 
 
 async def quiet(world: World) -> bool:
     """Whether the API server is asked nothing for a while."""
-    before = asked(world).copy()
+    before = requests(world).copy()
     await asyncio.sleep(1.0)
-    return asked(world) == before
+    return requests(world) == before
 
 
 async def test_at_rest_nothing_is_asked_for_or_published_but_the_list(counted: World) -> None:
@@ -134,10 +134,10 @@ async def test_at_rest_nothing_is_asked_for_or_published_but_the_list(counted: W
             await counted.until_phase(ref, "Ready")
 
         async def only_lists() -> bool:
-            before = asked(counted).copy()
+            before = requests(counted).copy()
             await asyncio.sleep(1.0)
             operator.listed_again()
-            return set(asked(counted) - before) == {"list"}
+            return set(requests(counted) - before) == {"list"}
 
         await until(only_lists, "only lists are asked for")
 
@@ -149,7 +149,7 @@ async def test_a_thousand_listed_providers_of_which_ten_are_ours_cost_no_look_at
     async with counted.operator():
         await until(lambda: all(ref in counted.cluster.statuses for ref in refs), "all ten have a status")
         await until(lambda: quiet(counted), "the operator has nothing left to do")
-        assert asked(counted)["get"] <= 3 * len(refs)
+        assert requests(counted)["get"] <= 3 * len(refs)
         assert await counted.value("select count(*) from memory_providers") == 10
 
 
@@ -162,10 +162,10 @@ async def test_one_pass_of_the_status_refresh_reads_once_however_many_providers_
         await until(lambda: all(ref in counted.cluster.statuses for ref in refs), "all have a status")
         await until(lambda: quiet(counted), "the operator has nothing left to do")
         store.statements.clear()
-        asked(counted).clear()
+        requests(counted).clear()
         await operator._report.refresh()
     assert len([each for each in store.statements if each[0].startswith("select")]) <= 10
-    assert asked(counted)["publish"] == 0
+    assert requests(counted)["publish"] == 0
 
 
 async def test_a_consented_change_waits_behind_no_dead_vendor(world: World, vendor: StubVendor) -> None:
