@@ -30,7 +30,7 @@ SERVER = {
 Scenario = Callable[[RunningPostgres, argparse.Namespace], Awaitable[list[Figure]]]
 
 BENCHES: dict[str, Scenario] = {
-    "gate": lambda server, options: gate.run(server.dsn, options.large),
+    "gate": lambda server, options: gate.run(server, options.large),
     "fill": lambda server, options: fill.run(
         server, options.large, options.scenario or (), options.peer_python if options.peer else None
     ),

@@ -23,13 +23,13 @@ from vendor.stub import VendorProcess
 SPACES = 200
 SILENT = 10
 """Of them, those whose vendor takes every call and never answers."""
-CHUNKS = 1_000
+CHUNKS = 200
 DIMENSIONS = 64
 RATE_PER_SECOND = 10
 IDLE_SECONDS = 12.0
 FILL_SECONDS = 1_200.0
-WORKER_CONNECTIONS = 8 + 8 + 5
-"""The pool, a writer for each of eight fills, and: presence, heartbeat, notifications, an index, one in exchange."""
+WORKER_CONNECTIONS = 8 + 12 + 5
+"""The pool, a writer for each of twelve fills, and: presence, heartbeat, notifications, an index, one in exchange."""
 TIMES = 3.0
 
 _CONNECTIONS = """

@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from bench import gate_load
 from fixtures.engine import Cluster, World, open_world
 from fixtures.waiting import until
 from memory_operator.contract.resource import ProviderRef
+from memory_operator.dev.postgres.server import RunningPostgres
 from memory_operator.engine.gate import reshape
 from memory_operator.memory.preprocess import PREPROCESSING_VERSION
 from memory_operator.plan.space import SpaceConfig
@@ -23,8 +25,9 @@ DIMENSIONS = 768
 BY = Actor("bench", "bench")
 
 
-async def run(dsn: str, large: bool) -> list[dict[str, Any]]:
+async def run(server: RunningPostgres, large: bool) -> list[dict[str, Any]]:
     """Figures of the gate; with `large` also for a million vectors."""
+    dsn = server.dsn
     await migrate(dsn)
     figures = []
     async with open_world(dsn) as world:
@@ -34,7 +37,7 @@ async def run(dsn: str, large: bool) -> list[dict[str, Any]]:
             seconds = await _reshape(world, size)
             figures.append(_figure(f"reshape of {size:,} vectors of {DIMENSIONS} dimensions", seconds, "s", target))
         figures.append(_figure("consent committed to change applied", await _consent(world), "s", 1.0))
-    return figures
+    return figures + await gate_load.run(server)
 
 
 def _figure(name: str, value: float, unit: str, target: float) -> dict[str, Any]:

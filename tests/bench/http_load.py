@@ -27,7 +27,8 @@ class Connection:
 
     async def ask(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> tuple[int, bytes]:
         """Status and body of an answer."""
-        if self._streams is None:
+        if self._streams is None or self._streams[0].at_eof():  # the server closes what was idle for long
+            self.close()
             self._streams = await asyncio.open_connection(HOST, self._port, limit=1 << 22)
         reader, writer = self._streams
         sent = b"" if body is None else json.dumps(body).encode()

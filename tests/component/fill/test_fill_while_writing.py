@@ -65,7 +65,7 @@ async def test_a_switch_happens_while_memories_are_written_all_the_time(
             await until(lambda: len(statuses) > 5, "memories are written")
             world.cluster.apply("memory", provider(slow, "b"))
             await until(
-                lambda: world.value("select active_space_id = 2 from memory_registry"), "the new space is active", 30
+                lambda: world.value("select active_space_id = 2 from memory_registry"), "the new space is active"
             )
             before = len(statuses)
             await until(lambda: len(statuses) > before, "memories are still written")

@@ -117,6 +117,16 @@ class SpaceFill:
         """Send nothing more, so that another space may be filled; what is in flight is stored first."""
         self._in_flight.stop()
 
+    @property
+    def leaving(self) -> bool:
+        """Whether it sends nothing more, and waits for what is in flight."""
+        return self._in_flight.stopping
+
+    @property
+    def unanswered(self) -> bool:
+        """Whether it was stopped before any of its calls was answered."""
+        return self.leaving and not self._sender.was_answered
+
     def look_again(self) -> None:
         """There may be more to read, or the Provider may say something else."""
         self._exhausted = False

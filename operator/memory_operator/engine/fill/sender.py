@@ -79,6 +79,11 @@ class Sender:
         """How long the vendor takes for a call: the quickest seen, since others may have waited for us."""
         self._begun_job: int | None = None
 
+    @property
+    def was_answered(self) -> bool:
+        """Whether any call succeeded."""
+        return self._succeeded_at > float("-inf")
+
     def follow(self, space: Space) -> None:
         """Use what the Provider says by now from the next call on."""
         self._space = space

@@ -43,7 +43,11 @@ _LAG_WINDOW = 1_200
 """Steps that the longest delay is taken over: a minute."""
 
 FILLS_AT_ONCE = 8
-"""Spaces that one worker fills at a time; further ones take turns with them."""
+"""Spaces that one worker fills at a time; further ones take turns with them.
+
+Beside them are at most half as many that only wait for their embedder: a vendor that does not answer keeps no other
+space waiting.
+"""
 _TURN_SECONDS = 10.0
 
 Step = Callable[[], Awaitable[bool]]
@@ -71,7 +75,10 @@ class Worker:
         self._fills: dict[int, tuple[SpaceFill, asyncio.Task[None]]] = {}
         self._most_fills = min(fills_at_once, store.pool_size)
         """Each has a connection of its own to write with, and some of the pool's."""
+        self._most_slow = max(1, self._most_fills // 2)
         self._turn_seconds = turn_seconds
+        self._unanswered: set[int] = set()
+        """Spaces whose embedder answered no call of their last turn."""
         self._began: dict[int, float] = {}
         """When the last fill of each space began."""
 
@@ -186,11 +193,25 @@ class Worker:
         for space_id in wanted & self._fills.keys():
             self._fills[space_id][0].look_again()
         waiting = sorted(wanted - self._fills.keys(), key=lambda space_id: self._began.get(space_id, 0.0))
-        room = max(0, self._most_fills - len(self._fills))
-        for space_id in waiting[:room]:
-            self._begin(live[space_id])
-        self._end_turns(len(waiting) - room)
+        for space_id in waiting:
+            if self._has_room(space_id):
+                self._begin(live[space_id])
+        waiting = [space_id for space_id in waiting if space_id not in self._fills]
+        answered = sum(space_id not in self._unanswered for space_id in waiting)
+        self._end_turns(answered + min(len(waiting) - answered, self._most_slow - self._slow))
         return False
+
+    @property
+    def _slow(self) -> int:
+        """Fills that wait for an embedder which may not answer."""
+        return sum(fill.leaving or space_id in self._unanswered for space_id, (fill, _) in self._fills.items())
+
+    def _has_room(self, space_id: int) -> bool:
+        """Whether a fill of a space may begin."""
+        slow = self._slow
+        if space_id in self._unanswered and slow >= self._most_slow:
+            return False
+        return len(self._fills) - min(slow, self._most_slow) < self._most_fills
 
     def _begin(self, space: Space) -> None:
         self._began[space.id] = asyncio.get_running_loop().time()
@@ -202,12 +223,17 @@ class Worker:
     def _end_turns(self, waiting: int) -> None:
         """Let as many fills end as spaces wait for a turn, those first that began first."""
         now = asyncio.get_running_loop().time()
-        over = [space_id for space_id in self._fills if now - self._began[space_id] >= self._turn_seconds]
+        staying = [space_id for space_id, (fill, _) in self._fills.items() if not fill.leaving]
+        over = [space_id for space_id in staying if now - self._began[space_id] >= self._turn_seconds]
         for space_id in sorted(over, key=self._began.__getitem__)[: max(0, waiting)]:
             self._fills[space_id][0].end_turn()
 
     def _ended(self, space_id: int, task: asyncio.Task[None]) -> None:
-        self._fills.pop(space_id, None)
+        fill, _ = self._fills.pop(space_id)
+        if fill.unanswered:
+            self._unanswered.add(space_id)
+        else:
+            self._unanswered.discard(space_id)
         if not task.cancelled() and (error := task.exception()):
             log.error("fill failed, starting again (space=%d)", space_id, exc_info=error)
         self._wakes["filler"].set()
