@@ -74,7 +74,11 @@ def test_keda_scales_workers_down_to_none_by_a_query_with_the_databases_own_secr
     (trigger,) = scaled["triggers"]
     assert trigger["metadata"]["query"] == PENDING_QUERY
     assert trigger["metadata"]["activationTargetQueryValue"] == "0"
-    (reference,) = named(objects, "TriggerAuthentication", "memory-worker")["spec"]["secretTargetRef"]
+    reader = ("TriggerAuthentication", "memory-worker")
+    (reference,) = named(objects, *reader)["spec"]["secretTargetRef"]
     assert reference == {"parameter": "connection", "name": "memory-db-app", "key": "uri"}
+    role = {"database": {"api": {"role": "memory_api", "existingSecret": "memory-db-api"}}}
+    limited = named(chart.render(OFFLINE, role, {"worker": {"keda": {"enabled": True}}}), *reader)
+    assert limited["spec"]["secretTargetRef"][0]["name"] == "memory-db-api"
     operator = containers(objects)["Deployment/memory-operator:operator"]["env"]
     assert {"name": "MEMORY_FILL", "value": "false"} in operator

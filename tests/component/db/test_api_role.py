@@ -65,6 +65,7 @@ async def _refused(conn: asyncpg.Connection, statement: str) -> bool:
 
 async def test_it_reads_and_writes_the_table_of_a_space_that_was_made_later(limited: asyncpg.Connection) -> None:
     assert await limited.fetchval("select count(*) from memory_vectors_1") == 0
+    assert await limited.fetchval("select chunks from memory_pending_work") == 0, "KEDA asks with it"
     await limited.execute("update memory_vectors_1 set project_id = 1")
     await limited.execute("delete from memory_vectors_1")
 
