@@ -210,3 +210,15 @@ async def test_a_project_has_a_language_that_is_shown_and_set(api: Api) -> None:
     changed = await api.post("/v1/projects/language", {"project": "notes", "language": "german"})
     assert changed.json() == {**automatic, "language": "german", "rewriting": True}
     assert "german" in refused(await api.post("/v1/projects/language", {"language": "Deutsch"}), 400)["hint"]
+
+
+async def test_an_answer_has_the_shape_that_was_asked_for(api: Api) -> None:
+    for text in ("The needle is here.", "the needle is here", "Straw."):
+        await api.post("/memory/add", {"text": text})
+    [result] = (await api.post("/memory/query", {"query": "needle", "context": 1})).json()["results"]
+    assert (len(result["also"]), result["before"], result["after"]) == (1, [], [])
+    shaped = {"query": "needle", "fold": False, "granularity": "chunk", "min_score": 0.0}
+    assert len((await api.post("/memory/query", shaped)).json()["results"]) == 2
+    assert (await api.post("/memory/query", {"query": "needle", "min_score": 1.0})).json()["diagnostics"]["cut"] is None
+    for wrong in ({"min_score": 2}, {"granularity": "word"}, {"context": -1}, {"fold": 1}):
+        refused(await api.post("/memory/query", {"query": "needle", **wrong}), 400)

@@ -203,8 +203,8 @@ async def test_many_chunks_of_one_memory_do_not_hide_the_others(memories: Memori
     )
     hits, _ = await find(world, space, BIG, made[0], limit=10)
     assert len(hits) == 10
-    assert hits[0].entry_id == 1
-    assert len({hit.entry_id for hit in hits}) == 10
+    assert hits[0].key == 1
+    assert len({hit.key for hit in hits}) == 10
 
 
 async def test_a_space_that_was_dropped_is_told_as_such_also_to_a_prepared_statement(memories: Memories) -> None:

@@ -242,3 +242,11 @@ def test_an_export_holds_every_memory_as_add_takes_it(run: Run, memory_api: Stub
     assert sorted(map(str, memory_api.bodies("POST", "/memory/add"))) == sorted(map(str, lines))
     whole = [json.loads(line)["id"] for line in run("export", "--json").stdout.splitlines()]
     assert whole == [MEMORY["id"], *OTHERS]
+
+
+def test_a_query_asks_for_the_shape_of_its_answer(run: Run, memory_api: StubMemoryApi) -> None:
+    memory_api.on("POST", "/memory/query", found(cut={"characters": 9_000, "fulltext": 2_000, "semantic": 900}))
+    result = run("query", "line", "--min-score", "0.2", "--chunks", "--context", "1", "--all")
+    shape = {"min_score": 0.2, "granularity": "chunk", "context": 1, "fold": False}
+    assert memory_api.bodies("POST", "/memory/query") == [{"query": "line", "k": 10, **shape}]
+    assert "of 9,000 characters of the question the first were used: 2,000 for words, 900 for meaning" in result.stderr

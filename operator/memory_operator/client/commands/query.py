@@ -10,9 +10,9 @@ import typer
 from memory_operator.client.errors import MisuseError
 from memory_operator.client.options import ProjectOption, given, stdin_text
 from memory_operator.client.server import paths
-from memory_operator.client.server.schemas import FoundDocument, QueryDiagnosticsDocument
+from memory_operator.client.server.schemas import FoundDocument, HitDocument, QueryDiagnosticsDocument
 from memory_operator.client.session import Session, command
-from memory_operator.client.terminal.format import one_line, share
+from memory_operator.client.terminal.format import number, one_line, share
 
 app = typer.Typer()
 
@@ -30,6 +30,16 @@ def query(
         str | None, typer.Option(metavar="TIME", help="Only memories stored after it, such as 2026-01-31.")
     ] = None,
     before: Annotated[str | None, typer.Option(metavar="TIME", help="Only memories stored before it.")] = None,
+    min_score: Annotated[
+        float | None, typer.Option("--min-score", min=0, max=1, help="Leave out results with a lower score.")
+    ] = None,
+    chunks: Annotated[
+        bool, typer.Option("--chunks", help="Find chunks, instead of memories by their best one.")
+    ] = False,
+    context: Annotated[
+        int | None, typer.Option("--context", min=0, max=5, help="Show so many chunks before and after.")
+    ] = None,
+    all_equal: Annotated[bool, typer.Option("--all", help="Show each of several memories with the same text.")] = False,
 ) -> None:
     """Find memories by meaning and by words.
 
@@ -42,6 +52,8 @@ def query(
     """
     filters = given(type=memory_type, tags=tag, source=source, created_after=_time(after), created_before=_time(before))
     body = given(query=stdin_text().strip() if text == "-" else text, project=project, k=limit, filters=filters or None)
+    body |= given(min_score=min_score, context=context, granularity="chunk" if chunks else None)
+    body |= {"fold": False} if all_equal else {}
     found = session.answer(FoundDocument, session.api.post(paths.QUERY, body))
     if found is not None:
         _show_found(session, found, project or "default")
@@ -64,12 +76,23 @@ def _show_found(session: Session, found: FoundDocument, project: str) -> None:
             screen.line("\t".join((hit.id, f"{hit.score:.4f}", hit.match_kind, one_line(hit.text))))
             continue
         screen.line(f"{rank}. {hit.id}  {hit.match_kind}  {hit.score:.4f}", "bold")
-        for line in hit.text.splitlines() or [""]:
-            screen.line(f"   {line}")
+        _show_text(session, hit)
     if not found.results:
         screen.remark(f"nothing found in project {project}")
     if remark := _remark_on(found.diagnostics):
         screen.remark(remark, "yellow")
+    if cut := found.diagnostics.cut:
+        used = f"{number(cut.fulltext)} for words, {number(cut.semantic)} for meaning"
+        screen.remark(f"of {number(cut.characters)} characters of the question the first were used: {used}", "yellow")
+
+
+def _show_text(session: Session, hit: HitDocument) -> None:
+    for texts, style in ((hit.before, "dim"), ((hit.text,), ""), (hit.after, "dim")):
+        for text in texts:
+            for line in text.splitlines() or [""]:
+                session.screen.line(f"   {line}", style)
+    if hit.also:
+        session.screen.line(f"   (and {number(len(hit.also))} more with the same text: {', '.join(hit.also)})", "dim")
 
 
 def _remark_on(diagnostics: QueryDiagnosticsDocument) -> str:

@@ -76,7 +76,10 @@ def ask_all(
 
 def _note(rankings: Rankings, question: str, document: Any) -> None:
     try:
-        rankings.by_question[question] = [str(result["id"]) for result in document["results"]]
+        # Memories with the same text are one result, which names the others.
+        rankings.by_question[question] = [
+            str(memory) for result in document["results"] for memory in (result["id"], *result.get("also", ()))
+        ]
         diagnostics = document["diagnostics"]
         statuses = [str(channel["status"]) for channel in diagnostics["channels"].values()]
         semantic = str(diagnostics["semantic_status"])

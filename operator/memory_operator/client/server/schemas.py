@@ -61,6 +61,17 @@ class HitDocument(AnswerDocument):
     text: str
     score: float
     match_kind: str
+    before: tuple[str, ...] = ()
+    after: tuple[str, ...] = ()
+    also: tuple[str, ...] = ()
+
+
+class CutDocument(AnswerDocument):
+    """How many characters of a long question were used."""
+
+    characters: int
+    fulltext: int
+    semantic: int
 
 
 class QueryDiagnosticsDocument(AnswerDocument):
@@ -70,6 +81,7 @@ class QueryDiagnosticsDocument(AnswerDocument):
     reason: str | None = None
     embedding_version: str | None = None
     coverage: float | None = None
+    cut: CutDocument | None = None
 
 
 class FoundDocument(AnswerDocument):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Literal, TypeVar
 from uuid import UUID
@@ -23,17 +23,17 @@ from memory_operator.engine.memories.channels import (
     Semantic,
 )
 from memory_operator.engine.memories.prepare import in_a_thread_if_long, open_attributes, opened
+from memory_operator.engine.memories.shaping import Cut, bare, cut_of, embeddable
 from memory_operator.engine.spaces.active import Resolved, SemanticStatus, resolve
 from memory_operator.errors import InvalidInput, StoreUnavailable
 from memory_operator.logs import get_logger
 from memory_operator.memory.attributes import PlainAttributes
-from memory_operator.memory.chunking import CHUNK_CHARS, chunk
 from memory_operator.memory.encryption import DataKey, Place, Undecryptable
 from memory_operator.memory.preprocess import preprocess
 from memory_operator.memory.rank_fusion import Fused, fuse
 from memory_operator.store.db.pool import Store
 from memory_operator.store.memories import memories
-from memory_operator.store.memories.memories import FoundMemory
+from memory_operator.store.memories.memories import FoundMemory, Neighbour
 from memory_operator.store.memories.nearest import Filters, Hit, Matched
 from memory_operator.store.memories.tenants import KeyRing
 
@@ -49,6 +49,8 @@ _FEWEST_CANDIDATES = 40
 C = TypeVar("C", bound=Channel)
 
 MatchKind = Literal["semantic", "fulltext", "both"]
+Granularity = Literal["memory", "chunk"]
+"""What is a result: a memory by its best chunk, or each chunk."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +98,8 @@ class QueryDiagnostics:
     """Given while the active space is being filled."""
     channels: Mapping[str, ChannelDiagnostics]
     timings_ms: Mapping[str, float]
+    cut: Cut | None
+    """How much of the question was used, where that is not all of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +119,11 @@ class Result:
     attributes: PlainAttributes
     created_at: datetime
     diagnostics: ResultDiagnostics
+    before: tuple[str, ...] = ()
+    """Chunks of the memory that stand before the one that was found, as many as were asked for."""
+    after: tuple[str, ...] = ()
+    also: tuple[UUID, ...] = ()
+    """Memories with the same text, which are left out of the results."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +142,13 @@ class QueryOptions:
     """Those that are asked; the others are skipped."""
     embedding_version: str | None = None
     """The space to read instead of the active one."""
+    min_score: float = 0.0
+    """Results below are left out."""
+    granularity: Granularity = "memory"
+    context: int = 0
+    """How many chunks before and after the one that was found are shown."""
+    fold: bool = True
+    """Results with the same text, but for case, blanks and punctuation, become one."""
 
 
 class Recall:
@@ -167,28 +183,31 @@ class Recall:
         project_id = await self._keys.known_project(self._store, owner, project) if owner else None
         watch.lap("resolve")
         if owner is None or project_id is None:
-            return RecallAnswer((), _diagnostics(Channel(), Semantic(resolved=resolved), watch))
+            return RecallAnswer((), _diagnostics(text, Channel(), Semantic(resolved=resolved), watch))
         limit = max(_FEWEST_CANDIDATES, k * _CANDIDATES_PER_RESULT)
-        wanted = ChannelQuery(owner.id, project_id, text, limit, filters or Filters(), options.embedding_version)
+        looked_for = replace(filters or Filters(), each_chunk=options.granularity == "chunk")
+        wanted = ChannelQuery(owner.id, project_id, text, limit, looked_for, options.embedding_version)
         words, meaning = await self._search(wanted, resolved, options.channels)
         watch.lap("search")
         fused = fuse(
             {
-                "fulltext": [hit.entry_id for hit in words.hits],
-                "semantic": [hit.entry_id for hit in meaning.hits],
+                "fulltext": [hit.key for hit in words.hits],
+                "semantic": [hit.key for hit in meaning.hits],
             }
-        )[:k]
+        )
+        fused = [item for item in fused if item.score >= options.min_score]
         with traces.span("query.read", memories=len(fused)):
-            results = await self._read(fused, {"fulltext": words.hits, "semantic": meaning.hits}, owner.key, text)
+            reading = _Reading({"fulltext": words.hits, "semantic": meaning.hits}, owner.key, text, options)
+            results = await self._shown(fused, k, reading)
         watch.lap("read")
-        return RecallAnswer(tuple(results), _diagnostics(words, meaning, watch))
+        return RecallAnswer(tuple(results), _diagnostics(text, words, meaning, watch))
 
     async def _search(
         self, wanted: ChannelQuery, resolved: Resolved, channels: Sequence[ChannelName]
     ) -> tuple[Channel, Semantic]:
         fulltext = self._channels.fulltext(wanted) if "fulltext" in channels else _skipped(Channel())
         semantic = (
-            self._channels.semantic(wanted, _embeddable(wanted.text), resolved)
+            self._channels.semantic(wanted, embeddable(wanted.text), resolved)
             if "semantic" in channels
             else _skipped(Semantic(resolved=resolved))
         )
@@ -211,33 +230,51 @@ class Recall:
             )
         return words, meaning
 
-    async def _read(
-        self, fused: Sequence[Fused], hits: Mapping[str, Sequence[Hit]], key: DataKey, query: str
-    ) -> list[Result]:
-        by_channel = {channel: {hit.entry_id: hit for hit in found} for channel, found in hits.items()}
-        shown = [_shown_chunk(item, by_channel) for item in fused]
+    async def _shown(self, fused: Sequence[Fused], k: int, reading: _Reading) -> list[Result]:
+        """The first `k` results; more are read where some are folded into others."""
+        shown: dict[object, Result] = {}
+        at = 0
+        while at < len(fused) and len(shown) < k:
+            further = fused[at : at + k - len(shown)]
+            at += len(further)
+            for result in await self._read(further, reading):
+                key = bare(result.text) if reading.options.fold else len(shown)
+                first = shown.setdefault(key, result)
+                if first is not result and result.id not in (first.id, *first.also):
+                    shown[key] = replace(first, also=(*first.also, result.id))
+        return list(shown.values())
+
+    async def _read(self, fused: Sequence[Fused], reading: _Reading) -> list[Result]:
+        shown = [_shown_chunk(item, reading.hits) for item in fused]
         if not shown:
             return []
         async with self._store.connection() as conn:
             found = await memories.found(conn, shown)
-        words = {word.casefold() for word in query.split()}
+            reach = reading.options.context
+            near = await memories.neighbours(conn, shown, reach) if reach else []
         results = []
         for item, chunk_id in zip(fused, shown, strict=True):
             if chunk_id in found:
+                beside = [one for one in near if one.chunk_id == chunk_id]
                 try:
-                    results.append(_result(found[chunk_id], item, by_channel, key, words))
+                    results.append(_result(found[chunk_id], item, reading, beside))
                 except Undecryptable:  # one damaged row must not take all others down with it
                     log.exception("memory %s is left out of an answer", found[chunk_id].version.canonical_id)
         return results
 
 
+class _Reading:
+    """What results are made with."""
+
+    def __init__(self, hits: Mapping[str, Sequence[Hit]], key: DataKey, question: str, options: QueryOptions) -> None:
+        self.hits = {channel: {hit.key: hit for hit in found} for channel, found in hits.items()}
+        self.key = key
+        self.words = {word.casefold() for word in question.split()}
+        self.options = options
+
+
 async def _skipped(channel: C) -> C:
     return channel
-
-
-def _embeddable(text: str) -> str:
-    """The beginning of a query, as long as the chunks that it is compared with: some models refuse more."""
-    return chunk(text[: 4 * CHUNK_CHARS[1]])[0]
 
 
 def _shown_chunk(item: Fused, hits: Mapping[str, Mapping[int, Hit]]) -> int:
@@ -246,13 +283,12 @@ def _shown_chunk(item: Fused, hits: Mapping[str, Mapping[int, Hit]]) -> int:
     return hits[best][item.key].chunk_id
 
 
-def _result(
-    found: FoundMemory, item: Fused, hits: Mapping[str, Mapping[int, Hit]], key: DataKey, words: set[str]
-) -> Result:
-    version, about = found.version, found.version.attributes
+def _result(found: FoundMemory, item: Fused, reading: _Reading, beside: Sequence[Neighbour]) -> Result:
+    version, about, key = found.version, found.version.attributes, reading.key
     memory, number = version.canonical_id, version.version_no
     whole = opened(version.input, key, Place(memory, number, "input"))
-    scores = {channel: hits[channel][item.key] for channel in item.ranks}
+    scores = {channel: reading.hits[channel][item.key] for channel in item.ranks}
+    near = [(one.ordinal, key.open(one.text, Place(memory, number, "chunk", one.ordinal))) for one in beside]
     return Result(
         id=memory,
         project=version.project,
@@ -263,6 +299,8 @@ def _result(
         match_kind=_match_kind(item),
         attributes=open_attributes(version, key),
         created_at=version.created_at,
+        before=tuple(text for ordinal, text in near if ordinal < found.ordinal),
+        after=tuple(text for ordinal, text in near if ordinal > found.ordinal),
         diagnostics=ResultDiagnostics(
             channels={
                 channel: ChannelMatch(item.ranks[channel], hit.score, item.contributions[channel], hit.matched)
@@ -273,7 +311,7 @@ def _result(
             age_seconds=max(0.0, (datetime.now(UTC) - version.created_at).total_seconds()),
             importance=about.importance,
             confidence=about.confidence,
-            matched_tags=[tag for tag in about.tags if tag.casefold() in words],
+            matched_tags=[tag for tag in about.tags if tag.casefold() in reading.words],
         ),
     )
 
@@ -284,7 +322,7 @@ def _match_kind(item: Fused) -> MatchKind:
     return "semantic" if "semantic" in item.ranks else "fulltext"
 
 
-def _diagnostics(words: Channel, meaning: Semantic, watch: _StepTimer) -> QueryDiagnostics:
+def _diagnostics(text: str, words: Channel, meaning: Semantic, watch: _StepTimer) -> QueryDiagnostics:
     resolved = meaning.resolved
     return QueryDiagnostics(
         semantic_status=resolved.status,
@@ -296,6 +334,7 @@ def _diagnostics(words: Channel, meaning: Semantic, watch: _StepTimer) -> QueryD
             for name, channel in (("fulltext", words), ("semantic", meaning))
         },
         timings_ms={**watch.laps_ms(), "embed": _ms(meaning.embed_seconds)},
+        cut=cut_of(text),
     )
 
 

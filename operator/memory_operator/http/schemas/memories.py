@@ -11,7 +11,7 @@ from uuid import UUID
 from pydantic import AfterValidator, Field, JsonValue, model_validator
 
 from memory_operator.engine.memories.channels import ChannelName, ChannelStatus
-from memory_operator.engine.memories.recall import MatchKind, QueryOptions, RecallAnswer, Result
+from memory_operator.engine.memories.recall import Granularity, MatchKind, QueryOptions, RecallAnswer, Result
 from memory_operator.engine.memories.remember import Memory, ShownMemory
 from memory_operator.engine.memories.version_write import EmbeddingStatus
 from memory_operator.engine.spaces.active import SemanticStatus
@@ -127,10 +127,21 @@ class QueryBody(Body):
         default=["fulltext", "semantic"], min_length=1, max_length=2, description="Those that are asked."
     )
     embedding_version: Name | None = Field(default=None, description="The space to read instead of the active one.")
+    min_score: Share = Field(default=0.0, description="Results with a lower score are left out.")
+    granularity: Granularity = Field(default="memory", description="A result: a memory by its best chunk, or a chunk.")
+    context: int = Field(default=0, ge=0, le=5, description="Chunks to show before and after the one that was found.")
+    fold: bool = Field(default=True, description="Make one of results with the same text; `also` names the others.")
 
     def options(self) -> QueryOptions:
         """How to look."""
-        return QueryOptions(tuple(self.channels), self.embedding_version)
+        return QueryOptions(
+            tuple(self.channels),
+            self.embedding_version,
+            min_score=self.min_score,
+            granularity=self.granularity,
+            context=self.context,
+            fold=self.fold,
+        )
 
 
 class AttributesAnswer(AnswerModel):
@@ -264,6 +275,9 @@ class ResultAnswer(AttributesAnswer, _ResultHead):
     """One memory that was found."""
 
     created_at: datetime
+    before: list[str] = Field(description="Chunks before the one that was found, as many as `context` says.")
+    after: list[str] = Field(description="Chunks after it.")
+    also: list[UUID] = Field(description="Memories with the same text but for case, blanks and punctuation.")
     diagnostics: ResultDiagnosticsAnswer
 
 
@@ -275,6 +289,14 @@ class ChannelAnswer(AnswerModel):
     status: ChannelStatus
 
 
+class CutAnswer(AnswerModel):
+    """How many characters of a long question were used."""
+
+    characters: int
+    fulltext: int
+    semantic: int
+
+
 class DiagnosticsAnswer(AnswerModel):
     """How well a query could look."""
 
@@ -284,6 +306,7 @@ class DiagnosticsAnswer(AnswerModel):
     coverage: float | None = Field(description="Given while the active space is being filled.")
     channels: dict[str, ChannelAnswer]
     timings_ms: dict[str, float]
+    cut: CutAnswer | None = Field(description="Given where only the beginning of a long question was used.")
 
 
 class QueryAnswer(AnswerModel):

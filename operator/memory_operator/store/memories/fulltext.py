@@ -46,6 +46,11 @@ class _Question:
     narrow: bool
 
     @property
+    def key(self) -> str:
+        """The column of what is found: a memory by its best chunk, or each chunk."""
+        return "id" if self.filters.each_chunk else "entry_id"
+
+    @property
     def lexeme(self) -> str | None:
         """As a tsquery; None where the project is so big that narrowing costs more than it saves."""
         return f"'{project_lexeme(self.project_id)}'" if self.narrow else None
@@ -109,13 +114,13 @@ async def _some_words(question: _Question, words: Sequence[str]) -> list[Hit]:
     for queries in ([" | ".join(pairs)] if pairs else [], rare.common):
         if len(hits) < question.limit and queries:
             hits = _without_repeats([*hits, *await _newest(question, queries, rare)])
-    return sorted(hits, key=lambda hit: (-hit.score, -hit.entry_id))
+    return sorted(hits, key=lambda hit: (-hit.score, -hit.key))
 
 
 def _without_repeats(hits: Sequence[Hit]) -> list[Hit]:
     first: dict[int, Hit] = {}
     for hit in hits:
-        first.setdefault(hit.entry_id, hit)
+        first.setdefault(hit.key, hit)
     return list(first.values())
 
 
@@ -126,32 +131,32 @@ def _filtered(first: int, *, filters: bool) -> str:
 # The ordering of the inner query lets the planner choose: rare words by their index, common ones by reading the newest
 # chunks until there are enough.
 _ALL_WORDS = f"""
-select * from (select distinct on (entry_id) entry_id, id,
+select * from (select distinct on ({{key}}) {{key}} as key, id,
     0.5 + 0.5 * ts_rank_cd(tsv, $2::text::tsquery, 32) as score from (
   select c.id, c.entry_id, c.tsv from memory_chunks c {{filtered}}
   where c.live and c.project_id = $1 and ($4::text is null or c.tsv @@ $4::text::tsquery)
   and c.tsv @@ $2::text::tsquery
   order by c.id desc limit {ENOUGH_MATCHES}) matching
-order by entry_id, score desc, id) best order by score desc, entry_id desc limit $3
+order by {{key}}, score desc, id) best order by score desc, key desc limit $3
 """
 
 
-def all_words_statement(*, filters: bool) -> str:
-    """The memories with all words of a query."""
-    return _ALL_WORDS.format(filtered=_filtered(5, filters=filters))
+def all_words_statement(*, filters: bool, key: str = "entry_id") -> str:
+    """The memories with all words of a query; `key` is what is found."""
+    return _ALL_WORDS.format(filtered=_filtered(5, filters=filters), key=key)
 
 
 async def _all_words(question: _Question, every: str) -> list[Hit]:
     only = filter_values(question.filters)
     rows = await question.conn.fetch(
-        all_words_statement(filters=bool(only)),
+        all_words_statement(filters=bool(only), key=question.key),
         question.project_id,
         every,
         question.limit,
         question.lexeme,
         *only,
     )
-    return [Hit(row["entry_id"], row["id"], row["score"], "all") for row in rows]
+    return [Hit(row["key"], row["id"], row["score"], "all") for row in rows]
 
 
 # The parser is the same for every configuration, so that a word has one position in all of them: what the
@@ -210,27 +215,27 @@ words as materialized (select word, ($2::text[])[word + 1]::tsquery as query,
   else ln(1 + {_SCALE} / count(*))::float8 end as weight from matching group by word),
 found as (select m.id, m.entry_id, sum(w.weight) as weight from matching m join words w using (word)
   where not w.common group by m.id, m.entry_id),
-best as (select * from (select distinct on (entry_id) id, entry_id, weight from found
-  order by entry_id, weight desc, id desc) f order by weight desc, id desc limit 2 * $3)
-select c.entry_id, c.id, (select sum(w.weight) from words w where c.tsv @@ w.query) as score, null as word
+best as (select * from (select distinct on ({{key}}) id, entry_id, weight from found
+  order by {{key}}, weight desc, id desc) f order by weight desc, id desc limit 2 * $3)
+select c.{{key}} as key, c.id, (select sum(w.weight) from words w where c.tsv @@ w.query) as score, null as word
   from best join memory_chunks c using (id)
 union all select null, null, weight, case when common then word end from words
 """
 
 
-def rare_words_statement(words: int, *, filters: bool) -> str:
+def rare_words_statement(words: int, *, filters: bool, key: str = "entry_id") -> str:
     """The memories with rare ones of so many words, and the weight of each word."""
     filtered = _filtered(4 + words, filters=filters)
     matches = " union all ".join(
         _MATCHES_OF_WORD.format(word=number, parameter=number + 4, filtered=filtered) for number in range(words)
     )
-    return _RARE_WORDS.format(matches=matches)
+    return _RARE_WORDS.format(matches=matches, key=key)
 
 
 async def _rare_words(question: _Question, words: Sequence[str]) -> _Rare:
     only = filter_values(question.filters)
     rows = await question.conn.fetch(
-        rare_words_statement(len(words), filters=bool(only)),
+        rare_words_statement(len(words), filters=bool(only), key=question.key),
         question.project_id,
         list(words),
         question.limit,
@@ -238,7 +243,7 @@ async def _rare_words(question: _Question, words: Sequence[str]) -> _Rare:
         *only,
     )
     total = sum(row["score"] for row in rows if row["id"] is None)
-    hits = [Hit(row["entry_id"], row["id"], 0.5 * row["score"] / total, "any") for row in rows if row["id"]]
+    hits = [Hit(row["key"], row["id"], 0.5 * row["score"] / total, "any") for row in rows if row["id"]]
     common = [words[row["word"]] for row in rows if row["word"] is not None]
     return _Rare(hits, common, total)
 
@@ -249,30 +254,30 @@ where c.live and c.project_id = $1 and c.tsv @@ ${parameter}::text::tsquery orde
 """
 
 _NEWEST = """
-select distinct on (c.entry_id) c.entry_id, c.id,
+select distinct on (c.{key}) c.{key} as key, c.id,
 (select count(*) from unnest($2::text[]) w where c.tsv @@ w::tsquery) as words
-from ({matches}) c order by c.entry_id, words desc, c.id
+from ({matches}) c order by c.{key}, words desc, c.id
 """
 
 
-def newest_statement(queries: int, *, filters: bool) -> str:
+def newest_statement(queries: int, *, filters: bool, key: str = "entry_id") -> str:
     """The newest memories that match one of so many queries."""
     filtered, share = _filtered(3 + queries, filters=filters), _NEWEST_MATCHES // queries
     matches = " union all ".join(
         _NEWEST_OF_QUERY.format(parameter=number + 3, filtered=filtered, share=share) for number in range(queries)
     )
-    return _NEWEST.format(matches=matches)
+    return _NEWEST.format(matches=matches, key=key)
 
 
 async def _newest(question: _Question, queries: Sequence[str], rare: _Rare) -> list[Hit]:
     """The newest matches of each of several questions, by how many of the common words they have."""
     only = filter_values(question.filters)
     rows = await question.conn.fetch(
-        newest_statement(len(queries), filters=bool(only)),
+        newest_statement(len(queries), filters=bool(only), key=question.key),
         question.project_id,
         rare.common,
         *(question.narrowed(query) for query in queries),
         *only,
     )
     weight = 0.5 * _COMMON_WEIGHT / rare.total
-    return [Hit(row["entry_id"], row["id"], weight * row["words"], "any") for row in rows]
+    return [Hit(row["key"], row["id"], weight * row["words"], "any") for row in rows]

@@ -371,6 +371,29 @@ async def found(conn: Conn, chunk_ids: Sequence[int]) -> dict[int, FoundMemory]:
     return shown
 
 
+_NEIGHBOURS = """
+select c.id as chunk_id, n.ordinal, n.text from memory_chunks c
+join memory_chunks n on n.entry_id = c.entry_id and n.ordinal between c.ordinal - $2 and c.ordinal + $2
+where c.id = any($1) and n.id <> c.id order by n.ordinal
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    """A chunk that stands near another one in its memory."""
+
+    chunk_id: int
+    """The other one."""
+    ordinal: int
+    text: bytes
+    """Sealed."""
+
+
+async def neighbours(conn: Conn, chunk_ids: Sequence[int], reach: int) -> list[Neighbour]:
+    """The chunks of the same memory at most `reach` numbers away, in their order."""
+    return [Neighbour(**dict(row)) for row in await conn.fetch(_NEIGHBOURS, list(chunk_ids), reach)]
+
+
 _SOURCES = """
 select distinct source from memory_entries
 where project_id = $1 and current and not tombstone and source is not null

@@ -60,13 +60,16 @@ class Filters:
     created_after: datetime | None = None
     created_before: datetime | None = None
     """Both bounds excluded; they are about the current version."""
+    each_chunk: bool = False
+    """Chunks are found, each by itself, instead of memories by their best one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A memory that a channel found, by its best chunk."""
+    """A memory that a channel found, by its best chunk; or a chunk, where those are looked for."""
 
-    entry_id: int
+    key: int
+    """Id of the version, or of the chunk."""
     chunk_id: int
     score: float
     """What it means is said by the channel: `words.fulltext`, `nearest`."""
@@ -193,7 +196,8 @@ async def nearest(
     1 ÷ (1 + distance) (l2, 0…1). Raises SpaceVanished, TookTooLong.
     """
     vector = (HalfVector if space.column_type == "halfvec" else Vector)(query.vector)
-    search = _Nearest(conn, space, query.project_id, vector, filter_values(query.filters))
+    key = "chunk_id" if query.filters.each_chunk else "entry_id"
+    search = _Nearest(conn, space, query.project_id, vector, filter_values(query.filters), key)
     limit = query.limit
     await _prepare(conn, limit, seconds)
     if not exact and search.filters:
@@ -214,6 +218,8 @@ class _Nearest:
     project_id: int
     vector: Any
     filters: list[object]
+    key: str
+    """What is found: the column of it."""
 
     @property
     def exactly(self) -> str:
@@ -239,7 +245,7 @@ class _Nearest:
         while True:
             rows = await self.conn.fetch(text, within, self.vector, many, *values)
             ordered = sorted(rows, key=lambda row: (row["distance"], row["chunk_id"]))
-            hits = _best_of_each(ordered, self.space.distance)
+            hits = _best_of_each(ordered, self.key, self.space.distance)
             if len(hits) >= limit or len(rows) < many or many >= _MOST_CHUNKS:
                 return hits
             many = min(many * _WIDEN, _MOST_CHUNKS)
@@ -270,12 +276,12 @@ async def _prepare(conn: Conn, limit: int, seconds: float) -> None:
     await conn.execute(_PREPARE, limit_text(seconds), str(candidates))
 
 
-def _best_of_each(rows: Sequence[Row], distance: str) -> list[Hit]:
+def _best_of_each(rows: Sequence[Row], key: str, distance: str) -> list[Hit]:
     best: dict[int, Hit] = {}
     for row in rows:
-        if row["entry_id"] not in best:
+        if row[key] not in best:
             score = _similarity(row["distance"], distance)
-            best[row["entry_id"]] = Hit(row["entry_id"], row["chunk_id"], score, "vector")
+            best[row[key]] = Hit(row[key], row["chunk_id"], score, "vector")
     return list(best.values())
 
 
