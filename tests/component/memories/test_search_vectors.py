@@ -269,7 +269,7 @@ async def test_a_filter_is_looked_up_in_its_own_project(memories: Memories, inde
     space = await memories.space(config(DIMENSIONS))
     await stock(world, space, dict.fromkeys(range(1, 9), 500))
     await world.fetch("analyze memory_entries")
-    async with nearest.bounded(world.store) as conn:
+    async with nearest.bounded(world.store, 10) as conn:
         spy = Spy(conn)
         query = Codebook("m", DIMENSIONS).vector("query")
         wanted = nearest.VectorQuery(BIG, query, 10, filters)
