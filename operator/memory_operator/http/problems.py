@@ -37,23 +37,23 @@ _FAULTS = (
     ("extra_forbidden", "unknown field"),
     ("missing", "is needed"),
     ("json_invalid", "the body is not JSON: {error}"),
-    ("model_", "expected is a JSON object"),
-    ("dict_", "expected is a JSON object"),
-    ("list_", "expected is a list"),
-    ("string_too_short", "expected are at least {min_length} characters"),
-    ("string_too_long", "expected are at most {max_length} characters"),
+    ("model_", "must be a JSON object"),
+    ("dict_", "must be a JSON object"),
+    ("list_", "must be a list"),
+    ("string_too_short", "must have {min_length} or more characters"),
+    ("string_too_long", "must have at most {max_length} characters"),
     ("string_pattern_mismatch", "is not written as it should be; /docs shows an example"),
-    ("string_", "expected is a text"),
-    ("too_long", "expected are at most {max_length} entries"),
+    ("string_", "must be a text"),
+    ("too_long", "must have at most {max_length} entries"),
     ("int_parsing_size", "the number is out of range"),
-    ("int_", "expected is a whole number"),
-    ("float_", "expected is a number"),
-    ("finite_number", "expected is a finite number"),
-    ("bool_", "expected is true or false"),
-    ("uuid_", "expected is the id of a memory, as /memory/add answers it"),
-    ("date", "expected is a time such as 2026-01-31T12:00:00Z"),
-    ("greater_than_equal", "expected is at least {ge}"),
-    ("less_than_equal", "expected is at most {le}"),
+    ("int_", "must be a whole number"),
+    ("float_", "must be a number"),
+    ("finite_number", "must be a finite number"),
+    ("bool_", "must be true or false"),
+    ("uuid_", "must be the id of a memory, as /memory/add answers it"),
+    ("date", "must be a time such as 2026-01-31T12:00:00Z"),
+    ("greater_than_equal", "must be at least {ge}"),
+    ("less_than_equal", "must be at most {le}"),
 )
 """What pydantic calls a fault, by its beginning, and what we say."""
 _PLACE_CHARS = 100
@@ -137,7 +137,9 @@ def _fault(location: Iterable[Any], detail: Mapping[str, Any]) -> str:
     # The validators that pydantic names in a place mean nothing to a reader.
     place = ".".join(str(part) for part in location if unknown or "[" not in str(part))[:_PLACE_CHARS]
     text = plain_fault(detail)
-    return f"{place}: {text}" if place else text
+    if place:
+        return f"{place}: {text}"
+    return f"the body {text}" if text.startswith("must ") else text
 
 
 def plain_fault(detail: Mapping[str, Any]) -> str:
@@ -146,7 +148,7 @@ def plain_fault(detail: Mapping[str, Any]) -> str:
     if kind == "value_error":
         return str(detail["msg"]).removeprefix("Value error, ")
     if kind == "literal_error":
-        return f"expected is {context['expected']}"
+        return f"must be {context['expected']}"
     for start, text in _FAULTS:
         if kind.startswith(start):
             return text.format(**context)

@@ -81,10 +81,11 @@ def faults(document: str) -> str:
 
 
 def test_faults_are_told_by_their_place() -> None:
-    assert faults('{"query":{"query":"1"}}') == "query.query: expected is a whole number"
-    assert faults('{"query":{"query":1},"tags":[1,true]}') == "tags.1: expected is a whole number"
+    assert faults('{"query":{"query":"1"}}') == "query.query: must be a whole number"
+    assert faults('{"query":{"query":1},"tags":[1,true]}') == "tags.1: must be a whole number"
     assert faults('{"query":{"query":1,"a[b":1}}') == "query.a[b: unknown field"
     assert faults("{}") == "query: is needed"
+    assert faults("[]") == "the body must be a JSON object"
 
 
 def test_many_faults_are_not_all_told() -> None:

@@ -50,7 +50,7 @@ def read_judged_sets(path: Path) -> list[JudgedSet]:
         return [_read_set(qrels, path)]
     found = [(qrels, folder) for folder in sorted(path.iterdir()) if folder.is_dir() and (qrels := _qrels_in(folder))]
     if not found:
-        raise MisuseError(f"{path} holds no judgements", "expected are corpus.jsonl, queries.jsonl and qrels.tsv")
+        raise MisuseError(f"{path} holds no judgements", "it must hold corpus.jsonl, queries.jsonl and qrels.tsv")
     return [_read_set(qrels, folder) for qrels, folder in found]
 
 

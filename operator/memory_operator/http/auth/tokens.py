@@ -47,7 +47,7 @@ class _TokenEntry(BaseModel):
     @classmethod
     def _digest(cls, sha256: str) -> str:
         if not _DIGEST.fullmatch(sha256):
-            raise ValueError("expected are the 64 hexadecimal digits of a SHA-256")
+            raise ValueError("must be the 64 hexadecimal digits of a SHA-256")
         return sha256.lower()
 
     @field_validator("rights")

@@ -23,7 +23,7 @@ Name = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_plain
 
 def _namespaced(text: str) -> str:
     if not _PROVIDER.fullmatch(text):
-        raise ValueError("expected is namespace/name, in lower case")
+        raise ValueError("must be namespace/name, in lower case")
     return text
 
 

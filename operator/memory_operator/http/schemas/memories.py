@@ -34,7 +34,7 @@ _BEGINNING = re.compile(r"[0-9A-Fa-f]{4,8}(-[-0-9A-Fa-f]{0,23})?")
 
 def _is_beginning(text: str) -> str:
     if not _BEGINNING.fullmatch(text):
-        raise ValueError("expected is the beginning of an id, such as 3f2a or 3f2a91c0-77aa")
+        raise ValueError("must be the beginning of an id, such as 3f2a or 3f2a91c0-77aa")
     return text
 
 

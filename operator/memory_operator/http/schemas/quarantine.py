@@ -18,7 +18,7 @@ def chunk_and_space(text: str) -> tuple[int, int]:
     """The numbers in an id. Raises ValueError."""
     chunk, _, space = text.partition(".")
     if not (text.isascii() and chunk.isdecimal() and space.isdecimal() and max(int(chunk), int(space)) < _MOST):
-        raise ValueError("expected is an id as the list shows it")
+        raise ValueError("must be an id as the list shows it")
     return int(chunk), int(space)
 
 
