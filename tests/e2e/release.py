@@ -186,10 +186,11 @@ class Release:
         assert answer.status == 201, answer.body
         return str(answer.json()["id"])
 
-    def psql(self, sql: str) -> str:
+    def psql(self, sql: str, role: str = "memory") -> str:
         """Run SQL in the database's pod, as an administrator at three in the morning would."""
         pod = f"{NAME}-postgresql-0"
-        return self.node.kubectl("-n", NAMESPACE, "exec", pod, "--", "psql", "-XAtc", sql).stdout.strip()
+        command = ("psql", "-U", role, "-XAtc", sql)
+        return self.node.kubectl("-n", NAMESPACE, "exec", pod, "--", *command).stdout.strip()
 
     def pods(self, component: str, *, going: bool = False) -> list[str]:
         """Names of the pods of a component; with those that are told to end, if `going`."""

@@ -40,6 +40,14 @@ def test_the_webhook_has_no_token(release: Release) -> None:
         assert not [volume for volume in volumes if "projected" in volume]
 
 
+def test_the_api_uses_the_database_by_a_role_of_its_own(release: Release) -> None:
+    roles = "select string_agg(distinct usename, ' ') from pg_stat_activity where application_name like 'memory-%'"
+    assert release.psql(f"{roles} and application_name = 'memory-api'") == "memory_api"
+    assert release.psql(f"{roles} and application_name in ('memory-operator', 'memory-worker')") == "memory"
+    owned = "select count(*) from pg_class where relowner = 'memory_api'::regrole"
+    assert release.psql(owned) == "0"
+
+
 def test_a_secret_that_no_provider_names_is_not_read(release: Release) -> None:
     """By default the API server would allow it, since the name is chosen in the Provider: nobody does it."""
     _make_secret(release, UNNAMED)

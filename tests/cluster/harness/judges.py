@@ -56,7 +56,7 @@ def _install(folder: Path, environment: Mapping[str, str], say: Say) -> None:
     with tempfile.TemporaryDirectory(prefix="build-", dir=folder.parent) as scratch:
         fresh = Path(scratch) / "environment"
         _run([sys.executable, "-m", "venv", str(fresh)], environment)
-        install = ("-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--require-hashes")
+        install = ("-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-compile", "--require-hashes")
         _run([str(fresh / "bin" / "python"), *install, "-r", str(REQUIREMENTS)], environment)
         os.replace(fresh, folder)  # its Python finds itself wherever it is; its scripts would not
 

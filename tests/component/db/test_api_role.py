@@ -11,7 +11,7 @@ import pytest
 
 from fixtures.api import Api
 from fixtures.engine import World
-from fixtures.postgres import API_ROLE, Server, api_url
+from fixtures.postgres import API_ROLE, Server, api_url, dump_and_restore
 from fixtures.waiting import until
 from memory_operator.errors import ConfigurationError, StoreUnavailable
 from memory_operator.store.db.migrate import check_migrated, migrate
@@ -122,6 +122,22 @@ async def test_it_waits_until_somebody_has_migrated_and_given_it_what_it_needs(
         await check_migrated(api_url(url))
     await asyncio.gather(migrate(url, API_ROLE), migrate(url, API_ROLE))
     await check_migrated(api_url(url))
+
+
+async def test_a_restored_store_gives_it_again_what_it_needs_and_nobody_else(
+    postgres_server: Server, database: str, plain_empty_database_url: str
+) -> None:
+    name = plain_empty_database_url.rsplit("/", 1)[1]
+    postgres_server.execute("create extension vector", database=name)
+    dump_and_restore(postgres_server, database, plain_empty_database_url)
+    with pytest.raises(StoreUnavailable, match="may not read the store yet"):
+        await check_migrated(api_url(plain_empty_database_url))
+    await migrate(plain_empty_database_url, API_ROLE)
+    await check_migrated(api_url(plain_empty_database_url))
+    for function in ("memory_show_active()", "memory_drop_vectors(bigint)"):
+        may = "select has_function_privilege('{}', '{}', 'execute')"
+        assert postgres_server.execute(may.format(API_ROLE, function), database=name) == "t"
+        assert postgres_server.execute(may.format("public", function), database=name) == "f"
 
 
 async def test_migrate_changes_no_permission_that_is_there(database: str) -> None:

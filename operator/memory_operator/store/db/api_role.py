@@ -34,9 +34,11 @@ union all select format('alter default privileges in schema %I grant select, ins
   and a.grantee = (select oid from pg_roles where rolname = $1::name))
 union all select format('grant %s on %s to %I', string_agg(privilege, ', '), name, $1::name) from tables
   where not has_table_privilege($1::name, oid, privilege) group by name
-union all select format('grant execute on function %s to %I', function, $1::name)
-  from unnest(array['memory_show_active()', 'memory_drop_vectors(bigint)']) as function
-  where not has_function_privilege($1::name, function, 'execute')
+union all select format(statement, function, $1::name)
+  from unnest(array['memory_show_active()', 'memory_drop_vectors(bigint)']) as function,
+  (values ('revoke execute on function %s from public'), ('grant execute on function %s to %I')) as s (statement)
+  where has_function_privilege('public', function, 'execute')
+  or not has_function_privilege($1::name, function, 'execute')
 """
 
 _LOCK = """lock table memory_registry in exclusive mode"""
