@@ -165,7 +165,24 @@ def test_the_crd_is_upgraded_with_the_release_and_stays_when_it_goes(
     assert no_crd.request("GET", CRD).body["metadata"]["annotations"]["example.com/a"] == "b"
     releases.run("uninstall", "memory", "-n", place)
     assert no_crd.request("GET", CRD).ok
+    older = {"spec": {"versions": older_versions(no_crd)}}
+    assert no_crd.request("PATCH", CRD, older, content_type="application/merge-patch+json").ok
     releases.install("install", place, EMBEDDED)
+    assert "activation" in embedding_fields(no_crd.request("GET", CRD).body["spec"]["versions"])
+
+
+def embedding_fields(versions: list[dict[str, Any]]) -> dict[str, Any]:
+    """What a CRD has below spec.embedding."""
+    schema = versions[0]["schema"]["openAPIV3Schema"]["properties"]
+    fields: dict[str, Any] = schema["spec"]["properties"]["embedding"]["properties"]
+    return fields
+
+
+def older_versions(control_plane: ControlPlane) -> list[dict[str, Any]]:
+    """The installed CRD's versions as an older release might have had them."""
+    versions: list[dict[str, Any]] = control_plane.request("GET", CRD).body["spec"]["versions"]
+    del embedding_fields(versions)["activation"]
+    return versions
 
 
 def test_a_crd_of_somebody_else_is_left_alone(releases: Releases, place: str, no_crd: ControlPlane) -> None:
