@@ -10,6 +10,8 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from cachetools import LRUCache
+
 from memory_operator.contract.resource import STATUS_ANNOTATION, ProviderRef
 from memory_operator.contract.status import Reason
 from memory_operator.kube.boundary import Manifest
@@ -18,6 +20,8 @@ GRACE_SECONDS = 30.0
 """How long another installation has to say something about a new or edited Provider."""
 STANDS_SECONDS = 3600.0
 """How long a status stands that another installation, which serves the namespace too, last wrote."""
+_REMEMBERED = 10_000
+"""Providers of which it is remembered since when they are as they are."""
 _MANAGER = "memory-operator"
 _MANAGER_CHARACTERS = 128
 
@@ -28,7 +32,7 @@ class Installation:
     def __init__(self, name: str, *, grace_seconds: float = GRACE_SECONDS) -> None:
         self.manager = f"{_MANAGER}:{name}"[:_MANAGER_CHARACTERS]
         self._grace = grace_seconds
-        self._met: dict[ProviderRef, tuple[Any, float]] = {}
+        self._met: LRUCache[ProviderRef, tuple[Any, float]] = LRUCache(_REMEMBERED)
 
     def leaves(self, ref: ProviderRef, live: Manifest, seen: int | None, *, served: bool) -> float | None:
         """For how many seconds a live Provider's status is left as it is; None where ours may be written.
@@ -51,7 +55,7 @@ class Installation:
 
     def _grace_left(self, ref: ProviderRef, live: Manifest) -> float | None:
         edition, now = (live["metadata"].get("uid"), live["metadata"].get("generation")), _now()
-        known, since = self._met.get(ref, (None, 0.0))
+        known, since = self._met.get(ref) or (None, 0.0)
         if known != edition:
             since = now
             self._met[ref] = (edition, now)
