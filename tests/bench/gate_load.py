@@ -62,9 +62,7 @@ async def run(server: RunningPostgres) -> list[Figure]:
 
 
 async def _beside_dead_vendors(dsn: str) -> list[Figure]:
-    """Edits and consents of one Provider beside 50 whose vendors refuse connections, never answer, or answer 500."""
-    held: list[float] = []
-    applied: list[float] = []
+    """Edits and consents of one Provider, alone and beside 50 whose vendors refuse, never answer, or answer 500."""
     with ExitStack() as stack:
         live = stack.enter_context(VendorProcess(64, fast=True))
         hanging, failing = (stack.enter_context(VendorProcess(64)) for _ in range(2))
@@ -76,22 +74,36 @@ async def _beside_dead_vendors(dsn: str) -> list[Figure]:
         async with open_world(dsn) as world, world.operator(), world.worker():
             ref = _apply(world, "memory", live.base_url, 64)
             await world.until_phase(ref, "Ready")
+            held_alone, applied_alone = await _changes(world, ref, live.base_url)
             for number, url in zip(range(DEAD), itertools.cycle(urls), strict=False):
                 _apply(world, f"dead-{number}", url, 32)
-            for dimensions in itertools.islice(itertools.cycle((128, 64)), TRIES):
-                began = time.perf_counter()
-                _apply(world, "memory", live.base_url, dimensions)
-                await world.until_phase(ref, "Held")
-                held.append(time.perf_counter() - began)
-                await world.fetch(_CONSENT, dimensions)
-                began = time.perf_counter()
-                await until(lambda wanted=dimensions: world.value(_RESHAPED, wanted), "the change is applied")
-                applied.append(time.perf_counter() - began)
-                await world.until_phase(ref, "Ready")
+            held, applied = await _changes(world, ref, live.base_url)
+    beside = f"beside {DEAD} Providers with dead vendors"
     return [
-        *_of_tries(f"edit to held, beside {DEAD} Providers with dead vendors", held),
-        *_of_tries(f"consent to applied, beside {DEAD} Providers with dead vendors", applied),
+        *_of_tries("edit to held", held_alone),
+        *_of_tries("consent to applied", applied_alone),
+        *_of_tries(f"edit to held, {beside}", held),
+        told(f"edit to held, {beside}: p50, of that alone", float(np.median(held) / np.median(held_alone))),
+        *_of_tries(f"consent to applied, {beside}", applied),
+        told(f"consent to applied, {beside}: p50, of that alone", float(np.median(applied) / np.median(applied_alone))),
     ]
+
+
+async def _changes(world: World, ref: ProviderRef, url: str) -> tuple[list[float], list[float]]:
+    """Seconds from each of several edits until it is held, and from the consent's commit until it is applied."""
+    held: list[float] = []
+    applied: list[float] = []
+    for dimensions in itertools.islice(itertools.cycle((128, 64)), TRIES):
+        began = time.perf_counter()
+        _apply(world, ref.name, url, dimensions)
+        await world.until_phase(ref, "Held")
+        held.append(time.perf_counter() - began)
+        await world.fetch(_CONSENT, dimensions)
+        began = time.perf_counter()
+        await until(lambda wanted=dimensions: world.value(_RESHAPED, wanted), "the change is applied")
+        applied.append(time.perf_counter() - began)
+        await world.until_phase(ref, "Ready")
+    return held, applied
 
 
 def _of_tries(name: str, taken: list[float]) -> list[Figure]:

@@ -210,11 +210,15 @@ class Operator:
             await self._guarded("listing", self._list_and_enqueue)
 
     async def _list_and_enqueue(self) -> Listing:
-        """List all Providers, and reconcile those that changed, that are not settled, or that were not for long."""
+        """List all Providers, and reconcile those that changed, that are not settled, or that were not for long.
+
+        In the first listing the oldest comes first; later the ones that did not change wait for all that did.
+        """
+        before = self._listed
         listing = await self._list()
         for provider in listing.providers:
             if is_ours(self._source, provider) and self._is_due(provider):
-                self.enqueue(provider.ref)
+                self._queue.enqueue(provider.ref, idle=provider == before.get(provider.ref))
         await self._enqueue_claimants()
         return listing
 

@@ -1,9 +1,10 @@
-"""A queue of Provider names: each at most once, the oldest Provider first, one reconcile per name at a time."""
+"""A queue of Provider names: each at most once, what changed first, one reconcile per name at a time."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from itertools import chain
 
 from memory_operator.backoff import backoff, jittered
 from memory_operator.contract.resource import ProviderRef
@@ -24,27 +25,31 @@ class ReconcileQueue:
 
     def __init__(self) -> None:
         self._waiting: dict[ProviderRef, None] = {}
+        self._idle: dict[ProviderRef, None] = {}
+        """Those that nothing is known to have changed of: they come after all others."""
         self._at_work: set[ProviderRef] = set()
         self._timers: dict[ProviderRef, asyncio.TimerHandle] = {}
         self._failures: dict[ProviderRef, int] = {}
         self._changed = asyncio.Event()
 
-    def enqueue(self, ref: ProviderRef, *, first: bool = False) -> None:
-        """Ask for a reconcile, before all others or in its turn. Never blocks."""
+    def enqueue(self, ref: ProviderRef, *, first: bool = False, idle: bool = False) -> None:
+        """Ask for a reconcile, before all others, in its turn, or once no other is asked for. Never blocks."""
         timer = self._timers.pop(ref, None)
         if timer:
             timer.cancel()
         if first:
             self._waiting = {ref: None, **self._waiting}
-        else:
+        elif not idle:
             self._waiting.setdefault(ref)
+        elif ref not in self._waiting:
+            self._idle.setdefault(ref)
         self._changed.set()
 
     def later(self, ref: ProviderRef, seconds: float) -> None:
         """Ask for a reconcile after a while, unless one is asked for before."""
-        if ref not in self._waiting and ref not in self._timers:
+        if ref not in self._waiting and ref not in self._idle and ref not in self._timers:
             loop = asyncio.get_running_loop()
-            self._timers[ref] = loop.call_later(seconds, self.enqueue, ref)
+            self._timers[ref] = loop.call_later(seconds, lambda: self.enqueue(ref, idle=True))
 
     async def work(self, handle: Handler) -> None:
         """Reconcile names as they come, until cancelled. Several of these share one queue."""
@@ -62,9 +67,10 @@ class ReconcileQueue:
 
     async def _take(self) -> ProviderRef:
         while True:
-            for ref in self._waiting:
+            for ref in chain(self._waiting, self._idle):
                 if ref not in self._at_work:
-                    del self._waiting[ref]
+                    self._waiting.pop(ref, None)
+                    self._idle.pop(ref, None)
                     self._at_work.add(ref)
                     return ref
             self._changed.clear()
