@@ -185,9 +185,12 @@ def older_versions(control_plane: ControlPlane) -> list[dict[str, Any]]:
     return versions
 
 
-def test_a_crd_of_somebody_else_is_left_alone(releases: Releases, place: str, no_crd: ControlPlane) -> None:
+@pytest.mark.parametrize("enabled", [True, False])
+def test_a_crd_of_somebody_else_is_left_alone_and_noticed(
+    releases: Releases, place: str, no_crd: ControlPlane, enabled: bool
+) -> None:
     no_crd.install_crd(FOREIGN.read_text())
-    releases.install("install", place, EMBEDDED)
+    releases.install("install", place, EMBEDDED, {"crds": {"enabled": enabled}})
     crd = no_crd.request("GET", CRD).body
     assert "helm.sh/resource-policy" not in crd["metadata"].get("annotations", {})
     role = no_crd.request("GET", f"/apis/rbac.authorization.k8s.io/v1/namespaces/{place}/roles/memory-operator").body
