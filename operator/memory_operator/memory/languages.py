@@ -51,7 +51,11 @@ CONFIGURATIONS = frozenset(
 """Those that every PostgreSQL from 15 on has."""
 
 _LOOKED_AT_CHARS = 4_000
-_LETTER_RUNS = re.compile(r"[^\W\d_]+")
+# A single letter of ASCII is a variable as often as it is a word.
+_LETTER_RUNS = re.compile(r"[^\W\d_]{2,}|[^\x00-\x7f\W\d_]")
+
+_ENOUGH_IN_ASCII = 2
+"""Different small words that a text without any other letter must have, to be in another language than English."""
 
 # The most frequent words of a language that are rare in the others; those of languages that no configuration fits keep
 # a text from being taken for a neighbour's.
@@ -227,19 +231,23 @@ def _by_small_words(text: str) -> str | None:
     """The language with the most small words; None where two have as many, or none has any."""
     table, counted = _languages_of(), Counter(_LETTER_RUNS.findall(text.lower()))
     found: Counter[str] = Counter()
-    for word in counted.keys() & table.keys():
+    known = counted.keys() & table.keys()
+    for word in known:
         for language in table[word]:
             found[language] += counted[word]
     ranked = found.most_common(2)
     if not ranked or (len(ranked) == 2 and ranked[0][1] == ranked[1][1]):
         return None
-    return SIMPLE if ranked[0][0] in _WITHOUT_CONFIGURATION else ranked[0][0]
+    best = ranked[0][0]
+    if best != ENGLISH and text.isascii() and sum(best in table[word] for word in known) < _ENOUGH_IN_ASCII:
+        return None
+    return SIMPLE if best in _WITHOUT_CONFIGURATION else best
 
 
 @cache
 def _languages_of() -> dict[str, list[str]]:
     found: dict[str, list[str]] = {}
     for language, words in _SMALL_WORDS.items():
-        for word in set(words.split()):
+        for word in set(_LETTER_RUNS.findall(words)):
             found.setdefault(word, []).append(language)
     return found

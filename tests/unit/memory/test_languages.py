@@ -33,6 +33,10 @@ from memory_operator.memory.search_terms import MAX_PAIRS, fold, indexed, query_
         ("백업은 매일 밤 시작됩니다", "simple"),
         ("Kopia bazy danych jest robiona co noc i nie za dnia.", "simple"),
         ("Qualität", "simple"),
+        ("Return a week in a year of the calendar", "english"),
+        ("email.get_cfws: CFWS = (1*([FWS] comment) [FWS]) / FWS", "english"),
+        ("fractions.from_decimal: Converts a finite Decimal to a rational, de facto", "english"),
+        ("Wo liegt der Rechner?", "german"),
         ("", "english"),
     ],
 )

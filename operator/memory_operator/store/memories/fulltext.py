@@ -159,6 +159,15 @@ async def _all_words(question: _Question, every: str) -> list[Hit]:
     return [Hit(row["key"], row["id"], row["score"], "all") for row in rows]
 
 
+# All that is asked in a project of English alone, which is most of them.
+_ENGLISH = """
+select p.languages = array['english'] and p.language in ('auto', 'english') as alone,
+  array[websearch_to_tsquery('english', $2)::text, plainto_tsquery('english', $3)::text] as every,
+  array(select '''' || replace(replace(lexeme, '\\', '\\\\'), '''', '''''') || ''''
+    from unnest(to_tsvector('english', $4)) order by length(lexeme) desc, lexeme limit $5) as words,
+  set_config('statement_timeout', $6, false) from memory_projects p where p.id = $1
+"""
+
 # The parser is the same for every configuration, so that a word has one position in all of them: what the
 # configurations make of it stands there. Small words of the question's own language say nothing in any of them.
 _ANALYSED = """
@@ -174,13 +183,18 @@ places as (select max(length(x.lexeme)) as longest,
 select array(select websearch_to_tsquery(name::regconfig, one)::text from l, unnest($2::text[]) one
     union select plainto_tsquery(name::regconfig, one)::text from l, unnest($3::text[]) one) as every,
   array(select query from places group by query order by max(longest) desc, query limit $5) as words,
-  (select count(*) from l) as languages, set_config('statement_timeout', $7, false)
+  (select count(*) from l) as languages
 """
 
 
 async def _analysed(question: _Question, query: SearchTerms, seconds: float) -> tuple[str, list[str]]:
     """A query as the index has it: what asks for all its words, and each word by itself, as tsqueries."""
-    folded = query.folded
+    folded, most = query.folded, MAX_WORDS + query.pairs
+    values = (question.project_id, query.written, query.parts, query.words, most, limit_text(seconds))
+    row = await fetch_one(question.conn, _ENGLISH, *values)
+    english = query.language in (None, "english") and query.written == folded.written
+    if row["alone"] and english and not query.singles and not query.pairs:
+        return " | ".join(f"({one})" for one in row["every"] if one), row["words"]
     row = await fetch_one(
         question.conn,
         _ANALYSED,
@@ -188,15 +202,14 @@ async def _analysed(question: _Question, query: SearchTerms, seconds: float) -> 
         list(dict.fromkeys((query.written, folded.written))),
         list(dict.fromkeys((query.parts, folded.parts))),
         list(dict.fromkeys((query.words, folded.words))),
-        MAX_WORDS + query.pairs,
+        most,
         query.language,
-        limit_text(seconds),
     )
     known = [f"({word})" if " | " in word else word for word in row["words"]]
     words = [*known, *(f"'{single}':*" for single in query.singles)]
     every = [one for one in row["every"] if one]
     several = row["languages"] > 1 or query.singles or query.pairs
-    if words and several and len(known) < MAX_WORDS + query.pairs:
+    if words and several and len(known) < most:
         every.append(" & ".join(words))
     return " | ".join(f"({one})" for one in every), words
 
