@@ -81,6 +81,11 @@ class Release:
         waiting = ["--wait", f"--timeout={READY_SECONDS:.0f}s"] if wait else []
         return self._helm("upgrade", NAME, str(CHART), *waiting, values=_merged(self._values, changes or {}))
 
+    def rendered(self) -> str:
+        """The manifests of an upgrade that changes nothing, as GitOps tools with a view of the cluster make them."""
+        options = ("--dry-run=server", "--is-upgrade", "--no-hooks")
+        return self._helm("template", NAME, str(CHART), *options)
+
     def rollback(self) -> str:
         """`helm rollback` to the revision before."""
         return self.node.helm(
