@@ -37,7 +37,7 @@ class OpenProject:
 
 @dataclass(frozen=True, slots=True)
 class IndexedChunk:
-    """A chunk with all that its words are made of, sealed; locked."""
+    """A chunk with all that its words are made of, sealed."""
 
     id: int
     ordinal: int
@@ -112,19 +112,20 @@ async def claim(conn: Conn, tenant: str) -> OpenProject | None:
 _READ = """
 select c.id, c.ordinal, c.text, c.language, e.canonical_id, e.version_no, e.tags, e.summary
 from memory_chunks c join memory_entries e on e.id = c.entry_id
-where c.project_id = $1 and c.live and c.id > $2 order by c.id limit $3 for no key update of c
+where c.project_id = $1 and c.live and c.id > $2 order by c.id limit $3
 """
 
 
 async def read(conn: Conn, project: OpenProject, limit: int) -> list[IndexedChunk]:
-    """The next chunks to look at, by id; locked until the transaction ends."""
+    """The next chunks to look at, by id. What they are found by never changes, so that none of them is locked."""
     return [IndexedChunk(**dict(row)) for row in await conn.fetch(_READ, project.id, project.words_after, limit)]
 
 
 _REWRITE = """
+with there as materialized (select id from memory_chunks where id = any($1) and live order by id for no key update)
 update memory_chunks c set language = n.language,
   tsv = to_tsvector(n.language::regconfig, n.indexed) || array_to_tsvector(array[$4]::text[])
-from unnest($1::bigint[], $2::text[], $3::text[]) as n (id, language, indexed) where c.id = n.id
+from unnest($1::bigint[], $2::text[], $3::text[]) as n (id, language, indexed) join there using (id) where c.id = n.id
 """
 
 
