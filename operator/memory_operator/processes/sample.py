@@ -20,7 +20,7 @@ from memory_operator.metrics import Metrics
 from memory_operator.processes.options import ApiOptions, ProcessOptions
 from memory_operator.processes.wiring import Base, open_base
 from memory_operator.store.db.activity import Actor
-from memory_operator.store.memories import memories
+from memory_operator.store.memories import browse
 from memory_operator.store.spaces import spaces
 
 log = get_logger(__name__)
@@ -42,7 +42,7 @@ async def load_sample(
         owner = await base.keys.tenant(base.store, TENANT)
         project = await base.keys.project(base.store, owner, PROJECT)
         async with base.store.connection() as conn:
-            there = await memories.sources(conn, project)
+            there = await browse.sources(conn, project)
         texts = [text for text in await asyncio.to_thread(lambda: list(sample_texts())) if text.source not in there]
         if texts:
             await _wait_for_space(base, stop)

@@ -44,7 +44,7 @@ ACCEPTED = {
     "jobs.rechunk._SCOPE": "a reindex counts what it will walk, asked for by a person",
     "jobs.rechunk._START": "the same, when it begins",
     "jobs.rechunk._WAITING": "a reindex stops while 2,000 are pending, so that it reads hardly more",
-    "memories.memories._SOURCES": "the sample looks once, at its start, for what it has loaded already",
+    "memories.browse._SOURCES": "the sample looks once, at its start, for what it has loaded already",
     "memories.nearest._BY_INDEX": "only a generic plan, which does not know how few are asked for, and is never used",
     "memories.nearest._EXACTLY": "the same",
     "spaces.spaces._QUARANTINED": "counts by space: the chunks that vendors refuse are few, or nothing works",

@@ -127,6 +127,9 @@ REPLIES: dict[tuple[str, str], Any] = {
     ("GET", "/v1/memories"): {"memories": [TEXT], "next_before": None},
     ("GET", f"/memory/{MEMORY}/history"): {"versions": [TEXT]},
     ("GET", "/activity"): {"activities": [DID], "next_before": None},
+    ("GET", "/v1/projects"): {
+        "projects": [{"project": LONG, "language": "german", "languages": ["english", "german"], "rewriting": True}]
+    },
     ("GET", "/v1/usage"): {
         "from": SHOWN_DAY, "to": SHOWN_DAY, "groups": [{"group": OWNER, **USED}], "total": {**USED, "cost": "12.3456"},
     },
@@ -146,6 +149,7 @@ TABLES: dict[tuple[str, ...], tuple[str, ...]] = {
     ("list",): (MEMORY, "notes", SHOWN_DAY, SENTENCE),
     ("history", MEMORY): ("3", SHOWN_DAY, "an agent", "the vendor says"),
     ("activities",): (LONG, SHOWN_DAY, "ada", OWNER),
+    ("language",): (LONG, "german", "english, german", "being indexed anew"),
     ("usage", "--by", "provider"): (OWNER, "1,304", "17", "120,431", "1,234,567", "5,017", "12.3456 USD"),
     ("embeddings", "list"): SPACE_CELLS,
     ("embeddings", "status"): (*SPACE_CELLS, "120,431", *JOB_CELLS),

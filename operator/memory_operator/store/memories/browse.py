@@ -1,4 +1,4 @@
-"""Memories page by page."""
+"""Memories page by page, and what a project has from where."""
 
 from __future__ import annotations
 
@@ -53,3 +53,15 @@ async def page(
         ids.append(row["id"])
     versions = [memories.version_of(row) for row in await conn.fetch(_BY_ENTRY, ids)]
     return versions, ids[-1] if ids and (len(ids) == limit or len(ids) < len(rows)) else None
+
+
+_SOURCES = """
+select distinct source from memory_entries
+where project_id = $1 and current and not tombstone and source is not null
+"""
+
+
+async def sources(conn: Conn, project_id: int) -> set[str]:
+    """The sources of a project's current memories."""
+    rows = await conn.fetch(_SOURCES, project_id)
+    return {row["source"] for row in rows}

@@ -392,15 +392,3 @@ class Neighbour:
 async def neighbours(conn: Conn, chunk_ids: Sequence[int], reach: int) -> list[Neighbour]:
     """The chunks of the same memory at most `reach` numbers away, in their order."""
     return [Neighbour(**dict(row)) for row in await conn.fetch(_NEIGHBOURS, list(chunk_ids), reach)]
-
-
-_SOURCES = """
-select distinct source from memory_entries
-where project_id = $1 and current and not tombstone and source is not null
-"""
-
-
-async def sources(conn: Conn, project_id: int) -> set[str]:
-    """The sources of a project's current memories."""
-    rows = await conn.fetch(_SOURCES, project_id)
-    return {row["source"] for row in rows}
