@@ -115,6 +115,25 @@ async def test_one_namespace_that_may_not_be_watched_keeps_nothing_from_the_othe
     assert "the watch of Providers ended" not in caplog.text
 
 
+async def test_a_role_that_is_taken_away_in_one_namespace_keeps_nothing_from_the_others(
+    served: Namespace, elsewhere: Namespace, control_plane: ControlPlane, caplog: pytest.LogCaptureFixture
+) -> None:
+    await asyncio.to_thread(elsewhere.let_in, served)
+    served.provider()
+    elsewhere.provider()
+    both = [served.name, elsewhere.name]
+    async with watching(served.kubeconfig_of("memory-operator"), both) as heard:
+        await until(lambda: {ref.namespace for ref in heard.enqueued} == set(both), "both are watched")
+        elsewhere.kubectl("delete", "role,rolebinding", "from-elsewhere")
+        await asyncio.to_thread(control_plane.kill)  # the streams begin anew, and one of them is refused
+        refused = f"Providers in {elsewhere.name} may not be watched"
+        await until(lambda: refused in caplog.text, "the namespace is left out of the watch")
+        so_far = len(heard.enqueued)
+        await asyncio.to_thread(served.provider, model="other")
+        await until(lambda: len(heard.enqueued) > so_far, "an edit in the other is told")
+    assert "Traceback" not in caplog.text
+
+
 async def test_it_waits_for_the_crd_and_says_so_once(served: Namespace, caplog: pytest.LogCaptureFixture) -> None:
     served.kubectl("delete", "crd", "providers.omnia.altairalabs.ai")
     async with watching(served.kubeconfig_of("memory-operator"), [served.name]) as heard:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
@@ -34,6 +34,10 @@ _HEALTHY_SECONDS = 60.0
 _STOP_SECONDS = 10.0
 _TLS_SHUTDOWN_SECONDS = 0.25
 _REMIND_SECONDS = 300.0
+_DEAF_SECONDS = 15.0
+"""How long kopf may take to end once it has lost one of its streams."""
+_STREAM = "watcher for "
+"""How kopf names the task of a stream; what is never seen is never missed."""
 SCOPE_SECONDS = 15.0
 """How often it is asked whether a served namespace may be watched that might not be."""
 
@@ -192,8 +196,13 @@ class KopfThread:
                 self._loop.call_soon_threadsafe(self._flag.set)
 
     def _run(self, owner: asyncio.AbstractEventLoop, ended: asyncio.Event) -> None:
+        def leave_behind() -> None:
+            self.ended_with = "a stream ended, and the others do not"
+            with suppress(RuntimeError):
+                owner.call_soon_threadsafe(ended.set)
+
         try:
-            asyncio.run(self._main())
+            asyncio.run(self._main(leave_behind))
         except Exception as error:
             self.ended_with = type(error).__name__
             if not _is_of_the_server(error):
@@ -202,12 +211,12 @@ class KopfThread:
             with suppress(RuntimeError):  # the owner's loop is closed: it no longer waits
                 owner.call_soon_threadsafe(ended.set)
 
-    async def _main(self) -> None:
+    async def _main(self, leave_behind: Callable[[], None]) -> None:
         self._flag, self._loop = asyncio.Event(), asyncio.get_running_loop()
         if self._stopping.is_set():
             return
         try:
-            await kopf.operator(
+            operator = kopf.operator(
                 registry=handlers(self._triggers, login_with(self._kubeconfig, self._pod)),
                 settings=settings(),
                 # Its own way to find one fails for a user id without a name, which is what a container has.
@@ -216,9 +225,30 @@ class KopfThread:
                 namespaces=self._namespaces or (),
                 stop_flag=self._flag,
             )
+            streams = 1 if self._namespaces is None else len(self._namespaces)
+            await run_unless_deaf(asyncio.create_task(operator, name="kopf"), streams, leave_behind)
         finally:
             # Streams that kopf closed are still in their TLS shutdown, and aiohttp has no call that waits for it.
             await asyncio.sleep(_TLS_SHUTDOWN_SECONDS)
+
+
+async def run_unless_deaf(
+    operator: asyncio.Task[None], streams: int, leave_behind: Callable[[], None], *, seconds: float = _DEAF_SECONDS
+) -> None:
+    """Wait for the end of kopf; where it lost a stream and does not end for so long, say first that it may be left.
+
+    It ends when one of its streams fails, but may then wait for ever for the others, which nobody watches any more.
+    """
+    heard_at: float | None = None
+    while not operator.done():
+        await asyncio.wait([operator], timeout=seconds / 10)
+        now, names = asyncio.get_running_loop().time(), [task.get_name() for task in asyncio.all_tasks()]
+        if sum(name.startswith(_STREAM) for name in names) >= streams:
+            heard_at = now
+        elif heard_at is not None and now - heard_at > seconds:
+            leave_behind()
+            break
+    await operator
 
 
 def _is_of_the_server(error: Exception) -> bool:
