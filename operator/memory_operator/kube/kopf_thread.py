@@ -34,7 +34,7 @@ _HEALTHY_SECONDS = 60.0
 _STOP_SECONDS = 10.0
 _TLS_SHUTDOWN_SECONDS = 0.25
 _REMIND_SECONDS = 300.0
-_DEAF_SECONDS = 15.0
+_DEAF_SECONDS = 10.0
 """How long kopf may take to end once it has lost one of its streams."""
 _STREAM = "watcher for "
 """How kopf names the task of a stream; what is never seen is never missed."""
@@ -235,19 +235,25 @@ class KopfThread:
 async def run_unless_deaf(
     operator: asyncio.Task[None], streams: int, leave_behind: Callable[[], None], *, seconds: float = _DEAF_SECONDS
 ) -> None:
-    """Wait for the end of kopf; where it lost a stream and does not end for so long, say first that it may be left.
+    """Wait for the end of kopf; where it lost a stream and does not end for so long, have it end, or be left behind.
 
-    It ends when one of its streams fails, but may then wait for ever for the others, which nobody watches any more.
+    It ends when one of its streams fails, but may then wait for ever for another one, which swallowed its cancellation.
     """
-    heard_at: float | None = None
+    loop = asyncio.get_running_loop()
+    heard_at = loop.time()
+    cancelled: bool | None = None  # until all streams were seen
     while not operator.done():
         await asyncio.wait([operator], timeout=seconds / 10)
-        now, names = asyncio.get_running_loop().time(), [task.get_name() for task in asyncio.all_tasks()]
-        if sum(name.startswith(_STREAM) for name in names) >= streams:
-            heard_at = now
-        elif heard_at is not None and now - heard_at > seconds:
-            leave_behind()
-            break
+        there = [task for task in asyncio.all_tasks() if task.get_name().startswith(_STREAM)]
+        if len(there) >= streams:
+            heard_at, cancelled = loop.time(), False
+        elif cancelled is not None and loop.time() - heard_at > seconds:
+            if cancelled:
+                leave_behind()
+                break
+            for task in there:
+                task.cancel()
+            heard_at, cancelled = loop.time(), True
     await operator
 
 

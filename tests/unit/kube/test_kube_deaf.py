@@ -43,6 +43,27 @@ async def test_it_is_left_behind_once_a_stream_was_missing_for_long() -> None:
         await asyncio.wait([running, operator])
 
 
+async def test_a_stream_that_is_left_is_cancelled_once_more_so_that_kopf_may_end_by_itself() -> None:
+    left, second = asyncio.Event(), asyncio.Event()
+
+    async def swallows_the_first() -> None:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        second.set()
+        await asyncio.Event().wait()
+
+    stream = asyncio.create_task(swallows_the_first(), name="watcher for providers@a")
+    async with tasks("watcher for providers@b") as (other,):
+        operator = asyncio.create_task(ends(asyncio.wait([stream]), "the end of the stream"))
+        running = asyncio.create_task(run_unless_deaf(operator, 2, left.set, seconds=0.5))
+        await asyncio.sleep(0.2)
+        other.cancel()
+        stream.cancel()
+        await ends(second.wait(), "the first cancellation is swallowed")
+        await ends(running, "the end of kopf")
+    assert not left.is_set()
+
+
 async def test_streams_that_were_never_seen_are_not_missed() -> None:
     left = asyncio.Event()
     operator = asyncio.create_task(asyncio.sleep(0.3))
