@@ -25,7 +25,7 @@ SILENT = 10
 """Of them, those whose vendor takes every call and never answers."""
 CHUNKS = 200
 DIMENSIONS = 64
-RATE_PER_SECOND = 10
+RATE_PER_SECOND = 5
 IDLE_SECONDS = 12.0
 FILL_SECONDS = 1_200.0
 WORKER_CONNECTIONS = 8 + 12 + 5

@@ -129,8 +129,8 @@ class _AtOnce:
     def breaker(self, _config: object) -> Breaker:
         return self._breaker
 
-    async def embedder(self, _config: object) -> _AtOnce:
-        return self
+    async def embedder_of(self, _space: object) -> tuple[_AtOnce, None]:
+        return self, None
 
     async def embed(self, texts: Sequence[str], **_: object) -> Embeddings:
         return Embeddings(np.stack([self._book.vector(text) for text in texts]), None)
