@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from memory_operator.contract.resource import ProviderRef
 from memory_operator.embedders import EmbedderPool
 from memory_operator.engine.embedding.connector import Connector
+from memory_operator.engine.fill.dispersions import measure_some
 from memory_operator.engine.memories.channels import ChannelName
 from memory_operator.engine.memories.embed_on_write import Made
 from memory_operator.engine.memories.prepare import NewMemory, Prepared, prepare, seal
@@ -92,9 +93,11 @@ class Stocked:
         return np.concatenate([part.vectors for part in parts])
 
     async def settle(self) -> None:
-        """Let the planner know what is there."""
+        """Let the planner know what is there, and measure what workers measure."""
         async with self.store.connection() as conn:
             await conn.execute("vacuum analyze")
+        for space in self.spaces.values():
+            await measure_some(self.store, space, _AT_ONCE)
 
     async def ranking(
         self, judged: str, model: str, question: str, count: int, channels: Sequence[ChannelName]

@@ -1,1 +1,1 @@
-"""Preprocessing, chunking, encryption, rank fusion. Pure functions, no I/O."""
+"""Preprocessing, chunking, encryption, fusion. Pure functions, no I/O."""

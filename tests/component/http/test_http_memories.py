@@ -181,6 +181,32 @@ async def test_a_query_asks_the_channels_that_it_names(world: World, api: Api) -
         refused(await api.post("/memory/query", {"query": "small", "channels": wrong}), 400)
 
 
+async def test_an_explained_query_shows_figures_that_add_up_to_each_score(world: World, api: Api) -> None:
+    async with world.operator(), world.worker():
+        await world.until_phase(world.cluster.apply("memory", MOCK), "Ready")
+        for text in ("One small thing.", "Another small thing, larger than one.", "Nothing like it."):
+            await api.post("/memory/add", {"text": text})
+        for weights in (None, {"fulltext": 1, "semantic": 3}, {"fulltext": 0, "semantic": 0.5}):
+            body = {"query": "one small", "explain": True, **({"weights": weights} if weights else {})}
+            answer = (await api.post("/memory/query", body)).json()
+            how = answer["diagnostics"]["explanation"]
+            assert how["weights_given"] is bool(weights)
+            assert len(answer["results"]) == 3
+            for result in answer["results"]:
+                why = result["diagnostics"]
+                parts = [why["agreement"]]
+                for name, match in why["channels"].items():
+                    channel = how["channels"][name]
+                    between = (match["score"] - channel["weakest"]) / (channel["best"] - channel["weakest"])
+                    assert match["normalised"] == pytest.approx(max(0, between))
+                    assert match["contribution"] == pytest.approx(channel["weight"] * match["normalised"])
+                    parts.append(match["contribution"])
+                assert result["score"] == pytest.approx(sum(parts))
+        assert (await api.post("/memory/query", {"query": "one"})).json()["diagnostics"]["explanation"] is None
+    for wrong in ({}, {"fulltext": 1}, {"fulltext": 0, "semantic": 0}, {"fulltext": -1, "semantic": 2}, {"words": 1}):
+        refused(await api.post("/memory/query", {"query": "small", "weights": wrong}), 400)
+
+
 async def test_the_semantic_channel_alone_has_no_results_where_no_space_is_active(api: Api) -> None:
     await api.post("/memory/add", {"text": "One small thing."})
     answer = (await api.post("/memory/query", {"query": "small", "channels": ["semantic"]})).json()

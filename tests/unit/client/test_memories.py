@@ -47,6 +47,42 @@ def found(status: str = "ok", **diagnostics: Any) -> Reply:
     return Reply({"results": [hit], "diagnostics": {"semantic_status": status, "reason": None, **diagnostics}})
 
 
+def explained() -> Reply:
+    why = {
+        "channels": {
+            "fulltext": {"rank": 1, "score": 0.5, "normalised": 1.0, "contribution": 0.43, "matched": "all"},
+            "semantic": {"rank": 12, "score": 0.612, "normalised": 0.25, "contribution": 0.0975, "matched": "vector"},
+        },
+        "agreement": 0.05,
+    }
+    hit = {"id": "0f3c1d2e9", "text": "one", "score": 0.5775, "match_kind": "both", "diagnostics": why}
+    weights = {
+        "fulltext": {"weight": 0.43, "usual": 0.43, "knows": 1.0, "best": 0.5, "weakest": 0.1, "span": 0.3},
+        "semantic": {"weight": 0.39, "usual": 0.52, "knows": 0.75, "best": 0.9, "weakest": 0.5, "span": 0.3},
+    }
+    explanation = {"channels": weights, "weights_given": False}
+    return Reply({"results": [hit], "diagnostics": {"semantic_status": "ok", "explanation": explanation}})
+
+
+def test_explain_shows_a_bar_for_each_part_of_a_score_within_80_columns(
+    terminal: Callable[..., Any], memory_api: StubMemoryApi
+) -> None:
+    memory_api.on("POST", "/memory/query", explained())
+    memory = terminal("query", "line", "--explain", columns=80, env={"NO_COLOR": "1"})
+    assert memory.ends() == 0
+    lines = memory.shown.splitlines()
+    assert memory_api.bodies("POST", "/memory/query")[0]["explain"] is True
+    assert "meaning    weighs 0.3900  (0.52 x 0.75 known)" in lines
+    assert f"   words     0.4300 {'█' * 17}{'·' * 23} rank 1, 0.500" in lines
+    assert f"   agreement 0.0500 {'█' * 2}{'·' * 38}" in lines
+    assert all(len(line) <= 80 for line in lines)
+
+
+def test_in_a_pipe_explain_gives_the_parts_before_the_text(run: Run, memory_api: StubMemoryApi) -> None:
+    memory_api.on("POST", "/memory/query", explained())
+    assert run("query", "line", "--explain").stdout == "0f3c1d2e9\t0.5775\tboth\t0.4300\t0.0975\t0.0500\tone\n"
+
+
 def test_in_a_pipe_every_result_is_one_line_of_four_fields(run: Run, memory_api: StubMemoryApi) -> None:
     memory_api.on("POST", "/memory/query", found())
     result = run("query", "line")

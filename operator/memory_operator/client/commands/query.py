@@ -13,6 +13,7 @@ from memory_operator.client.server import paths
 from memory_operator.client.server.schemas import FoundDocument, HitDocument, QueryDiagnosticsDocument
 from memory_operator.client.session import Session, command
 from memory_operator.client.terminal.format import number, one_line, share
+from memory_operator.client.views.scores import bars, contributions, weight_lines
 
 app = typer.Typer()
 
@@ -40,19 +41,24 @@ def query(
         int | None, typer.Option("--context", min=0, max=5, help="Show so many chunks before and after.")
     ] = None,
     all_equal: Annotated[bool, typer.Option("--all", help="Show each of several memories with the same text.")] = False,
+    explain: Annotated[bool, typer.Option("--explain", help="Show what each channel gives to each score.")] = False,
 ) -> None:
     """Find memories by meaning and by words.
 
-    In a pipe every result is one line: id, score, kind of match and text, separated by tabs.
+    In a pipe every result is one line: id, score, kind of match and text, separated by tabs; with --explain what
+    full-text, vectors and their agreement give to the score stands before the text.
 
     [bold]Examples[/]
 
       memory query "when is staging rebuilt?"
       memory query staging -k 3 --tag ops --after 2026-01-31 --json
+      memory query "when is staging rebuilt?" --explain
     """
     filters = given(type=memory_type, tags=tag, source=source, created_after=_time(after), created_before=_time(before))
     body = given(query=stdin_text().strip() if text == "-" else text, project=project, k=limit, filters=filters or None)
-    body |= given(min_score=min_score, context=context, granularity="chunk" if chunks else None)
+    body |= given(
+        min_score=min_score, context=context, granularity="chunk" if chunks else None, explain=explain or None
+    )
     body |= {"fold": False} if all_equal else {}
     found = session.answer(FoundDocument, session.api.post(paths.QUERY, body))
     if found is not None:
@@ -71,11 +77,18 @@ def _time(text: str | None) -> str | None:
 
 def _show_found(session: Session, found: FoundDocument, project: str) -> None:
     screen = session.screen
+    explanation = found.diagnostics.explanation
+    if explanation and screen.is_terminal:
+        for line in weight_lines(explanation):
+            screen.line(line, "dim")
     for rank, hit in enumerate(found.results, 1):
         if not screen.is_terminal:
-            screen.line("\t".join((hit.id, f"{hit.score:.4f}", hit.match_kind, one_line(hit.text))))
+            given_by = contributions(hit) if explanation else ()
+            screen.line("\t".join((hit.id, f"{hit.score:.4f}", hit.match_kind, *given_by, one_line(hit.text))))
             continue
         screen.line(f"{rank}. {hit.id}  {hit.match_kind}  {hit.score:.4f}", "bold")
+        for line in bars(hit) if explanation else ():
+            screen.line(line, "dim")
         _show_text(session, hit)
     if not found.results:
         screen.remark(f"nothing found in project {project}")

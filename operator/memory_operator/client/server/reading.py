@@ -58,6 +58,8 @@ def _value(kind: Any, value: Any, where: str) -> Any:
         return None if value is None else _value(arguments[0], value, where)
     if origin is tuple and isinstance(value, list):
         return tuple(_value(arguments[0], item, f"{where}.{index}") for index, item in enumerate(value))
+    if origin is dict and isinstance(value, dict):
+        return {name: _value(arguments[1], item, f"{where}.{name}") for name, item in value.items()}
     if isinstance(kind, type) and issubclass(kind, AnswerDocument):
         return read(kind, value, where)
     if kind is datetime and isinstance(value, str):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
+from memory_operator.client.server.explanation import ExplanationDocument, HitDiagnosticsDocument
 from memory_operator.client.server.reading import AnswerDocument
 
 
@@ -64,6 +65,7 @@ class HitDocument(AnswerDocument):
     before: tuple[str, ...] = ()
     after: tuple[str, ...] = ()
     also: tuple[str, ...] = ()
+    diagnostics: HitDiagnosticsDocument = HitDiagnosticsDocument()
 
 
 class CutDocument(AnswerDocument):
@@ -82,6 +84,7 @@ class QueryDiagnosticsDocument(AnswerDocument):
     embedding_version: str | None = None
     coverage: float | None = None
     cut: CutDocument | None = None
+    explanation: ExplanationDocument | None = None
 
 
 class FoundDocument(AnswerDocument):

@@ -11,6 +11,7 @@ from contextlib import aclosing
 from memory_operator.backoff import backoff, first_of, wait_for_event
 from memory_operator.engine.embedding.connector import Connector
 from memory_operator.engine.fill.completion import complete_exhausted, reconcile_indexes
+from memory_operator.engine.fill.dispersions import DispersionMeasure
 from memory_operator.engine.fill.maintenance import maintain_jobs
 from memory_operator.engine.fill.pipeline import DRAIN_SECONDS, SpaceFill, WorkerContext
 from memory_operator.engine.fill.rechunk import rechunk_one_range
@@ -91,6 +92,7 @@ class Worker:
             "job maintenance": self._maintain_jobs,
             "rechunker": self._rechunk,
             "word rewriter": self._rewrite_words,
+            "dispersions": DispersionMeasure(self._store).measure,
         }
         async with asyncio.TaskGroup() as group:
             present = group.create_task(self._presence_heartbeat(), name="presence")

@@ -18,10 +18,12 @@ from memory_operator.engine.embedding.metered import embed_at_once
 from memory_operator.engine.spaces.active import Resolved, SemanticStatus, resolve
 from memory_operator.errors import MemoryOperatorError, SpaceVanished, StoreUnavailable
 from memory_operator.logs import get_logger
+from memory_operator.memory.fusion import USUAL_DISPERSION, Dispersion
 from memory_operator.memory.search_terms import query_terms
 from memory_operator.store.db.pool import Conn, Store
 from memory_operator.store.memories import fulltext, nearest
 from memory_operator.store.memories.nearest import Filters, Hit, TookTooLong
+from memory_operator.store.spaces import dispersions
 from memory_operator.store.spaces.spaces import Space
 
 log = get_logger(__name__)
@@ -71,6 +73,8 @@ class Semantic(Channel):
 
     resolved: Resolved = field(default_factory=lambda: Resolved(None, "no_active_space"))
     embed_seconds: float = 0.0
+    dispersion: Dispersion = USUAL_DISPERSION
+    """How similar the project's vectors are to each other there."""
 
     def failed(self, status: SemanticStatus, reason: str) -> None:
         """Note why there is nothing from this channel."""
@@ -86,6 +90,7 @@ class Channels:
         # Which projects are small: either way of reading gives the same, at another speed.
         self._small_words: TTLCache[int, bool] = TTLCache(_CACHED_SIZES, _SIZE_SECONDS)
         self._small_vectors: TTLCache[tuple[int, int], bool] = TTLCache(_CACHED_SIZES, _SIZE_SECONDS)
+        self._dispersions: TTLCache[tuple[int, int], Dispersion] = TTLCache(_CACHED_SIZES, _SIZE_SECONDS)
 
     async def fulltext(self, wanted: ChannelQuery) -> Channel:
         """The memories with the query's words."""
@@ -136,10 +141,18 @@ class Channels:
             if exact is None:
                 exact = await nearest.is_small(conn, space.id, wanted.project_id)
                 self._small_vectors[space.id, wanted.project_id] = exact
+            channel.dispersion = await self._dispersion(conn, space.id, wanted.project_id)
             query = nearest.VectorQuery(wanted.project_id, vector, wanted.limit, wanted.filters)
             return await nearest.nearest(conn, space, query, exact=exact, seconds=_STATEMENT_SECONDS)
 
         await self._within_limit("query.semantic", channel, read)
+
+    async def _dispersion(self, conn: Conn, space_id: int, project_id: int) -> Dispersion:
+        dispersion = self._dispersions.get((space_id, project_id))
+        if dispersion is None:
+            dispersion = await dispersions.find(conn, space_id, project_id) or USUAL_DISPERSION
+            self._dispersions[space_id, project_id] = dispersion
+        return dispersion
 
     async def _embedded(
         self, channel: Semantic, wanted: ChannelQuery, space: Space, text: str

@@ -1,4 +1,4 @@
-"""Finding memories: full-text and semantic side by side, fused by rank, each answer saying how it was found.
+"""Finding memories: full-text and semantic side by side, fused by score, each answer saying how it was found.
 
 A query resolves the active space once, embeds with it and reads it: never two models in one answer.
 """
@@ -24,13 +24,14 @@ from memory_operator.engine.memories.channels import (
 )
 from memory_operator.engine.memories.prepare import in_a_thread_if_long, open_attributes, opened
 from memory_operator.engine.memories.shaping import Cut, bare, cut_of, embeddable
+from memory_operator.engine.memories.weighing import Explanation, weighing
 from memory_operator.engine.spaces.active import Resolved, SemanticStatus, resolve
 from memory_operator.errors import InvalidInput, StoreUnavailable
 from memory_operator.logs import get_logger
 from memory_operator.memory.attributes import PlainAttributes
 from memory_operator.memory.encryption import DataKey, Place, Undecryptable
+from memory_operator.memory.fusion import COUNTED, Fused, FusedRanking
 from memory_operator.memory.preprocess import preprocess
-from memory_operator.memory.rank_fusion import Fused, fuse
 from memory_operator.store.db.pool import Store
 from memory_operator.store.memories import memories
 from memory_operator.store.memories.memories import FoundMemory, Neighbour
@@ -43,7 +44,7 @@ MAX_RESULTS = 200
 DEFAULT_RESULTS = 10
 
 _CANDIDATES_PER_RESULT = 2
-_FEWEST_CANDIDATES = 40
+_FEWEST_CANDIDATES = COUNTED
 """Each channel ranks at least so many memories: fusing needs to see what the other channel also found."""
 
 C = TypeVar("C", bound=Channel)
@@ -59,8 +60,10 @@ class ChannelMatch:
 
     rank: int
     score: float
+    normalised: float
+    """0…1: from the channel's weakest counted candidate to its best."""
     contribution: float
-    """To the fused score."""
+    """To the fused score: the channel's weight times `normalised`."""
     matched: Matched
 
 
@@ -70,6 +73,8 @@ class ResultDiagnostics:
 
     channels: Mapping[str, ChannelMatch]
     """Those that found it."""
+    agreement: float
+    """To the fused score, where both channels found it."""
     fulltext_score: float | None
     similarity: float | None
     age_seconds: float
@@ -100,6 +105,8 @@ class QueryDiagnostics:
     timings_ms: Mapping[str, float]
     cut: Cut | None
     """How much of the question was used, where that is not all of it."""
+    explanation: Explanation | None
+    """How the channels were weighed, where it was asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +121,7 @@ class Result:
     chunk: int
     """Number of that chunk, from 0."""
     score: float
-    """Reciprocal rank fusion: only the order means something."""
+    """0…1: what the channels give, and the agreement of both."""
     match_kind: MatchKind
     attributes: PlainAttributes
     created_at: datetime
@@ -149,6 +156,10 @@ class QueryOptions:
     """How many chunks before and after the one that was found are shown."""
     fold: bool = True
     """Results with the same text, but for case, blanks and punctuation, become one."""
+    weights: Mapping[str, float] | None = None
+    """Of the channels, instead of what each knows about the question; at least one is above 0."""
+    explain: bool = False
+    """Say how the channels were weighed."""
 
 
 class Recall:
@@ -189,18 +200,14 @@ class Recall:
         wanted = ChannelQuery(owner.id, project_id, text, limit, looked_for, options.embedding_version)
         words, meaning = await self._search(wanted, resolved, options.channels)
         watch.lap("search")
-        fused = fuse(
-            {
-                "fulltext": [hit.key for hit in words.hits],
-                "semantic": [hit.key for hit in meaning.hits],
-            }
-        )
-        fused = [item for item in fused if item.score >= options.min_score]
+        weighed = weighing(words, meaning, limit, options.weights)
+        fused = weighed.fused(options.min_score)
         with traces.span("query.read", memories=len(fused)):
             reading = _Reading({"fulltext": words.hits, "semantic": meaning.hits}, owner.key, text, options)
             results = await self._shown(fused, k, reading)
         watch.lap("read")
-        return RecallAnswer(tuple(results), _diagnostics(text, words, meaning, watch))
+        explanation = weighed.explained() if options.explain else None
+        return RecallAnswer(tuple(results), _diagnostics(text, words, meaning, watch, explanation))
 
     async def _search(
         self, wanted: ChannelQuery, resolved: Resolved, channels: Sequence[ChannelName]
@@ -230,12 +237,12 @@ class Recall:
             )
         return words, meaning
 
-    async def _shown(self, fused: Sequence[Fused], k: int, reading: _Reading) -> list[Result]:
+    async def _shown(self, fused: FusedRanking, k: int, reading: _Reading) -> list[Result]:
         """The first `k` results; more are read where some are folded into others."""
         shown: dict[object, Result] = {}
         at = 0
         while at < len(fused) and len(shown) < k:
-            further = fused[at : at + k - len(shown)]
+            further = fused.items(at, k - len(shown))
             at += len(further)
             for result in await self._read(further, reading):
                 key = bare(result.text) if reading.options.fold else len(shown)
@@ -279,7 +286,7 @@ async def _skipped(channel: C) -> C:
 
 def _shown_chunk(item: Fused, hits: Mapping[str, Mapping[int, Hit]]) -> int:
     """The chunk that a memory is shown by: that of the channel which ranked it best."""
-    best = min(item.ranks, key=lambda channel: item.ranks[channel])
+    best = min(item.shares, key=lambda channel: item.shares[channel].rank)
     return hits[best][item.key].chunk_id
 
 
@@ -287,7 +294,7 @@ def _result(found: FoundMemory, item: Fused, reading: _Reading, beside: Sequence
     version, about, key = found.version, found.version.attributes, reading.key
     memory, number = version.canonical_id, version.version_no
     whole = opened(version.input, key, Place(memory, number, "input"))
-    scores = {channel: reading.hits[channel][item.key] for channel in item.ranks}
+    scores = {channel: reading.hits[channel][item.key] for channel in item.shares}
     near = [(one.ordinal, key.open(one.text, Place(memory, number, "chunk", one.ordinal))) for one in beside]
     return Result(
         id=memory,
@@ -303,9 +310,12 @@ def _result(found: FoundMemory, item: Fused, reading: _Reading, beside: Sequence
         after=tuple(text for ordinal, text in near if ordinal > found.ordinal),
         diagnostics=ResultDiagnostics(
             channels={
-                channel: ChannelMatch(item.ranks[channel], hit.score, item.contributions[channel], hit.matched)
-                for channel, hit in scores.items()
+                channel: ChannelMatch(
+                    share.rank, scores[channel].score, share.normalised, share.contribution, scores[channel].matched
+                )
+                for channel, share in item.shares.items()
             },
+            agreement=item.agreement,
             fulltext_score=scores["fulltext"].score if "fulltext" in scores else None,
             similarity=scores["semantic"].score if "semantic" in scores else None,
             age_seconds=max(0.0, (datetime.now(UTC) - version.created_at).total_seconds()),
@@ -317,12 +327,14 @@ def _result(found: FoundMemory, item: Fused, reading: _Reading, beside: Sequence
 
 
 def _match_kind(item: Fused) -> MatchKind:
-    if len(item.ranks) > 1:
+    if len(item.shares) > 1:
         return "both"
-    return "semantic" if "semantic" in item.ranks else "fulltext"
+    return "semantic" if "semantic" in item.shares else "fulltext"
 
 
-def _diagnostics(text: str, words: Channel, meaning: Semantic, watch: _StepTimer) -> QueryDiagnostics:
+def _diagnostics(
+    text: str, words: Channel, meaning: Semantic, watch: _StepTimer, explanation: Explanation | None = None
+) -> QueryDiagnostics:
     resolved = meaning.resolved
     return QueryDiagnostics(
         semantic_status=resolved.status,
@@ -335,6 +347,7 @@ def _diagnostics(text: str, words: Channel, meaning: Semantic, watch: _StepTimer
         },
         timings_ms={**watch.laps_ms(), "embed": _ms(meaning.embed_seconds)},
         cut=cut_of(text),
+        explanation=explanation,
     )
 
 

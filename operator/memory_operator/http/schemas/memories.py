@@ -20,6 +20,7 @@ from memory_operator.memory.attributes import Attributes
 from memory_operator.store.memories.nearest import Filters, Matched
 
 _MAX_TEXT = 1 << 20
+_LEAST_WEIGHT = 1e-6
 
 REMAINS = (
     "in the store the ids, times and authors of versions, and the project's name; outside of the tables sealed texts,"
@@ -116,6 +117,19 @@ def _check_moment(name: str, moment: datetime) -> None:
         raise ValueError(f"{name} is out of the range of times") from error
 
 
+class WeightsBody(Body):
+    """What each channel weighs, instead of what it knows about the question. Only their ratio counts."""
+
+    fulltext: float = Field(ge=0, le=1_000, allow_inf_nan=False, description="The words.")
+    semantic: float = Field(ge=0, le=1_000, allow_inf_nan=False, description="The vectors.")
+
+    @model_validator(mode="after")
+    def _weighs_something(self) -> WeightsBody:
+        if self.fulltext + self.semantic < _LEAST_WEIGHT:
+            raise ValueError("at least one weight is above 0")
+        return self
+
+
 class QueryBody(Body):
     """What to look for."""
 
@@ -131,6 +145,8 @@ class QueryBody(Body):
     granularity: Granularity = Field(default="memory", description="A result: a memory by its best chunk, or a chunk.")
     context: int = Field(default=0, ge=0, le=5, description="Chunks to show before and after the one that was found.")
     fold: bool = Field(default=True, description="Make one of results with the same text; `also` names the others.")
+    weights: WeightsBody | None = Field(default=None, description="What the channels weigh; left out, it is found.")
+    explain: bool = Field(default=False, description="Say how the channels were weighed.")
 
     def options(self) -> QueryOptions:
         """How to look."""
@@ -141,6 +157,8 @@ class QueryBody(Body):
             granularity=self.granularity,
             context=self.context,
             fold=self.fold,
+            weights=self.weights.model_dump() if self.weights else None,
+            explain=self.explain,
         )
 
 
@@ -245,7 +263,8 @@ class MatchAnswer(AnswerModel):
 
     rank: int
     score: float
-    contribution: float = Field(description="To the fused score.")
+    normalised: float = Field(description="0…1: from the channel's weakest counted candidate to its best.")
+    contribution: float = Field(description="To the fused score: the channel's weight times `normalised`.")
     matched: Matched
 
 
@@ -253,6 +272,7 @@ class ResultDiagnosticsAnswer(AnswerModel):
     """Why a memory stands where it does."""
 
     channels: dict[str, MatchAnswer] = Field(description="Those that found it.")
+    agreement: float = Field(description="To the fused score, where both channels found it.")
     fulltext_score: float | None
     similarity: float | None
     age_seconds: float
@@ -267,7 +287,7 @@ class _ResultHead(AnswerModel):
     version_no: int
     text: str = Field(description="What was written; of a memory of several chunks, the chunk that was found.")
     chunk: int
-    score: float = Field(description="Reciprocal rank fusion: only the order means something.")
+    score: float = Field(description="0…1: the sum of what the channels give, and of the agreement.")
     match_kind: MatchKind
 
 
@@ -297,6 +317,33 @@ class CutAnswer(AnswerModel):
     semantic: int
 
 
+class ChannelWeightAnswer(AnswerModel):
+    """What one channel weighs in a query: `usual` times `knows`, unless weights were given."""
+
+    weight: float
+    usual: float
+    knows: float = Field(description="0…1: how far `best` is from `weakest`, as a share of `span`.")
+    best: float | None = Field(description="Its best score; null where it found nothing.")
+    weakest: float = Field(description="The score that counts as nothing.")
+    span: float
+
+
+class DispersionAnswer(AnswerModel):
+    """How similar the project's vectors are to each other in the space."""
+
+    mean: float
+    deviation: float
+
+
+class ExplanationAnswer(AnswerModel):
+    """How a score comes about: of each channel weight × (score - weakest) ÷ (best - weakest), and the agreement."""
+
+    channels: dict[str, ChannelWeightAnswer]
+    agreement: float = Field(description="For a memory that both channels found.")
+    weights_given: bool
+    dispersion: DispersionAnswer
+
+
 class DiagnosticsAnswer(AnswerModel):
     """How well a query could look."""
 
@@ -307,6 +354,7 @@ class DiagnosticsAnswer(AnswerModel):
     channels: dict[str, ChannelAnswer]
     timings_ms: dict[str, float]
     cut: CutAnswer | None = Field(description="Given where only the beginning of a long question was used.")
+    explanation: ExplanationAnswer | None = Field(description="Given where `explain` was asked for.")
 
 
 class QueryAnswer(AnswerModel):
