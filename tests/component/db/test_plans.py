@@ -42,7 +42,6 @@ ACCEPTED = {
     "jobs.estimate._COUNT": "a dry run counts the whole store, asked for by a person, outside of any lock",
     "jobs.jobs._QUEUE_LATE_CHUNKS": "once at the end of a fill: what came late is found by no other way",
     "jobs.rechunk._SCOPE": "a reindex counts what it will walk, asked for by a person",
-    "jobs.rechunk._START": "the same, when it begins",
     "jobs.rechunk._WAITING": "a reindex stops while 2,000 are pending, so that it reads hardly more",
     "memories.browse._SOURCES": "the sample looks once, at its start, for what it has loaded already",
     "memories.nearest._BY_INDEX": "only a generic plan, which does not know how few are asked for, and is never used",

@@ -16,6 +16,7 @@ from memory_operator.engine.fill.reader import Reader
 from memory_operator.engine.fill.writer import CallResult, commit
 from memory_operator.store.db import locks
 from memory_operator.store.jobs import jobs, leases
+from memory_operator.store.jobs.jobs import Part
 from memory_operator.store.spaces import registry, spaces
 from memory_operator.store.usage import ledger
 from memory_operator.store.usage.ledger import Intent, Outcome, Share
@@ -135,7 +136,7 @@ async def test_a_job_of_one_project_gives_a_copied_vector_to_all_that_have_the_t
         await world.fetch("update memory_vectors_1 set chunk_id = 4 where chunk_id = 1")
         async with world.store.transaction() as conn:
             await registry.lock_registry_exclusive(conn)
-            await jobs.start(conn, 1, kind="reembed", project_id=1)
+            await jobs.start(conn, 1, kind="reembed", part=Part(1, 2))
         async with world.worker():
             await until(
                 lambda: world.value("select count(*) = 2 from memory_reembed_jobs where state = 'done'"),
@@ -158,7 +159,7 @@ async def test_a_job_of_one_project_comes_back_for_what_lost_the_one_that_stood_
             await registry.lock_registry_exclusive(conn)
             await conn.execute("delete from memory_vectors_1 where chunk_id > 1")
             await registry.count(conn, {1: -2})
-            await jobs.start(conn, 1, kind="reembed", project_id=1)
+            await jobs.start(conn, 1, kind="reembed", part=Part(1, 2))
             await conn.execute("delete from memory_reembed_leases")  # walked, with 3 left out for 2
             await conn.execute("update memory_chunks set live = false where id = 2")
             await registry.count(conn, {registry.CHUNKS: -1})

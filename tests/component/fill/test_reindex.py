@@ -222,3 +222,47 @@ async def test_nothing_more_is_cut_while_many_new_chunks_wait(world: World, api:
     assert not await rechunk_one_range(world.store, world.keys, "test", PRESENCE)
     async with world.worker():
         assert (await ended(api, number))["done"] == 1
+
+
+COUNTS_WAIT = """
+create function wait_where_counted() returns boolean language plpgsql volatile as $$
+begin
+  if current_query() ~ '(count\\(\\*\\)|exists \\(select 1) from memory_(entries|chunks) ' then
+    perform pg_advisory_xact_lock_shared(4711);
+  end if;
+  return true;
+end $$;
+alter table memory_entries enable row level security, force row level security;
+alter table memory_chunks enable row level security, force row level security;
+create policy counted on memory_entries using (wait_where_counted());
+create policy counted on memory_chunks using (wait_where_counted())
+"""
+"""Lets statements that count memories or chunks one by one wait for whoever has the lock 4711."""
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [(REINDEX, {}), (REINDEX, {"project": "default"}), ("/v1/reembed", {"project": "default"})],
+)
+async def test_memories_are_added_while_those_of_a_request_for_a_job_are_counted(
+    world: World, api: Api, memories: Memories, path: str, body: dict[str, Any]
+) -> None:
+    space = await memories.space(config())
+    await memories.add("counted")
+    await world.fetch(f"delete from memory_vectors_{space.id}")
+    await world.fetch(f"update memory_embedding_counters set n = 0 where scope = {space.id}")
+    async with world.store.connection() as conn:
+        await conn.execute(COUNTS_WAIT)
+    async with world.store.dedicated("counting") as conn:
+        await conn.execute("select pg_advisory_lock(4711)")
+        beginning = asyncio.create_task(api.post(path, body), name="begin a job")
+        await until(
+            lambda: world.value("select exists (select 1 from pg_locks where objid = 4711 and not granted)"),
+            "the memories are being counted",
+        )
+        for number in range(3):
+            stored = await memories.add(f"added meanwhile {number}")
+            assert stored.embedding_status == "embedded"
+        assert not beginning.done()
+    assert (await beginning).status_code in (200, 202)
+    assert await world.value("select total from memory_reembed_jobs order by id desc limit 1") == 1

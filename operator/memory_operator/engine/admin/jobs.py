@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from memory_operator.engine.admin.start_job import JobRequest, Planned, begin, begin_reindex, choose, plan
+from memory_operator.engine.admin.start_job import (
+    JobRequest,
+    Planned,
+    begin,
+    begin_reindex,
+    choose,
+    plan,
+    work_of,
+)
 from memory_operator.engine.memories.prepare import VERSIONS
 from memory_operator.engine.spaces.activation import ACTIVE_STATES
 from memory_operator.engine.spaces.progress import JobView, view_of
@@ -49,9 +57,11 @@ class Jobs:
         Raises NotFound, Conflict (no_embedder, space_retired, space_orphaned, job_open).
         """
         project_id = await self._project(tenant, request.project)
+        async with self._store.connection() as conn:
+            work = await work_of(conn, request, project_id)
         async with self._store.transaction() as conn:
             await registry.lock_registry_exclusive(conn)
-            planned = await begin(conn, await choose(conn, request), project_id, request, by)
+            planned = await begin(conn, request, project_id, work, by)
             for each in planned:
                 if each.job is not None:
                     await _record(conn, by, "job_requested", each.job.named)
@@ -65,11 +75,13 @@ class Jobs:
         if request.names_a_space:
             return await self.reembed(tenant, request, by)
         project_id = await self._project(tenant, request.project)
+        async with self._store.connection() as conn:
+            scope = await rechunk.scope(conn, project_id, VERSIONS)
         async with self._store.transaction() as conn:
             await registry.lock_registry_exclusive(conn)
-            begun = await begin_reindex(conn, project_id, by)
+            begun = await begin_reindex(conn, project_id, scope.memories, by)
             await _record(conn, by, "job_requested", begun)
-            return Begun((), view_of(begun), await rechunk.scope(conn, project_id, VERSIONS))
+            return Begun((), view_of(begun), scope)
 
     async def estimate_reembed(self, tenant: str, request: JobRequest) -> Begun:
         """What `reembed` would do; nothing is written. Raises NotFound, Conflict."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 
@@ -13,9 +13,10 @@ from memory_operator.errors import Conflict, NotFound
 from memory_operator.plan.cost import cost_of
 from memory_operator.store.db.activity import Actor
 from memory_operator.store.db.pool import Conn
-from memory_operator.store.jobs import control, estimate, rechunk
+from memory_operator.store.jobs import control, estimate, jobs, rechunk
 from memory_operator.store.jobs.control import NamedJob
 from memory_operator.store.jobs.estimate import Counted, Which
+from memory_operator.store.jobs.jobs import Part
 from memory_operator.store.spaces import registry, spaces
 from memory_operator.store.spaces.spaces import Space
 
@@ -104,28 +105,53 @@ async def plan(conn: Conn, space: Space, project_id: int | None, which: Which) -
     return Planned(space, JobEstimate(counted, cost, seconds), retried=retried)
 
 
+@dataclass(frozen=True, slots=True)
+class ProjectWork:
+    """What one space lacks of a project, looked at before anything was locked."""
+
+    part: Part
+    lacks: bool
+    """Whether nobody is to make some of what is lacking."""
+
+
+async def work_of(conn: Conn, request: JobRequest, project_id: int | None) -> Mapping[int, ProjectWork]:
+    """What each space that a request is about lacks of a project, by space: chunk by chunk, so nothing is locked.
+
+    Raises as `choose`.
+    """
+    work = {}
+    for space in await choose(conn, request):
+        part = await jobs.part_of(conn, space.id, project_id, replace=request.replace)
+        if part is not None:
+            work[space.id] = ProjectWork(part, await control.lacks_some(conn, space.id, project_id))
+    return work
+
+
 async def begin(
-    conn: Conn, chosen: Sequence[Space], project_id: int | None, request: JobRequest, by: Actor
+    conn: Conn, request: JobRequest, project_id: int | None, work: Mapping[int, ProjectWork], by: Actor
 ) -> list[Planned]:
     """Begin a job for each space that has something to do. The registry is locked exclusively.
 
-    Refused chunks are tried again. Raises Conflict (job_open): another job stands in the way; nothing was begun.
+    Of a project this does what `work_of` found; a space that came after that is left out. Refused chunks are tried
+    again. Raises as `choose`, and Conflict (job_open): another job stands in the way; nothing was begun.
     """
+    chosen = [space for space in await choose(conn, request) if project_id is None or space.id in work]
     in_hand = _in_hand(await control.open_jobs(conn, [space.id for space in chosen]), project_id, request)
-    return [await _begin_one(conn, space, project_id, request, by, in_hand.get(space.id)) for space in chosen]
+    return [await _begin_one(conn, space, request, work.get(space.id), by, in_hand.get(space.id)) for space in chosen]
 
 
 async def _begin_one(
-    conn: Conn, space: Space, project_id: int | None, request: JobRequest, by: Actor, in_hand: NamedJob | None
+    conn: Conn, space: Space, request: JobRequest, work: ProjectWork | None, by: Actor, in_hand: NamedJob | None
 ) -> Planned:
+    project_id = work.part.project_id if work else None
     retried = await control.requeue_quarantined(conn, space.id, project_id, at_once=in_hand is not None)
     done = Planned(space, retried=retried)
     if in_hand is not None:
         return replace(done, job=view_of(in_hand))
-    lacks = await control.lacks_some(conn, space.id, project_id)
+    lacks = bool(retried) or (work.lacks if work else await control.lacks_some(conn, space.id, None))
     if not lacks and not request.replace and space.state == "ready":
         return done  # one that is filling, with no job, has its end before it: the index, and perhaps the switch
-    job_id = await begin_fill(conn, space, project_id, by.name, replace=request.replace)
+    job_id = await begin_fill(conn, space, work.part if work else None, by.name, replace=request.replace)
     begun = await control.one(conn, job_id)
     return replace(done, job=view_of(begun) if begun else None)
 
@@ -152,8 +178,8 @@ def _does(named: NamedJob, project_id: int | None, request: JobRequest) -> bool:
     return job.project_id is None or job.project_id == project_id
 
 
-async def begin_reindex(conn: Conn, project_id: int | None, by: Actor) -> NamedJob:
-    """Begin to cut memories anew. The registry is locked exclusively. Raises Conflict (job_open)."""
+async def begin_reindex(conn: Conn, project_id: int | None, memories: int, by: Actor) -> NamedJob:
+    """Begin to cut so many memories anew. The registry is locked exclusively. Raises Conflict (job_open)."""
     there = await control.open_reindex(conn)
     if there is not None:
         covers = there.job.project_id is None or there.job.project_id == project_id
@@ -165,7 +191,7 @@ async def begin_reindex(conn: Conn, project_id: int | None, by: Actor) -> NamedJ
             hint=f"wait for it, resume it, or cancel it: POST /v1/jobs/{there.job.id}/cancel",
             extra={"jobs": [there.job.id]},
         )
-    job_id = await rechunk.start(conn, project_id, by.name)
+    job_id = await rechunk.start(conn, project_id, memories, by.name)
     begun = await control.one(conn, job_id)
     assert begun is not None
     await registry.announce(conn)

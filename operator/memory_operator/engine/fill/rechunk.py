@@ -159,13 +159,18 @@ async def _finish(store: Store, job_id: int, project_id: int | None) -> bool:
         if not await rechunk.is_exhausted(conn, job_id):
             return False
         live = [space for space in await spaces.all_spaces(conn) if space.state in ACTIVE_STATES]
-        lacking = [space for space in live if await control.lacks_some(conn, space.id, project_id)]
+        lacking = [
+            (space.id, await jobs.part_of(conn, space.id, project_id, replace=False))
+            for space in live
+            if await control.lacks_some(conn, space.id, project_id)
+        ]
     async with store.transaction() as conn:
         await registry.lock_registry_exclusive(conn)
         if not await rechunk.finish(conn, job_id):
             return False
-        for space in lacking:
-            if await spaces.get(conn, space.id):  # else it was discarded meanwhile
-                await begin_fill(conn, space, project_id, "memory-operator")
+        for space_id, part in lacking:
+            space = await spaces.get(conn, space_id)
+            if space is not None:  # else it was discarded meanwhile
+                await begin_fill(conn, space, part, "memory-operator")
     log.info("reindex is done (job=%d)", job_id)
     return True

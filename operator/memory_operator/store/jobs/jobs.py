@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from memory_operator.store.db.pool import Conn, Row
 from memory_operator.store.jobs import missing
@@ -70,6 +70,21 @@ def _job(row: Row) -> Job:
     return Job(**dict(row))
 
 
+class Part(NamedTuple):
+    """What a job is about when it is not the whole store."""
+
+    project_id: int
+    chunks: int
+    """How many of the project's chunks are to get a vector, counted before anything was locked."""
+
+
+async def part_of(conn: Conn, space_id: int, project_id: int | None, *, replace: bool) -> Part | None:
+    """Count what a job of a project would do, before anything is locked; None where the whole store is meant."""
+    if project_id is None:
+        return None
+    return Part(project_id, await missing.count(conn, space_id, project_id, have_too=replace))
+
+
 _OPEN_JOB = """select id from memory_reembed_jobs where space_id = $1 and state in ('running', 'paused')"""
 
 _START = """
@@ -83,11 +98,11 @@ async def start(
     space_id: int,
     *,
     kind: Kind = "fill",
-    project_id: int | None = None,
+    part: Part | None = None,
     replace: bool = False,
     requested_by: str = "memory-operator",
 ) -> int:
-    """Begin a fill of a space, unless one is open; the job's id.
+    """Begin a fill of a space, or of a part of it, unless one is open; the job's id. Nothing is counted one by one.
 
     The registry is locked exclusively: every writer that did not know of this space has committed, so the bound
     covers all that they wrote, and whatever is written later is written with the space in mind.
@@ -95,7 +110,7 @@ async def start(
     existing = await conn.fetchval(_OPEN_JOB, space_id)
     if existing is not None:
         return int(existing)
-    total = await missing.count(conn, space_id, project_id, have_too=replace)
+    project_id, total = part or (None, await missing.count_all(conn, space_id, have_too=replace))
     job_id = await conn.fetchval(_START, space_id, total, kind, project_id, replace, requested_by)
     await create_ranges(conn, int(job_id))
     await wake(conn)

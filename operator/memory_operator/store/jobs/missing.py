@@ -238,12 +238,14 @@ and not exists (select 1 from {vectors} v where v.chunk_id = c.id)
 """
 
 
-async def count(conn: Conn, space_id: int, project_id: int | None, *, have_too: bool) -> int:
-    """Live chunks of a project, or of the whole store, that lack a vector in a space; `have_too`: all of them."""
-    if project_id is None:
-        counted = await registry.counted(conn)
-        there = 0 if have_too else counted.get(space_id, 0)
-        return max(0, counted.get(registry.CHUNKS, 0) - there)
+async def count_all(conn: Conn, space_id: int, *, have_too: bool) -> int:
+    """Live chunks that lack a vector in a space, by the counters; `have_too`: all of them."""
+    counted = await registry.counted(conn)
+    return max(0, counted.get(registry.CHUNKS, 0) - (0 if have_too else counted.get(space_id, 0)))
+
+
+async def count(conn: Conn, space_id: int, project_id: int, *, have_too: bool) -> int:
+    """Live chunks of a project that lack a vector in a space, counted one by one; `have_too`: all of them."""
     statement = _COUNT_LIVE if have_too else vectors.for_space(_COUNT_LACKING, space_id)
     return int(await conn.fetchval(statement, project_id))
 

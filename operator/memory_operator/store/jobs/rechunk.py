@@ -60,10 +60,9 @@ async def scope(conn: Conn, project_id: int | None, versions: tuple[int, int]) -
     return Scope(**dict(row))
 
 
-_START = f"""
+_START = """
 insert into memory_reembed_jobs (kind, project_id, bound, total, requested_by) values ('reindex', $1,
-coalesce((select max(id) from memory_entries), 0),
-(select count(*) from memory_entries e where {_EXHAUSTED}), $2) returning id
+coalesce((select max(id) from memory_entries), 0), $2, $3) returning id
 """
 
 _START_RANGES = """
@@ -74,12 +73,14 @@ generate_series(f.first, j.bound - 1, $2::bigint) as lo where j.id = $1
 """
 
 
-async def start(conn: Conn, project_id: int | None, requested_by: str) -> int:
+async def start(conn: Conn, project_id: int | None, memories: int, requested_by: str) -> int:
     """Begin to make the chunks of a project, or of the whole store, anew; the job's id. None other is open.
+
+    `memories` is how many there are, counted before anything was locked.
 
     The registry is locked exclusively: every memory that was stored before is covered.
     """
-    job_id = await conn.fetchval(_START, project_id, requested_by)
+    job_id = await conn.fetchval(_START, project_id, memories, requested_by)
     await conn.execute(_START_RANGES, job_id, RANGE_MEMORIES)
     await wake(conn)
     return int(job_id)
