@@ -12,7 +12,7 @@ import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from bench import cluster, crowded_fill, fill, gate, load, migration, peer, query, webhook
+from bench import cluster, crowded_fill, fill, filters, gate, load, migration, peer, query, webhook
 from bench.figures import Figure
 from fixtures.postgres import open_folder
 from memory_operator.dev.postgres.server import EmbeddedPostgres, RunningPostgres
@@ -38,6 +38,7 @@ BENCHES: dict[str, Scenario] = {
     "load": lambda server, options: load.run(server),
     "spaces": lambda server, options: crowded_fill.run(server),
     "migrations": lambda server, options: migration.run(server, options.large),
+    "filters": lambda server, options: filters.run(server.dsn),
     "cluster": lambda server, options: cluster.run(server.dsn),
     "webhook": lambda server, options: asyncio.to_thread(webhook.run),
 }

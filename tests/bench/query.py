@@ -119,7 +119,7 @@ class _StockedStore:
         return statistics.fmean(shares)
 
 
-class _AtOnce:
+class AtOnce:
     """A connector and embedder in one, which takes no time."""
 
     def __init__(self, book: Codebook) -> None:
@@ -129,11 +129,14 @@ class _AtOnce:
     def breaker(self, _config: object) -> Breaker:
         return self._breaker
 
-    async def embedder_of(self, _space: object) -> tuple[_AtOnce, None]:
+    async def embedder_of(self, _space: Space) -> tuple[AtOnce, bytes | None]:
         return self, None
 
     async def embed(self, texts: Sequence[str], **_: object) -> Embeddings:
         return Embeddings(np.stack([self._book.vector(text) for text in texts]), None)
+
+    async def worked(self, *_: object) -> None:
+        """There is no credential to be proved."""
 
     def forget(self, _config: object, _error: BaseException) -> None:
         """Nothing is cached."""
@@ -146,7 +149,7 @@ async def _stocked(store: Store) -> _StockedStore:
     texts = {"big": writer.texts(CHUNKS), "small": writer.texts(SMALL_CHUNKS)}
     keys = KeyRing(MasterKey(bytes(32)))
     tenant = await keys.tenant(store, "bench")
-    space = await _space(store)
+    space = await make_space(store, DIMENSIONS)
     matrices = {}
     for project, contents in texts.items():
         project_id = await keys.project(store, tenant, project)
@@ -155,17 +158,18 @@ async def _stocked(store: Store) -> _StockedStore:
     async with store.connection() as conn:
         await conn.execute("vacuum analyze")
     matrix, ids = matrices["big"]
-    recall = Recall(store, _AtOnce(book), keys)  # type: ignore[arg-type]
+    recall = Recall(store, AtOnce(book), keys)  # type: ignore[arg-type]
     return _StockedStore(store, recall, space, texts, matrix, ids, book, choose)
 
 
-async def _space(store: Store) -> Space:
+async def make_space(store: Store, dimensions: int) -> Space:
+    """An active space that is ready, and empty."""
     config = SpaceConfig(
         namespace="bench",
         type="mock",
         model="bench",
-        requested_dimensions=DIMENSIONS,
-        dimensions=DIMENSIONS,
+        requested_dimensions=dimensions,
+        dimensions=dimensions,
         preprocessing_version=PREPROCESSING_VERSION,
     )
     async with store.transaction() as conn:

@@ -12,7 +12,7 @@ import json
 import pkgutil
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
@@ -83,14 +83,15 @@ insert into memory_usage_ledger (call_id, at, state, purpose, tenant_id, provide
 
 
 BUILT = {
-    "memories.fulltext._ALL_WORDS": fulltext.all_words_statement(filters=False),
-    "memories.fulltext._ALL_WORDS filtered": fulltext.all_words_statement(filters=True),
-    "memories.fulltext._RARE_WORDS": fulltext.rare_words_statement(2, filters=False),
-    "memories.fulltext._RARE_WORDS filtered": fulltext.rare_words_statement(2, filters=True),
-    "memories.fulltext._NEWEST": fulltext.newest_statement(2, filters=False),
-    "memories.fulltext._NEWEST filtered": fulltext.newest_statement(2, filters=True),
+    f"memories.fulltext.{name} {only}": statement
+    for only in get_args(fulltext.Only)
+    for name, statement in (
+        ("_ALL_WORDS", fulltext.all_words_statement(only)),
+        ("_RARE_WORDS", fulltext.rare_words_statement(2, only)),
+        ("_NEWEST", fulltext.newest_statement(2, only)),
+    )
 }
-"""Statements that are made for a number of words."""
+"""Statements that are made for a number of words, and for how a filter is asked."""
 
 
 def statements() -> dict[str, str]:
@@ -100,7 +101,7 @@ def statements() -> dict[str, str]:
         for name, value in vars(importlib.import_module(module.name)).items():
             if isinstance(value, str) and name.isupper() and PLANNED.match(value):
                 found[f"{module.name.removeprefix('memory_operator.store.')}.{name}"] = value
-    return found | BUILT
+    return {name: statement for name, statement in found.items() if not any(b.startswith(name) for b in BUILT)} | BUILT
 
 
 STATEMENTS = statements()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -86,6 +85,8 @@ async def find(
     async with nearest.bounded(world.store, 10) as conn:
         spy = Spy(conn)
         exact = await nearest.is_small(conn, space.id, project)
+        if not exact and filters is not None:
+            exact = await nearest.few_matching(conn, project, filters) is not None
         hits = await nearest.nearest(
             spy, space, nearest.VectorQuery(project, query, limit, filters or Filters()), exact=exact, seconds=10
         )
@@ -253,26 +254,3 @@ async def test_vectors_of_the_greatest_dimension_fit_into_their_rows(
         vectors.table(space.id),
     )
     assert not toast
-
-
-@pytest.mark.parametrize(
-    ("index", "filters"),
-    [
-        ("type", Filters(type="rare")),
-        ("source", Filters(source="rare")),
-        ("tags", Filters(tags=("rare",))),
-        ("created", Filters(created_after=datetime(2100, 1, 1, tzinfo=UTC))),
-    ],
-)
-async def test_a_filter_is_looked_up_in_its_own_project(memories: Memories, index: str, filters: Filters) -> None:
-    world = memories.world
-    space = await memories.space(config(DIMENSIONS))
-    await stock(world, space, dict.fromkeys(range(1, 9), 500))
-    await world.fetch("analyze memory_entries")
-    async with nearest.bounded(world.store, 10) as conn:
-        spy = Spy(conn)
-        query = Codebook("m", DIMENSIONS).vector("query")
-        wanted = nearest.VectorQuery(BIG, query, 10, filters)
-        await nearest.nearest(spy, space, wanted, exact=False, seconds=10)
-    assert f"memory_entries_{index}" in spy.plans[0]
-    assert "Seq Scan" not in spy.plans[0]

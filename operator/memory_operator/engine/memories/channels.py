@@ -87,27 +87,36 @@ class Channels:
     def __init__(self, store: Store, connector: Connector) -> None:
         self._store = store
         self._connector = connector
-        # Which projects are small: either way of reading gives the same, at another speed.
+        # Which projects are small, and which filters few match: either way of reading gives the same, at another speed.
         self._small_words: TTLCache[int, bool] = TTLCache(_CACHED_SIZES, _SIZE_SECONDS)
         self._small_vectors: TTLCache[tuple[int, int], bool] = TTLCache(_CACHED_SIZES, _SIZE_SECONDS)
         self._dispersions: TTLCache[tuple[int, int], Dispersion] = TTLCache(_CACHED_SIZES, _SIZE_SECONDS)
+        self._matching: TTLCache[tuple[int, Filters], int | None] = TTLCache(_CACHED_SIZES, _SIZE_SECONDS)
 
     async def fulltext(self, wanted: ChannelQuery) -> Channel:
         """The memories with the query's words."""
         channel = Channel()
-        query = query_terms(wanted.text)
+        query = fulltext.WordQuery(wanted.project_id, query_terms(wanted.text), wanted.limit, wanted.filters)
 
         async def read(conn: Conn) -> list[Hit]:
             small = self._small_words.get(wanted.project_id)
             if small is None:
                 small = await fulltext.is_small(conn, wanted.project_id)
                 self._small_words[wanted.project_id] = small
-            return await fulltext.fulltext(
-                conn, wanted.project_id, query, wanted.limit, wanted.filters, small=small, seconds=_STATEMENT_SECONDS
-            )
+            sizes = fulltext.Sizes(small, await self._few_matching(conn, wanted))
+            return await fulltext.fulltext(conn, query, sizes, seconds=_STATEMENT_SECONDS)
 
         await self._within_limit("query.fulltext", channel, read)
         return channel
+
+    async def _few_matching(self, conn: Conn, wanted: ChannelQuery) -> int | None:
+        """How many memories match the filters, where there are some and they are few."""
+        if not nearest.filter_values(wanted.filters):
+            return None
+        key = wanted.project_id, wanted.filters
+        if key not in self._matching:
+            self._matching[key] = await nearest.few_matching(conn, *key)
+        return self._matching.get(key)
 
     async def semantic(self, wanted: ChannelQuery, text: str, resolved: Resolved) -> Semantic:
         """The memories nearest to a text in the active space; once more when that space vanished meanwhile."""
@@ -142,6 +151,7 @@ class Channels:
                 exact = await nearest.is_small(conn, space.id, wanted.project_id)
                 self._small_vectors[space.id, wanted.project_id] = exact
             channel.dispersion = await self._dispersion(conn, space.id, wanted.project_id)
+            exact = exact or await self._few_matching(conn, wanted) is not None
             query = nearest.VectorQuery(wanted.project_id, vector, wanted.limit, wanted.filters)
             return await nearest.nearest(conn, space, query, exact=exact, seconds=_STATEMENT_SECONDS)
 

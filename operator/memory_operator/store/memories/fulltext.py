@@ -13,11 +13,19 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple
 
 from memory_operator.memory.search_terms import SearchTerms
 from memory_operator.store.db.pool import Conn, fetch_one
-from memory_operator.store.memories.nearest import Filters, Hit, filter_condition, filter_values, limit_text
+from memory_operator.store.memories.nearest import (
+    MATCHING_CHUNKS,
+    Filters,
+    Hit,
+    filter_condition,
+    filter_values,
+    limit_text,
+)
 
 ENOUGH_MATCHES = 2_000
 """Matches of all words that are ranked; of more than that, the newest ones."""
@@ -31,10 +39,33 @@ RARE_MATCHES = 128
 SMALL_CHUNKS = 10_000
 """Projects with fewer live chunks are narrowed down to in the index."""
 
+LISTED_MATCHING = 3_000
+"""Where no more memories match a filter, their texts are looked at instead of the indexes of words."""
+
+LISTED_MATCHING_SMALL = 300
+"""The same in a small project, where the index of words shows no other project."""
+
+_MOST_LISTED = 20_000
+"""Chunks of these that have a word of the query."""
+
 _MAX_PAIRED = 4
 _NEWEST_MATCHES = 160
 _SCALE = 100_000.0
 _COMMON_WEIGHT = math.log(1 + _SCALE / (4 * RARE_MATCHES))
+
+
+Only = Literal["all", "matching", "listed"]
+"""Chunks of a project that are looked at: all; those that match a filter, asked one by one; some, by their ids."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """What decides how a project is read; either way gives the same."""
+
+    small: bool
+    """Whether the project is (`is_small`)."""
+    matching: int | None
+    """Memories that match the filters, where they are few (`nearest.few_matching`)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +73,12 @@ class _Question:
     conn: Conn
     project_id: int
     limit: int
-    filters: Filters
     narrow: bool
-
-    @property
-    def key(self) -> str:
-        """The column of what is found: a memory by its best chunk, or each chunk."""
-        return "id" if self.filters.each_chunk else "entry_id"
+    only: Only
+    values: list[object]
+    """Parameters of `only`."""
+    key: str
+    """The column of what is found: a memory by its best chunk, or each chunk."""
 
     @property
     def lexeme(self) -> str | None:
@@ -86,25 +116,41 @@ async def is_small(conn: Conn, project_id: int) -> bool:
     return not await conn.fetchval(_HAS_CHUNKS, project_id, SMALL_CHUNKS - 1)
 
 
-async def fulltext(
-    conn: Conn, project_id: int, query: SearchTerms, limit: int, filters: Filters, *, small: bool, seconds: float
-) -> list[Hit]:
-    """The memories of a project that have the words of a query; at most `limit`, best first.
+class WordQuery(NamedTuple):
+    """What is looked for by words: at most `limit` memories of a project."""
 
-    `small` says whether the project is (`is_small`); either is answered, but one faster.
+    project_id: int
+    terms: SearchTerms
+    limit: int
+    filters: Filters
+
+
+async def fulltext(conn: Conn, query: WordQuery, sizes: Sizes, *, seconds: float) -> list[Hit]:
+    """The memories of a project that have the words of a query, best first.
+
     `conn` comes from `search.bounded`; each statement takes at most `seconds`. Raises TookTooLong.
 
     Scores: above 0.5 when all words are there, by how near they are to each other; otherwise half of the share
     that a memory has of the words that the project knows, rare ones weighing more.
     """
-    question = _Question(conn, project_id, limit, filters, small)
-    every, words = await _analysed(question, query, seconds)
+    values = filter_values(query.filters)
+    only: Only = "matching" if values else "all"
+    key = "id" if query.filters.each_chunk else "entry_id"
+    question = _Question(conn, query.project_id, query.limit, sizes.small, only, values, key)
+    every, words = await _analysed(question, query.terms, seconds)
     if not words:
         return []
+    most = LISTED_MATCHING_SMALL if sizes.small else LISTED_MATCHING
+    if values and sizes.matching is not None and sizes.matching <= most:
+        any_word = " | ".join([every, *words] if every else words)
+        found = await conn.fetchval(_WITH_A_WORD, query.project_id, any_word, _MOST_LISTED, *values)
+        if not found:
+            return []
+        question = replace(question, only="listed", values=[found])
     hits = await _all_words(question, every) if every else []
-    if len(hits) < limit:
+    if len(hits) < query.limit:
         hits = _without_repeats([*hits, *await _some_words(question, words)])
-    return hits[:limit]
+    return hits[: query.limit]
 
 
 async def _some_words(question: _Question, words: Sequence[str]) -> list[Hit]:
@@ -124,8 +170,23 @@ def _without_repeats(hits: Sequence[Hit]) -> list[Hit]:
     return list(first.values())
 
 
-def _filtered(first: int, *, filters: bool) -> str:
-    return f"join memory_entries e on e.id = c.entry_id and {filter_condition(first)}" if filters else ""
+# The matches have all been found by their filter; those with no word of the query are of no interest to any question.
+_WITH_A_WORD = f"""
+select array(select c.id from memory_chunks c where c.id = any(array({MATCHING_CHUNKS}))
+  and c.tsv @@ $2::text::tsquery order by c.id desc limit $3)
+"""
+
+
+def _restriction(only: Only, first: int) -> str:
+    """A condition on chunks `c`; its parameters are those from number `first` on.
+
+    A filter is looked up for each chunk that has come so far: with a join, the planner would begin elsewhere.
+    """
+    if only == "listed":
+        return f"and c.id = any(${first}::bigint[])"
+    if only == "matching":
+        return f"and (select true from memory_entries e where e.id = entry_id and {filter_condition(first)})"
+    return ""
 
 
 # The ordering of the inner query lets the planner choose: rare words by their index, common ones by reading the newest
@@ -133,28 +194,27 @@ def _filtered(first: int, *, filters: bool) -> str:
 _ALL_WORDS = f"""
 select * from (select distinct on ({{key}}) {{key}} as key, id,
     0.5 + 0.5 * ts_rank_cd(tsv, $2::text::tsquery, 32) as score from (
-  select c.id, c.entry_id, c.tsv from memory_chunks c {{filtered}}
+  select c.id, c.entry_id, c.tsv from memory_chunks c
   where c.live and c.project_id = $1 and ($4::text is null or c.tsv @@ $4::text::tsquery)
-  and c.tsv @@ $2::text::tsquery
+  and c.tsv @@ $2::text::tsquery {{restriction}}
   order by c.id desc limit {ENOUGH_MATCHES}) matching
 order by {{key}}, score desc, id) best order by score desc, key desc limit $3
 """
 
 
-def all_words_statement(*, filters: bool, key: str = "entry_id") -> str:
+def all_words_statement(only: Only, key: str = "entry_id") -> str:
     """The memories with all words of a query; `key` is what is found."""
-    return _ALL_WORDS.format(filtered=_filtered(5, filters=filters), key=key)
+    return _ALL_WORDS.format(restriction=_restriction(only, 5), key=key)
 
 
 async def _all_words(question: _Question, every: str) -> list[Hit]:
-    only = filter_values(question.filters)
     rows = await question.conn.fetch(
-        all_words_statement(filters=bool(only), key=question.key),
+        all_words_statement(question.only, question.key),
         question.project_id,
         every,
         question.limit,
         question.lexeme,
-        *only,
+        *question.values,
     )
     return [Hit(row["key"], row["id"], row["score"], "all") for row in rows]
 
@@ -216,18 +276,19 @@ async def _analysed(question: _Question, query: SearchTerms, seconds: float) -> 
 
 # Unordered on purpose: which matches of a common word these are does not matter, they are not used.
 _MATCHES_OF_WORD = f"""
-(select {{word}} as word, c.id, c.entry_id from memory_chunks c {{filtered}}
-where c.live and c.project_id = $1 and c.tsv @@ ${{parameter}}::text::tsquery limit {RARE_MATCHES + 1})
+(select {{word}} as word, c.id, c.entry_id from memory_chunks c
+where c.live and c.project_id = $1 and c.tsv @@ ${{parameter}}::text::tsquery {{restriction}}
+limit {RARE_MATCHES + 1})
 """
 
-# The fewer matches a word has, the more it says.
+# The fewer matches a word has, the more it says: in the project, or among what is listed.
 _RARE_WORDS = f"""
 with matching as materialized ({{matches}}),
 words as materialized (select word, ($2::text[])[word + 1]::tsquery as query,
   count(*) > {RARE_MATCHES} as common, case when count(*) > {RARE_MATCHES} then {_COMMON_WEIGHT}
   else ln(1 + {_SCALE} / count(*))::float8 end as weight from matching group by word),
 found as (select m.id, m.entry_id, sum(w.weight) as weight from matching m join words w using (word)
-  where not w.common group by m.id, m.entry_id),
+  where not w.common {{restriction}} group by m.id, m.entry_id),
 best as (select * from (select distinct on ({{key}}) id, entry_id, weight from found
   order by {{key}}, weight desc, id desc) f order by weight desc, id desc limit 2 * $3)
 select c.{{key}} as key, c.id, (select sum(w.weight) from words w where c.tsv @@ w.query) as score, null as word
@@ -236,24 +297,23 @@ union all select null, null, weight, case when common then word end from words
 """
 
 
-def rare_words_statement(words: int, *, filters: bool, key: str = "entry_id") -> str:
+def rare_words_statement(words: int, only: Only, key: str = "entry_id") -> str:
     """The memories with rare ones of so many words, and the weight of each word."""
-    filtered = _filtered(4 + words, filters=filters)
+    listed, matching = (_restriction(only, 4 + words) if only == kind else "" for kind in ("listed", "matching"))
     matches = " union all ".join(
-        _MATCHES_OF_WORD.format(word=number, parameter=number + 4, filtered=filtered) for number in range(words)
+        _MATCHES_OF_WORD.format(word=number, parameter=number + 4, restriction=listed) for number in range(words)
     )
-    return _RARE_WORDS.format(matches=matches, key=key)
+    return _RARE_WORDS.format(matches=matches, restriction=matching, key=key)
 
 
 async def _rare_words(question: _Question, words: Sequence[str]) -> _Rare:
-    only = filter_values(question.filters)
     rows = await question.conn.fetch(
-        rare_words_statement(len(words), filters=bool(only), key=question.key),
+        rare_words_statement(len(words), question.only, question.key),
         question.project_id,
         list(words),
         question.limit,
         *(question.narrowed(word) for word in words),
-        *only,
+        *question.values,
     )
     total = sum(row["score"] for row in rows if row["id"] is None)
     hits = [Hit(row["key"], row["id"], 0.5 * row["score"] / total, "any") for row in rows if row["id"]]
@@ -262,8 +322,9 @@ async def _rare_words(question: _Question, words: Sequence[str]) -> _Rare:
 
 
 _NEWEST_OF_QUERY = """
-(select c.id, c.entry_id, c.tsv from memory_chunks c {filtered}
-where c.live and c.project_id = $1 and c.tsv @@ ${parameter}::text::tsquery order by c.id desc limit {share})
+(select c.id, c.entry_id, c.tsv from memory_chunks c
+where c.live and c.project_id = $1 and c.tsv @@ ${parameter}::text::tsquery {restriction}
+order by c.id desc limit {share})
 """
 
 _NEWEST = """
@@ -273,24 +334,23 @@ from ({matches}) c order by c.{key}, words desc, c.id
 """
 
 
-def newest_statement(queries: int, *, filters: bool, key: str = "entry_id") -> str:
+def newest_statement(queries: int, only: Only, key: str = "entry_id") -> str:
     """The newest memories that match one of so many queries."""
-    filtered, share = _filtered(3 + queries, filters=filters), _NEWEST_MATCHES // queries
+    restriction, share = _restriction(only, 3 + queries), _NEWEST_MATCHES // queries
     matches = " union all ".join(
-        _NEWEST_OF_QUERY.format(parameter=number + 3, filtered=filtered, share=share) for number in range(queries)
+        _NEWEST_OF_QUERY.format(parameter=number + 3, restriction=restriction, share=share) for number in range(queries)
     )
     return _NEWEST.format(matches=matches, key=key)
 
 
 async def _newest(question: _Question, queries: Sequence[str], rare: _Rare) -> list[Hit]:
     """The newest matches of each of several questions, by how many of the common words they have."""
-    only = filter_values(question.filters)
     rows = await question.conn.fetch(
-        newest_statement(len(queries), filters=bool(only), key=question.key),
+        newest_statement(len(queries), question.only, question.key),
         question.project_id,
         rare.common,
         *(question.narrowed(query) for query in queries),
-        *only,
+        *question.values,
     )
     weight = 0.5 * _COMMON_WEIGHT / rare.total
     return [Hit(row["key"], row["id"], weight * row["words"], "any") for row in rows]

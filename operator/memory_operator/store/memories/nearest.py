@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from math import isqrt
 from typing import Any, Literal, NamedTuple
 
 import asyncpg
@@ -20,7 +21,7 @@ from pgvector import HalfVector, Vector
 from memory_operator.backoff import timeout_without_lag
 from memory_operator.errors import Retryable
 from memory_operator.store.db.pool import Conn, Row, Store
-from memory_operator.store.spaces import vectors
+from memory_operator.store.spaces import registry, vectors
 from memory_operator.store.spaces.spaces import Space
 
 EXACT_BELOW_VECTORS = 10_000
@@ -31,8 +32,11 @@ EF_SEARCH = 100
 
 MAX_EF_SEARCH = 1_000
 
-FEW_MATCHING = 2_500
-"""Where no more memories than these match a filter, their vectors are read one by one instead of by the index."""
+_READ_PER_STEP = 10
+"""Vectors that are read one by one in the time in which the index shows one candidate, about."""
+
+_WANTED = 40
+"""Candidates that a query asks for, as long as it wants no more than twenty answers."""
 
 _WIDEN = 8
 _MOST_CHUNKS = 5_000
@@ -82,6 +86,10 @@ def filter_values(filters: Filters) -> list[object]:
     return [] if all(value is None for value in values) else list(values)
 
 
+_SCOPED_TAGS = "memory_scoped_tags(e.project_id, e.tags) @> memory_scoped_tags($1, ${})"
+"""Tags compared so that an index finds them in one project."""
+
+
 def filter_condition(first: int, tags: str = "e.tags @> ${}") -> str:
     """What memories `e` must be, in the project `$1`; the five values are the parameters from number `first` on.
 
@@ -129,6 +137,34 @@ async def is_small(conn: Conn, space_id: int, project_id: int) -> bool:
     return not await conn.fetchval(vectors.for_space(_HAS_VECTORS, space_id), project_id, EXACT_BELOW_VECTORS - 1)
 
 
+# The limit is a parameter, so that the planner knows that nearly all rows of the project are wanted.
+_COUNT_MATCHING = f"""
+select count(*) from (select from memory_entries e where {filter_condition(3, _SCOPED_TAGS)} limit $2) matching
+"""
+
+
+async def few_matching(conn: Conn, project_id: int, filters: Filters) -> int | None:
+    """How many memories of a project match a filter, where they are so few that reading their own vectors is faster.
+
+    None where they are more; nothing is counted further. Either way of reading gives the same.
+    """
+    # By the index it takes as many candidates until enough of them match as the matches are rarer among all chunks.
+    chunks = (await registry.counted(conn, [registry.CHUNKS])).get(registry.CHUNKS, 0)
+    few = isqrt(_WANTED * _READ_PER_STEP * max(0, chunks))
+    count = int(await conn.fetchval(_COUNT_MATCHING, project_id, few + 1, *filter_values(filters)))
+    return count if count <= few else None
+
+
+MATCHING_CHUNKS = f"""
+select c.id from memory_chunks c where c.live and c.entry_id = any(array(
+  select e.id from memory_entries e where {filter_condition(4, _SCOPED_TAGS)}))
+"""
+"""Chunks of the project `$1` that match the filter that begins with parameter 4, from two indexes alone.
+
+The arrays keep the order of reading: whatever the planner takes the filter for, it begins with the project.
+"""
+
+
 # Nothing but a filter may stand beside an ordering that the index is to give: a window function, a grouping or a join
 # defeats it. An ordering by a sum is one that it cannot give.
 _BY_INDEX = """
@@ -155,21 +191,11 @@ join memory_chunks c on c.id = near.chunk_id and c.live
 """
 
 _EXACTLY_FILTERED = f"""
-select c.entry_id, v.chunk_id, v.embedding {{operator}} $2 as distance from {{vectors}} v
-join memory_chunks c on c.id = v.chunk_id and c.live and c.project_id = $1
-join memory_entries e on e.id = c.entry_id and {filter_condition(4)}
-where v.project_id = $1 order by (v.embedding {{operator}} $2) + 0 limit $3
+select c.entry_id, near.chunk_id, near.distance from (
+  select v.chunk_id, v.embedding {{operator}} $2 as distance from {{vectors}} v
+  where v.chunk_id = any(array({MATCHING_CHUNKS})) order by (v.embedding {{operator}} $2) + 0 limit $3) near
+join memory_chunks c on c.id = near.chunk_id and c.live
 """
-
-_AMONG = """
-select c.entry_id, v.chunk_id, v.embedding {operator} $2 as distance from unnest($1::bigint[]) as found (id)
-join memory_chunks c on c.entry_id = found.id and c.live
-join {vectors} v on v.chunk_id = c.id order by (v.embedding {operator} $2) + 0 limit $3
-"""
-
-_SCOPED_TAGS = "memory_scoped_tags(e.project_id, e.tags) @> memory_scoped_tags($1, ${})"
-
-_MATCHING = f"""select e.id from memory_entries e where {filter_condition(3, _SCOPED_TAGS)} limit $2"""
 
 
 class VectorQuery(NamedTuple):
@@ -191,7 +217,8 @@ async def nearest(
 ) -> list[Hit]:
     """The memories nearest to a vector in one space, best first.
 
-    `conn` comes from `bounded`; each statement takes at most `seconds`. Scores: the cosine
+    `exact`: the index is left alone; for a small project, and where few match (`few_matching`). `conn` comes from
+    `bounded`; each statement takes at most `seconds`. Scores: the cosine
     similarity (cosine, -1…1), the inner product (dot, -1…1 where the model's vectors have length 1), or
     1 ÷ (1 + distance) (l2, 0…1). Raises SpaceVanished, TookTooLong.
     """
@@ -200,12 +227,7 @@ async def nearest(
     search = _Nearest(conn, space, query.project_id, vector, filter_values(query.filters), key)
     limit = query.limit
     await _prepare(conn, limit, seconds)
-    if not exact and search.filters:
-        few = await search.few_matching()
-        if few is not None:
-            return (await search.widened(_AMONG, limit, few))[:limit]
-    read = search.exactly if exact else search.by_index
-    hits = await search.widened(read, limit, query.project_id)
+    hits = await search.widened(search.exactly if exact else search.by_index, limit)
     if not exact and len(hits) < limit:
         hits = await _exactly_after_all(search, limit) or hits
     return hits[:limit]
@@ -223,7 +245,7 @@ class _Nearest:
 
     @property
     def exactly(self) -> str:
-        """Reads all vectors of the project that match."""
+        """Reads all vectors of the project, or those that match."""
         return _EXACTLY_FILTERED if self.filters else _EXACTLY
 
     @property
@@ -231,19 +253,13 @@ class _Nearest:
         """Asks the index, and each memory that it shows whether it matches."""
         return _BY_INDEX_FILTERED if self.filters else _BY_INDEX
 
-    async def few_matching(self) -> list[int] | None:
-        """The memories that match, where they are so few that their own vectors are read faster than the index."""
-        rows = await self.conn.fetch(_MATCHING, self.project_id, FEW_MATCHING + 1, *self.filters)
-        return None if len(rows) > FEW_MATCHING else [row["id"] for row in rows]
-
-    async def widened(self, statement: str, limit: int, within: int | list[int]) -> list[Hit]:
+    async def widened(self, statement: str, limit: int) -> list[Hit]:
         """The best of each memory; more chunks are read while few memories own them all."""
         many = limit
         operator = _OPERATORS[self.space.distance]
         text = vectors.for_space(statement, self.space.id, operator=operator)
-        values = [] if isinstance(within, list) else self.filters
         while True:
-            rows = await self.conn.fetch(text, within, self.vector, many, *values)
+            rows = await self.conn.fetch(text, self.project_id, self.vector, many, *self.filters)
             ordered = sorted(rows, key=lambda row: (row["distance"], row["chunk_id"]))
             hits = _best_of_each(ordered, self.key, self.space.distance)
             if len(hits) >= limit or len(rows) < many or many >= _MOST_CHUNKS:
@@ -252,12 +268,12 @@ class _Nearest:
 
 
 async def _exactly_after_all(search: _Nearest, limit: int) -> list[Hit]:
-    """Read all vectors of the project when the index gave up before it had found enough of them.
+    """Read all vectors (that match) of the project when the index gave up before it had found enough of them.
 
     What the index did find is better than nothing, so running out of time here is no failure.
     """
     try:
-        return await search.widened(search.exactly, limit, search.project_id)
+        return await search.widened(search.exactly, limit)
     except asyncpg.QueryCanceledError:
         return []
 
