@@ -28,6 +28,16 @@ class CredentialAllowList:
 
 
 @dataclass(frozen=True, slots=True)
+class WorkerSettings:
+    """What a worker does beside what Providers say."""
+
+    fills_at_once: int = 8
+    """Spaces that are filled at a time; others take turns."""
+    ledger_days: int = 90
+    """Days for which each paid call is kept by itself."""
+
+
+@dataclass(frozen=True, slots=True)
 class EngineSettings:
     """What the operator and the worker need beside a database."""
 

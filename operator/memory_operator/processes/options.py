@@ -115,6 +115,15 @@ class WorkerOptions(ProcessOptions):
     fills_at_once: Annotated[
         int, Option(envvar="MEMORY_FILLS_AT_ONCE", min=1, max=64, help="Spaces filled at a time; others take turns.")
     ] = 8
+    ledger_days: Annotated[
+        int,
+        Option(
+            envvar="MEMORY_LEDGER_DAYS",
+            min=1,
+            max=3650,
+            help="Days for which each paid call is kept by itself; older ones are added up by day.",
+        ),
+    ] = 90
 
 
 @dataclass(frozen=True, kw_only=True)

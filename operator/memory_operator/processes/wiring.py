@@ -23,6 +23,7 @@ from memory_operator.memory.encryption import MasterKey
 from memory_operator.memory.keyfile import read_master_key
 from memory_operator.metrics import Metrics
 from memory_operator.processes.options import OperatorOptions, ProcessOptions, WorkerOptions
+from memory_operator.settings import WorkerSettings
 from memory_operator.store.db.migrate import check_schema
 from memory_operator.store.db.pool import Store, open_store
 from memory_operator.store.memories.tenants import KeyRing, check_or_store_key
@@ -87,7 +88,8 @@ async def run_worker(options: WorkerOptions, read_secret: SecretReader, metrics:
     _let_queries_go_first()
     async with open_base(options, "memory-worker", read_secret, metrics, stop) as base:
         if base is not None:
-            worker = Worker(base.store, base.connector, base.keys, name, fills_at_once=options.fills_at_once)
+            settings = WorkerSettings(options.fills_at_once, options.ledger_days)
+            worker = Worker(base.store, base.connector, base.keys, name, settings=settings)
             await worker.run(stop)
 
 

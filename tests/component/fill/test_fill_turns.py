@@ -11,6 +11,7 @@ import pytest
 from fixtures.engine import World
 from fixtures.fills import begun, complete, provider, sound
 from fixtures.waiting import until
+from memory_operator.settings import WorkerSettings
 from vendor.script import Fault
 from vendor.stub import StubVendor
 
@@ -45,7 +46,7 @@ async def test_spaces_take_turns_and_a_silent_vendor_keeps_no_place(world: World
             silent.fault = Fault(hold=True)
             for number in range(6):
                 world.cluster.apply(f"other-{number}", provider(vendor, f"model-{number}"))
-            async with world.worker(fills_at_once=2, turn_seconds=0.5):
+            async with world.worker(settings=WorkerSettings(fills_at_once=2), turn_seconds=0.5):
                 await until(all_but_the_silent_ones_are_ready, "the others are ready")
                 assert silent.in_flight == 2
                 silent.fault = None

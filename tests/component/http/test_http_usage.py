@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,11 @@ import pytest
 from fixtures.api import Api, refused, serve
 from fixtures.engine import World
 from fixtures.waiting import until
+from memory_operator.engine.admin.usage import Accounts, Bill
 from memory_operator.http.auth.tokens import token_auth
+from memory_operator.settings import WorkerSettings
+from memory_operator.store.usage import rollup
+from memory_operator.store.usage.totals import GroupBy
 from vendor.stub import StubVendor
 
 USAGE = "/v1/usage"
@@ -195,3 +200,80 @@ async def _paused(api: Api) -> dict[str, Any] | None:
     quotas = (await api.get("/v1/quotas")).json()["quotas"]
     job: dict[str, Any] | None = quotas[0]["job"] if quotas else None
     return job if job and job["state"] == "paused" else None
+
+
+GROUPS: tuple[GroupBy, ...] = ("day", "purpose", "model", "provider", "tenant")
+
+
+async def rolled_up(world: World, rows: int) -> int:
+    async with world.store.transaction() as conn:
+        return await rollup.roll_up(conn, 1, rows)
+
+
+async def told(world: World) -> list[Bill]:
+    """Usage by everything, of everybody and of one tenant."""
+    accounts, (since, until_) = Accounts(world.store), (date.fromisoformat(day) for day in SPAN.values())
+    return [await accounts.usage(group, since, until_, tenant) for group in GROUPS for tenant in (None, "ours")]
+
+
+async def kept(world: World) -> list[str]:
+    rows = await world.fetch("select state from memory_usage_ledger order by state")
+    return [row["state"] for row in rows]
+
+
+@pytest.mark.parametrize("rows", [1, 3, 1000])
+async def test_usage_is_told_the_same_after_each_slice(world: World, rows: int) -> None:
+    await some_calls(world)
+    await paid(world, "shared and lost", "ours", state="unanswered", estimated=5)
+    await paid(world, "shared and lost", "theirs", state="unanswered", estimated=6)
+    await paid(world, "free", "ours", tokens=2**62, inputs=1)
+    before = await told(world)
+    while await rolled_up(world, rows):
+        assert await told(world) == before
+    assert await kept(world) == ["sent"]
+    assert await world.value("select sum(whole_calls) from memory_usage_days") == 7
+    # One more call of a day that was added up before.
+    await paid(world, "late", "ours", tokens=1, cost="0.5")
+    before = await told(world)
+    assert await rolled_up(world, rows) == 1
+    assert await told(world) == before
+
+
+async def test_what_is_younger_is_kept_and_two_workers_count_nothing_twice(world: World) -> None:
+    for number in range(60):
+        await paid(world, f"old {number}", "ours", tokens=1, at=f"2026-03-{1 + number % 20:02d}T00:00:00+00:00")
+    now = await world.value("select now()")
+    await paid(world, "new", "ours", tokens=1, at=now.isoformat())
+    before = await told(world)
+    counts = await asyncio.gather(*(rolled_up(world, 25) for _ in range(6)))
+    while await rolled_up(world, 25):
+        pass
+    assert sum(counts) <= 60
+    assert await told(world) == before
+    assert await world.value("select count(*) from memory_usage_ledger") == 1
+    assert await world.value("select sum(calls) from memory_usage_days") == 60
+
+
+async def test_a_worker_adds_up_by_itself_what_is_older_than_its_setting(world: World, api: Api) -> None:
+    days_ago = {days: await world.value("select now() - make_interval(days => $1)", days) for days in (5, 89, 92)}
+    for days, at in days_ago.items():
+        await paid(world, f"{days}", "ours", tokens=1, at=at.isoformat())
+    span = {"from": days_ago[92].date().isoformat()}
+    before = (await api.get(USAGE, params=span)).json()
+    for settings, left in ((WorkerSettings(), 2), (WorkerSettings(ledger_days=30), 1)):
+        async with world.worker(settings=settings):
+            await until(
+                lambda left=left: world.value("select count(*) = $1 from memory_usage_ledger", left),
+                "the ledger is added up",
+            )
+        assert (await api.get(USAGE, params=span)).json() == before
+
+
+async def test_a_slice_that_was_cut_off_leaves_everything_as_it_was(world: World) -> None:
+    await some_calls(world)
+    before, rows = await told(world), await kept(world)
+    async with world.store.dedicated("cut off") as conn:
+        await conn.execute("begin")
+        assert await rollup.roll_up(conn, 1) > 0
+        conn.terminate()
+    assert (await told(world), await kept(world)) == (before, rows)

@@ -20,6 +20,7 @@ from memory_operator.engine.spaces.activation import ACTIVE_STATES
 from memory_operator.errors import Retryable, StoreUnavailable
 from memory_operator.logs import get_logger
 from memory_operator.metrics import Metrics
+from memory_operator.settings import WorkerSettings
 from memory_operator.store.db import locks
 from memory_operator.store.db.listen import listen
 from memory_operator.store.db.pool import Store, terminate_after, translate_errors
@@ -28,6 +29,7 @@ from memory_operator.store.memories.tenants import KeyRing
 from memory_operator.store.spaces import spaces
 from memory_operator.store.spaces.spaces import Space
 from memory_operator.store.spaces.vectors import COPY_SECONDS
+from memory_operator.store.usage import rollup
 
 log = get_logger(__name__)
 
@@ -43,13 +45,8 @@ _LAG_STEP_SECONDS = 0.05
 _LAG_WINDOW = 1_200
 """Steps that the longest delay is taken over: a minute."""
 
-FILLS_AT_ONCE = 8
-"""Spaces that one worker fills at a time; further ones take turns with them.
-
-Beside them are at most half as many that only wait for their embedder: a vendor that does not answer keeps no other
-space waiting.
-"""
 _TURN_SECONDS = 10.0
+_DEFAULTS = WorkerSettings()
 
 Step = Callable[[], Awaitable[bool]]
 """Does one piece of work; False when there was none."""
@@ -65,8 +62,8 @@ class Worker:
         keys: KeyRing,
         name: str,
         *,
+        settings: WorkerSettings = _DEFAULTS,
         commit_seconds: float = COPY_SECONDS,
-        fills_at_once: int = FILLS_AT_ONCE,
         turn_seconds: float = _TURN_SECONDS,
     ) -> None:
         self._store = store
@@ -74,12 +71,14 @@ class Worker:
         self._wakes: dict[str, asyncio.Event] = {}
         self._present = asyncio.Event()
         self._fills: dict[int, tuple[SpaceFill, asyncio.Task[None]]] = {}
-        self._most_fills = min(fills_at_once, store.pool_size)
+        self._most_fills = min(settings.fills_at_once, store.pool_size)
         """Each has a connection of its own to write with, and some of the pool's."""
         self._most_slow = max(1, self._most_fills // 2)
+        """Fills beside them that only wait for their embedder, so that no silent vendor keeps other spaces waiting."""
         self._turn_seconds = turn_seconds
         self._unanswered: set[int] = set()
         """Spaces whose embedder answered no call of their last turn."""
+        self._ledger_days = settings.ledger_days
         self._began: dict[int, float] = {}
         """When the last fill of each space began."""
 
@@ -93,6 +92,7 @@ class Worker:
             "rechunker": self._rechunk,
             "word rewriter": self._rewrite_words,
             "dispersions": DispersionMeasure(self._store).measure,
+            "ledger": self._roll_up_ledger,
         }
         async with asyncio.TaskGroup() as group:
             present = group.create_task(self._presence_heartbeat(), name="presence")
@@ -254,6 +254,10 @@ class Worker:
     async def _maintain_jobs(self) -> bool:
         await maintain_jobs(self._store)
         return False
+
+    async def _roll_up_ledger(self) -> bool:
+        async with self._store.transaction() as conn:
+            return await rollup.roll_up(conn, self._ledger_days) > 0
 
     async def _rechunk(self) -> bool:
         context = self._context

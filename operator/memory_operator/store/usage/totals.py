@@ -1,4 +1,4 @@
-"""What was used and what it cost, from the ledger; and what Providers have used of their budget today."""
+"""What was used and what it cost, by the ledger and its daily sums; what Providers have used of their budget today."""
 
 from __future__ import annotations
 
@@ -42,19 +42,41 @@ class Usage:
     """US dollars of what was counted; None where no price was known for any of it."""
 
 
+# What was rolled up stands beside the rows that are still there. Of a call that several tenants share, `calls` says
+# what it counts for in the sum, and `tenant_calls` what it counts for by tenant.
 _USED = """
-select {group} as name, grouping({group}) as whole,
-count(distinct l.call_id) as calls,
-count(distinct l.call_id) filter (where l.state = 'unanswered') as unanswered_calls,
-count(distinct l.call_id) filter (where l.state in ('refused', 'unusable')) as refused_calls,
-count(distinct l.call_id) filter (where l.state = 'sent') as open_calls,
-coalesce(sum(l.inputs) filter (where l.state = 'answered'), 0) as inputs,
-coalesce(sum(l.tokens), 0) as tokens,
-coalesce(sum(l.estimated_tokens) filter (where l.tokens is null
-  and l.state in ('answered', 'unanswered', 'unusable')), 0) as uncounted_tokens, sum(l.cost) as cost
-from memory_usage_ledger l left join memory_tenants t on t.id = l.tenant_id
-where l.at >= $1 and l.at < $2 and ($3::text is null or t.name = $3)
-group by grouping sets (({group}), ()) order by name
+with raw as (select l.at, l.purpose, l.model, l.tenant_id, l.provider_namespace, l.provider_name, l.call_id, l.state,
+    l.inputs, l.tokens, l.estimated_tokens, l.cost from memory_usage_ledger l where l.at >= $1 and l.at < $2),
+old as (select d.*, d.day::timestamp at time zone 'utc' as at from memory_usage_days d
+  where d.day >= ($1 at time zone 'utc')::date and d.day < ($2 at time zone 'utc')::date),
+l as (select at, purpose, model, tenant_id, provider_namespace, provider_name, call_id, state,
+    inputs::numeric as inputs, tokens::numeric as tokens, estimated_tokens, cost,
+    0 as calls, 0 as unanswered_calls, 0 as refused_calls, 0 as tenant_calls, 0 as tenant_unanswered_calls,
+    0 as tenant_refused_calls, 0 as uncounted_tokens from raw
+  union all select at, purpose, model, tenant_id, provider_namespace, provider_name, null, 'answered',
+    inputs, tokens, 0, cost, whole_calls, whole_unanswered_calls, whole_refused_calls, calls, unanswered_calls,
+    refused_calls, uncounted_tokens from old),
+sums as (select {group} as name, grouping({group}) as whole, $3::text is not null or ($4 and grouping({group}) = 0)
+    as of_tenant,
+  count(distinct l.call_id) as calls,
+  count(distinct l.call_id) filter (where l.state = 'unanswered') as unanswered_calls,
+  count(distinct l.call_id) filter (where l.state in ('refused', 'unusable')) as refused_calls,
+  count(distinct l.call_id) filter (where l.state = 'sent') as open_calls,
+  coalesce(sum(l.calls), 0) as old_calls, coalesce(sum(l.unanswered_calls), 0) as old_unanswered_calls,
+  coalesce(sum(l.refused_calls), 0) as old_refused_calls, coalesce(sum(l.tenant_calls), 0) as tenant_calls,
+  coalesce(sum(l.tenant_unanswered_calls), 0) as tenant_unanswered_calls,
+  coalesce(sum(l.tenant_refused_calls), 0) as tenant_refused_calls,
+  coalesce(sum(l.inputs) filter (where l.state = 'answered'), 0) as inputs,
+  coalesce(sum(l.tokens), 0) as tokens,
+  coalesce(sum(l.estimated_tokens) filter (where l.tokens is null
+    and l.state in ('answered', 'unanswered', 'unusable')), 0) + coalesce(sum(l.uncounted_tokens), 0)
+    as uncounted_tokens, sum(l.cost) as cost
+  from l left join memory_tenants t on t.id = l.tenant_id where $3::text is null or t.name = $3
+  group by grouping sets (({group}), ()))
+select name, whole, calls + case when of_tenant then tenant_calls else old_calls end as calls,
+unanswered_calls + case when of_tenant then tenant_unanswered_calls else old_unanswered_calls end as unanswered_calls,
+refused_calls + case when of_tenant then tenant_refused_calls else old_refused_calls end as refused_calls,
+open_calls, inputs, tokens, uncounted_tokens, cost from sums order by name
 """
 
 
@@ -65,7 +87,7 @@ async def used(
 
     Calls for nobody in particular, such as probes of an embedder, are under no tenant's name.
     """
-    rows = await conn.fetch(_USED.format(group=_GROUPS[group_by]), since, until, tenant)
+    rows = await conn.fetch(_USED.format(group=_GROUPS[group_by]), since, until, tenant, group_by == "tenant")
     found = [(row["name"], bool(row["whole"]), _usage(row)) for row in rows]
     return [(name, usage) for name, whole, usage in found if not whole], next(u for _, whole, u in found if whole)
 
