@@ -127,9 +127,9 @@ async def _one(stocked: Stocked, project: str, kind: str, share: float) -> list[
     filters = _filter(project, kind, share)
     plain, filtered = [], []
     for number, query in enumerate(stocked.queries(QUERIES + 5)):
-        for taken, asked_for in ((plain, Filters()), (filtered, filters)):
+        for taken, only in ((plain, Filters()), (filtered, filters)):
             started = time.perf_counter()
-            answer = await stocked.recall.query("bench", project, query, filters=asked_for)
+            answer = await stocked.recall.query("bench", project, query, filters=only)
             if number >= 5:
                 taken.append(1000 * (time.perf_counter() - started))
             assert answer.diagnostics.semantic_status == "ok", answer.diagnostics
@@ -201,10 +201,10 @@ async def stock(store: Store) -> Stocked:
     await hnsw.build(store, hnsw.Wanted(space.id, space.column_type, space.distance))
     async with store.connection() as conn:
         await conn.execute("vacuum analyze", timeout=600)
-    return asked(store, space, keys)
+    return questions(store, space, keys)
 
 
-def asked(store: Store, space: Space, keys: KeyRing) -> Stocked:
+def questions(store: Store, space: Space, keys: KeyRing) -> Stocked:
     """What asks a store that is full; its questions are none of the stored vectors."""
     book = _Book(Topics(DIMENSIONS, seed=2))
     recall = Recall(store, AtOnce(book), keys)  # type: ignore[arg-type]

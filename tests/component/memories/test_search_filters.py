@@ -142,12 +142,12 @@ async def test_each_way_of_reading_finds_the_same(world: World, space: Space) ->
         async with nearest.bounded(world.store, 60) as conn:
             exact = await by_vector(conn, space, filters, exact=True, limit=10)
             by_index = await by_vector(conn, space, filters, exact=False, limit=10)
-            assert [hit.entry_id for hit in by_index] == [hit.entry_id for hit in exact], name
+            assert [hit.key for hit in by_index] == [hit.key for hit in exact], name
             matching = await nearest.few_matching(conn, OURS, filters)
             listed = await by_words(conn, filters, Sizes(small=True, matching=matching), limit=10)
-            asked_one_by_one = await by_words(conn, filters, Sizes(small=False, matching=None), limit=10)
-            assert {hit.entry_id for hit in listed} == {hit.entry_id for hit in asked_one_by_one}, name
-            found = {hit.entry_id for hit in [*exact, *listed]}
+            one_by_one = await by_words(conn, filters, Sizes(small=False, matching=None), limit=10)
+            assert {hit.key for hit in listed} == {hit.key for hit in one_by_one}, name
+            found = {hit.key for hit in [*exact, *listed]}
             assert await _all_match(conn, filters, found) == len(found), name
         assert bool(exact) == bool(listed) == (name != "none")
 

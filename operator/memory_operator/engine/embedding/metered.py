@@ -18,6 +18,7 @@ from memory_operator.errors import (
     StoreUnavailable,
 )
 from memory_operator.logs import get_logger
+from memory_operator.memory.chunking import estimate_tokens
 from memory_operator.plan.cost import believable, split
 from memory_operator.plan.space import CallConfig, Mode
 from memory_operator.store.db.pool import Store
@@ -162,7 +163,8 @@ async def _embed_once(
         raise SourceUnavailable(f"the credential was not read within {timeout:.3g} s") from error
     if not calls_a_vendor(space.config):
         return await embedder.embed(texts, mode=mode, timeout=timeout, dimensions=space.dimensions)
-    share = Share(tenant_id, len(texts), sum(max(1, len(text.encode()) // 4) for text in texts))
+    prefix = space.config.query_prefix if mode == "query" else space.config.document_prefix
+    share = Share(tenant_id, len(texts), sum(estimate_tokens(prefix + text) for text in texts))
     async with store.connection() as conn:
         entry = await ledger.intend(conn, Intent.of(space, purpose, [share]), durable=False)
     if entry is None:
@@ -185,7 +187,7 @@ async def probe_dimensions(store: Store, connector: Connector, ref: ProviderRef,
     if not calls_a_vendor(config):
         return await probe(embedder, PROBE_SECONDS)
     async with store.connection() as conn:
-        entry = await ledger.intend(conn, Intent(ref, config, "probe", [Share(None, 1, len(PROBE_TEXT) // 4)]))
+        entry = await ledger.intend(conn, Intent(ref, config, "probe", [Share(None, 1, estimate_tokens(PROBE_TEXT))]))
     if entry is None:
         raise StoreUnavailable("a call could not be written down")
     meter = Metered(store, entry)

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from memory_operator.memory.chunking import tokens_of
 from memory_operator.store.jobs.leases import Lease
 from memory_operator.store.jobs.missing import StoredChunk
 from memory_operator.store.usage.ledger import Share
@@ -14,7 +15,6 @@ MOST_BYTES = 65_536
 """A longer text is not sent: no embedding model reads so much, and chunking makes such texts rare."""
 TOO_LARGE = f"the text is longer than {MOST_BYTES} bytes; it is not sent to any embedder"
 
-_BYTES_PER_TOKEN = 4.0
 _CAUTIOUS_BYTES_PER_TOKEN = 3.0
 _LEAST_BYTES_PER_TOKEN = 1.0
 _MOST_BYTES_PER_TOKEN = 8.0
@@ -62,24 +62,30 @@ class Item:
 
 
 class TokenEstimate:
-    """How many tokens texts have, by their bytes: learned from what the vendor counts."""
+    """How many tokens texts have, by their bytes: as everywhere, until the vendor's own counts have been seen."""
 
-    def __init__(self) -> None:
+    def __init__(self, prefix_bytes: int = 0) -> None:
+        self._prefix = prefix_bytes
+        """Bytes that go before each text."""
         self._bytes_per_token: float | None = None
 
     def tokens(self, size: int) -> int:
         """What a text will most likely be counted as."""
-        return 1 + round(size / (self._bytes_per_token or _BYTES_PER_TOKEN))
+        learned = self._bytes_per_token
+        size += self._prefix
+        return tokens_of(size) if learned is None else 1 + round(size / learned)
 
     def at_most(self, size: int) -> int:
         """What a text will hardly be counted above, for limits that a request must not cross."""
+        size += self._prefix
         return round(size / min(_CAUTIOUS_BYTES_PER_TOKEN, self._bytes_per_token or _CAUTIOUS_BYTES_PER_TOKEN)) + (
             _PER_MESSAGE
         )
 
-    def learn(self, size: int, tokens: int | None) -> None:
-        """Take in what a vendor counted for so many bytes."""
+    def learn(self, sizes: Sequence[int], tokens: int | None) -> None:
+        """Take in what a vendor counted for texts of so many bytes."""
         if tokens:
+            size = sum(sizes) + self._prefix * len(sizes)
             seen = min(_MOST_BYTES_PER_TOKEN, max(_LEAST_BYTES_PER_TOKEN, size / tokens))
             old = self._bytes_per_token
             self._bytes_per_token = seen if old is None else old + _LEARNING_RATE * (seen - old)

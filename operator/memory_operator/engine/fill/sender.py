@@ -71,7 +71,7 @@ class Sender:
         self._presence = presence
         self._clock = asyncio.get_running_loop().time
         self._concurrency = ConcurrencyLimit(self._clock)
-        self.estimate = TokenEstimate()
+        self.estimate = TokenEstimate(len(space.config.document_prefix.encode()))
         self._failures = 0
         self._denials = 0
         self._succeeded_at = float("-inf")
@@ -185,7 +185,7 @@ class Sender:
         self._succeeded_at = self._clock()
         self._breaker.succeeded()
         self._concurrency.answered(len(items))
-        self.estimate.learn(sum(item.size for item in items), reply.tokens)
+        self.estimate.learn([item.size for item in items], reply.tokens)
         outcomes = meter.outcomes() if meter else ()
         self._in_flight.add_result(CallResult(items, reply.vectors, outcomes=outcomes, job=job))
 

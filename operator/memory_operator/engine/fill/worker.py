@@ -25,6 +25,7 @@ from memory_operator.store.db import locks
 from memory_operator.store.db.listen import listen
 from memory_operator.store.db.pool import Store, terminate_after, translate_errors
 from memory_operator.store.jobs import jobs, leases, quarantine
+from memory_operator.store.memories import text_sums
 from memory_operator.store.memories.tenants import KeyRing
 from memory_operator.store.spaces import spaces
 from memory_operator.store.spaces.spaces import Space
@@ -93,6 +94,7 @@ class Worker:
             "word rewriter": self._rewrite_words,
             "dispersions": DispersionMeasure(self._store).measure,
             "ledger": self._roll_up_ledger,
+            "text sums": self._add_up_texts,
         }
         async with asyncio.TaskGroup() as group:
             present = group.create_task(self._presence_heartbeat(), name="presence")
@@ -258,6 +260,10 @@ class Worker:
     async def _roll_up_ledger(self) -> bool:
         async with self._store.transaction() as conn:
             return await rollup.roll_up(conn, self._ledger_days) > 0
+
+    async def _add_up_texts(self) -> bool:
+        await text_sums.backfill_slice(self._store)
+        return False  # one slice a second: writers wait for each
 
     async def _rechunk(self) -> bool:
         context = self._context

@@ -30,7 +30,8 @@ from memory_operator.plan.desired import call_config, contradiction, declared_di
 from memory_operator.plan.space import CallConfig, SpaceConfig, with_call_fields
 from memory_operator.store.db import locks
 from memory_operator.store.db.pool import Store
-from memory_operator.store.jobs import jobs, missing
+from memory_operator.store.jobs import jobs
+from memory_operator.store.memories import text_sums
 from memory_operator.store.spaces import claims, credentials, providers, registry, spaces
 from memory_operator.store.spaces.spaces import Owner
 
@@ -256,7 +257,7 @@ class Reconciler:
         view, config = step.view, step.config
         assert view.applied is not None
         async with self._store.transaction() as conn:
-            tokens = await missing.estimated_tokens(conn)
+            tokens = await text_sums.estimated_tokens(conn, len(config.document_prefix.encode()))
             cost = cost_of(tokens, config.input_cost_per_1k)
             chunks = view.stored.chunks
             effect = Effect(view.applied.dimensions, config.dimensions, view.vectors, chunks, tokens, cost)

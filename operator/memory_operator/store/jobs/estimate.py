@@ -7,7 +7,7 @@ from typing import Literal
 
 from memory_operator.memory.chunking import MAX_CHUNK_BYTES
 from memory_operator.store.db.pool import Conn, fetch_one
-from memory_operator.store.jobs.missing import CIPHER_BYTES
+from memory_operator.store.memories.text_sums import CIPHER_BYTES
 from memory_operator.store.spaces import vectors
 from memory_operator.store.spaces.spaces import Space
 

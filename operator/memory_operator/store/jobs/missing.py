@@ -8,16 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any
 from uuid import UUID
 
 from memory_operator.store.db import locks
 from memory_operator.store.db.pool import Conn
 from memory_operator.store.jobs.leases import LEASE_SECONDS, Lease
 from memory_operator.store.spaces import registry, vectors
-
-CIPHER_BYTES = 29
-"""Format, nonce and tag that encryption adds to a text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,16 +244,3 @@ async def count(conn: Conn, space_id: int, project_id: int, *, have_too: bool) -
     """Live chunks of a project that lack a vector in a space, counted one by one; `have_too`: all of them."""
     statement = _COUNT_LIVE if have_too else vectors.for_space(_COUNT_LACKING, space_id)
     return int(await conn.fetchval(statement, project_id))
-
-
-_ESTIMATED_TOKENS = """
-select avg(octet_length(text) - $1)::float8 from
-(select text from memory_chunks where live order by id desc limit 1000) newest
-"""
-
-
-async def estimated_tokens(conn: Conn) -> int:
-    """Tokens of all live chunks at four bytes a token, from the average of the newest thousand."""
-    counted = await registry.counted(conn)
-    average: Any = await conn.fetchval(_ESTIMATED_TOKENS, CIPHER_BYTES)
-    return round(counted.get(registry.CHUNKS, 0) * max(1.0, (average or 0.0) / 4))
