@@ -9,6 +9,7 @@ import socket
 import ssl
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -338,9 +339,18 @@ def test_two_processes_that_need_the_programs_build_each_once(tmp_path: Path) ->
         f'echo run >> {tmp_path}/runs; sleep 0.3; while [ "$1" != "-o" ]; do shift; done; cp /bin/true "$2"',
     )
     environment = {"XDG_CACHE_HOME": str(tmp_path), "PATH": f"{tmp_path / 'bin'}:/usr/bin:/bin"}
-    command = [sys.executable, str(HERE / "build.py")]
-    both = [subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    outputs = [each.communicate(timeout=60)[0] for each in both]
+    script = (
+        f"import os, sys; sys.path.insert(0, {str(HERE.parent)!r})\n"
+        "from cluster.harness.programs import find_helm, find_programs\n"
+        "find_programs(os.environ, print), find_helm(os.environ, print)"
+    )
+    command = [sys.executable, "-c", script]
+    with ExitStack() as started:
+        both = [
+            started.enter_context(subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True))
+            for _ in range(2)
+        ]
+        outputs = [each.communicate(timeout=60)[0] for each in both]
     assert [each.returncode for each in both] == [0, 0]
     built = sum(output.count("built etcd") + output.count("built kube-apiserver") for output in outputs)
     names = {"etcd", "kube-apiserver", "kubectl", "helm"}

@@ -9,6 +9,7 @@ import pytest
 
 from fixtures.memories import Memories
 from memory_operator.engine.memories.recall import RecallAnswer
+from memory_operator.memory.fusion import COUNTED
 from memory_operator.store.memories.fulltext import SMALL_CHUNKS
 from memory_operator.store.memories.nearest import Filters
 
@@ -124,7 +125,7 @@ async def test_a_small_project_is_found_beside_a_big_one_with_the_same_words(mem
     await _copies(memories, "shared words of the big project", SMALL_CHUNKS, project="big")
     for query in ("shared words", "shared nowhere", "words of nothing shared"):
         assert len((await memories.query(query, project="small")).results) == 3
-        assert (await memories.query(query, project="big", k=1)).diagnostics.channels["fulltext"].hits == 40
+        assert (await memories.query(query, project="big", k=1)).diagnostics.channels["fulltext"].hits == COUNTED
     assert (await memories.query("quokka", project="small")).results == ()
     assert "quokka" in texts(await memories.query("shared quokka nowhere", project="big", k=1))[0]
 
