@@ -110,6 +110,8 @@ async def _stop_inside_copy(world: World, pid: int) -> None:
         "select count(*) > 0 from pg_stat_activity where application_name = 'memory-worker'"
         " and datname = current_database() and xact_start is not null"
         " and (query ilike 'copy%' or state = 'idle in transaction')"
+        # The session that it writes by: others have short transactions of their own, such as for the ledger.
+        " and pid in (select backend_pid from memory_reembed_leases)"
     )
     for _ in range(100):
         await until(lambda: world.value(inside), "a worker is inside a transaction of a commit")

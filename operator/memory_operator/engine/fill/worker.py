@@ -258,6 +258,9 @@ class Worker:
         return False
 
     async def _roll_up_ledger(self) -> bool:
+        async with self._store.connection() as conn:
+            if not await rollup.is_due(conn, self._ledger_days):
+                return False
         async with self._store.transaction() as conn:
             return await rollup.roll_up(conn, self._ledger_days) > 0
 

@@ -43,6 +43,17 @@ select count(*) from gone
 """
 
 
+_OLDEST = """
+select at from memory_usage_ledger where at < date_trunc('day', now(), 'UTC') - make_interval(days => $1)
+and state <> 'sent' order by at limit 1
+"""
+
+
+async def is_due(conn: Conn, kept_days: int) -> bool:
+    """Whether there are rows for `roll_up`: nearly always there are none, and nothing needs to be locked."""
+    return await conn.fetchval(_OLDEST, kept_days) is not None
+
+
 async def roll_up(conn: Conn, kept_days: int, rows: int = SLICE_ROWS) -> int:
     """Add up a slice of the rows that are older than so many whole days in UTC, in one statement; how many there were.
 
