@@ -16,9 +16,11 @@ CHUNK_CHARS = (800, 1_200)
 MAX_CHUNK_BYTES = 65_536
 """No embedder is sent more in one text (UTF-8). Chunks stay far below: a character takes 4 bytes at most."""
 
+BYTES_PER_TOKEN = 4
+"""What every estimate counts, of UTF-8: `estimate_tokens`."""
+
 _BLOCK_CHARS = 8_192
 _BLOCK_END_CHARS = 2_048
-_BYTES_PER_TOKEN = 4
 
 
 def chunk(text: str) -> list[str]:
@@ -43,7 +45,7 @@ def estimate_tokens(text: str) -> int:
 
 def tokens_of(size: int) -> int:
     """The same for a text of so many bytes, a prefix included."""
-    return max(1, -(-size // _BYTES_PER_TOKEN))
+    return max(1, -(-size // BYTES_PER_TOKEN))
 
 
 @cache

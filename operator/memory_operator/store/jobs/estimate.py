@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from memory_operator.memory.chunking import MAX_CHUNK_BYTES
+from memory_operator.memory.chunking import BYTES_PER_TOKEN, MAX_CHUNK_BYTES
 from memory_operator.store.db.pool import Conn, fetch_one
 from memory_operator.store.memories.text_sums import CIPHER_BYTES
 from memory_operator.store.spaces import vectors
@@ -53,7 +53,8 @@ coalesce(sum(n) filter (where known), 0)::bigint
   + coalesce(sum(n - 1) filter (where not known and not large), 0)::bigint as copied,
 count(*) filter (where not known and not large) as to_embed,
 coalesce(sum(size) filter (where not known and not large), 0)::bigint as bytes,
-coalesce(sum(greatest(1, (size + 3) / 4)) filter (where not known and not large), 0)::bigint as tokens,
+coalesce(sum(greatest(1, (size + {BYTES_PER_TOKEN - 1}) / {BYTES_PER_TOKEN}))
+  filter (where not known and not large), 0)::bigint as tokens,
 coalesce(sum(n) filter (where not known and large), 0)::bigint as too_large from todo
 """
 

@@ -128,7 +128,7 @@ class WordQuery(NamedTuple):
 async def fulltext(conn: Conn, query: WordQuery, sizes: Sizes, *, seconds: float) -> list[Hit]:
     """The memories of a project that have the words of a query, best first.
 
-    `conn` comes from `search.bounded`; each statement takes at most `seconds`. Raises TookTooLong.
+    `conn` comes from `nearest.bounded`; each statement takes at most `seconds`. Raises TookTooLong.
 
     Scores: above 0.5 when all words are there, by how near they are to each other; otherwise half of the share
     that a memory has of the words that the project knows, rare ones weighing more.

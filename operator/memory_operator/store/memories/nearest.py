@@ -76,7 +76,7 @@ class Hit:
     """Id of the version, or of the chunk."""
     chunk_id: int
     score: float
-    """What it means is said by the channel: `words.fulltext`, `nearest`."""
+    """What it means is said by the channel: `fulltext.fulltext`, `nearest`."""
     matched: Matched
 
 

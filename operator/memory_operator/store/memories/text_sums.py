@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from memory_operator.memory.chunking import BYTES_PER_TOKEN
 from memory_operator.store.db.pool import Conn, Store, fetch_one
 from memory_operator.store.spaces import registry
 
@@ -11,8 +12,7 @@ CIPHER_BYTES = 29
 SLICE_IDS = 10_000
 """Chunk ids that one step of the backfill covers: writers wait while it adds them up, about 20 ms."""
 
-_BYTES_PER_TOKEN = 4
-_ROUNDING = 3 / 8
+_ROUNDING = (BYTES_PER_TOKEN - 1) / (2 * BYTES_PER_TOKEN)
 """Each text is rounded up to whole tokens, which adds so much to the mean."""
 
 _SUMS = """
@@ -37,7 +37,7 @@ async def estimated_tokens(conn: Conn, prefix_bytes: int) -> int:
     if counted <= 0 or summed["chunks"] <= 0:
         return 0
     size: float = summed["bytes"] / summed["chunks"] - CIPHER_BYTES + prefix_bytes
-    return max(counted, round(counted * (size / _BYTES_PER_TOKEN + _ROUNDING)))
+    return max(counted, round(counted * (size / BYTES_PER_TOKEN + _ROUNDING)))
 
 
 _IS_COMPLETE = """select walked >= bound from memory_text_sums_backfill"""
