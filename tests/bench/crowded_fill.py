@@ -49,9 +49,7 @@ async def run(server: RunningPostgres) -> list[Figure]:
     stock, port = Stock(server), free_port()
     async with stock.of(CHUNKS) as dsn, open_scene(dsn, server.pid, latency_ms=20) as scene:
         with scene.worker():
-            scene.apply("served", DIMENSIONS)
-            await scene.until_filled("served", CHUNKS)
-            await scene.until_ready("served")
+            await scene.serve("served", CHUNKS, DIMENSIONS)
         with VendorProcess(DIMENSIONS, fast=True) as silent, _api(scene, port):
             idle = await ask_at_a_rate(port, "", _queries(), RATE_PER_SECOND, for_seconds(IDLE_SECONDS))
             for number in range(SILENT):

@@ -46,9 +46,7 @@ async def run(server: RunningPostgres, stock: Stock) -> list[Figure]:
     port = free_port()
     async with stock.of(CHUNKS) as dsn, open_scene(dsn, server.pid, latency_ms=20) as scene:
         with VendorProcess(SERVED_DIMENSIONS, fast=True) as served, scene.worker() as worker:
-            scene.apply("served", SERVED_DIMENSIONS, baseURL=served.base_url)
-            await scene.until_filled("served", CHUNKS)
-            await scene.until_ready("served")
+            await scene.serve("served", CHUNKS, SERVED_DIMENSIONS, baseURL=served.base_url)
             with _api(scene, port):
                 queries = await _queries(scene)
                 await _query_for(port, queries, seconds=WARM_UP_SECONDS)

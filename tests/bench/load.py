@@ -52,9 +52,7 @@ async def run(server: RunningPostgres) -> list[Figure]:
     stock, port = Stock(server), free_port()
     async with stock.of(CHUNKS) as dsn, open_scene(dsn, server.pid, latency_ms=0) as scene:
         with scene.worker():
-            scene.apply("served", DIMENSIONS)
-            await scene.until_filled("served", CHUNKS)
-            await scene.until_ready("served")
+            await scene.serve("served", CHUNKS, DIMENSIONS)
         bodies = await _bodies(scene)
         with _api(scene, port) as api:
             await ask_all_the_time(port, "busy", bodies, 4, for_seconds(WARM_UP_SECONDS))

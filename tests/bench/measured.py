@@ -81,6 +81,12 @@ class Scene:
         used = [end - start for start, end in zip(before, after, strict=True)]
         return await self._filled(space, used, worker)
 
+    async def serve(self, name: str, count: int, dimensions: int = DIMENSIONS, **spec: Any) -> None:
+        """Apply a Provider and wait until its space answers queries, with so many vectors and their index."""
+        self.apply(name, dimensions, **spec)
+        await self.until_filled(name, count)
+        await self.until_ready(name)
+
     async def until_filled(self, name: str, count: int, share: float = 1.0) -> int:
         """Wait for that share of a fill; the space's id."""
         find = "select id from memory_embedding_spaces where provider_name = $1"

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -17,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cluster.harness.errors import ProgramsMissingError
-from cluster.harness.programs import BUILD_SECONDS, Say, cache_root, find_kube_score, locked
+from cluster.harness.programs import BUILD_SECONDS, Say, cache_root, find_kube_score, locked, make
 
 REQUIREMENTS = Path(__file__).resolve().parents[3] / "requirements" / "judges.txt"
 
@@ -63,18 +62,9 @@ def _install(folder: Path, environment: Mapping[str, str], say: Say) -> None:
 
 def _run(command: list[str], environment: Mapping[str, str]) -> None:
     kept = {key: value for key, value in environment.items() if not key.startswith("PYTHON")}
-    try:
-        done = subprocess.run(
-            command,
-            env=kept,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=BUILD_SECONDS,
-            check=False,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise ProgramsMissingError(f"checkov was not installed in {BUILD_SECONDS:.0f} s") from error
-    if done.returncode != 0:
-        last = "\n".join(done.stderr.splitlines()[-15:])
-        raise ProgramsMissingError(f"`{' '.join(command[:4])}` failed while checkov was installed. It said:\n{last}")
+    make(
+        command,
+        kept,
+        late=f"checkov was not installed in {BUILD_SECONDS:.0f} s",
+        failed=f"`{' '.join(command[:4])}` failed while checkov was installed.",
+    )

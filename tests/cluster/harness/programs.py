@@ -16,7 +16,7 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -225,24 +225,37 @@ def _build(go: Path, name: str, program: Path, environment: Mapping[str, str], s
         made = Path(scratch) / name
         package = (_PACKAGES | _ADDONS | _OTHERS)[name]
         command = [str(go), "build", "-trimpath", "-ldflags", _linker_flags(), "-o", str(made), package]
-        try:
-            done = subprocess.run(
-                ["nice", *command] if shutil.which("nice", path=environment.get("PATH", "")) else command,
-                cwd=module,
-                env=_go_environment(environment),
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                timeout=BUILD_SECONDS,
-                check=False,
-            )
-        except subprocess.TimeoutExpired as error:
-            raise ProgramsMissingError(f"{name} was not built in {BUILD_SECONDS:.0f} s. {_ways_out()}") from error
-        if done.returncode != 0:
-            last = "\n".join(done.stderr.splitlines()[-15:])
-            raise ProgramsMissingError(f"`{go} build` of {name} failed. {_ways_out()} It said:\n{last}")
+        make(
+            ["nice", *command] if shutil.which("nice", path=environment.get("PATH", "")) else command,
+            _go_environment(environment),
+            folder=module,
+            late=f"{name} was not built in {BUILD_SECONDS:.0f} s. {_ways_out()}",
+            failed=f"`{go} build` of {name} failed. {_ways_out()}",
+        )
         made.replace(program)  # one step, so that nobody ever runs half a program
     say(f"built {what} in {time.monotonic() - began:.0f} s")
+
+
+def make(
+    command: Sequence[str], environment: Mapping[str, str], *, late: str, failed: str, folder: Path | None = None
+) -> None:
+    """Run what makes a program. Raises ProgramsMissingError: what is said where it is late, or where it failed."""
+    try:
+        done = subprocess.run(
+            command,
+            cwd=folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=BUILD_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise ProgramsMissingError(late) from error
+    if done.returncode != 0:
+        last = "\n".join(done.stderr.splitlines()[-15:])
+        raise ProgramsMissingError(f"{failed} It said:\n{last}")
 
 
 def _linker_flags() -> str:

@@ -6,6 +6,7 @@ from typing import Any
 
 from fixtures.engine import World
 from fixtures.waiting import until
+from memory_operator.contract.resource import ProviderRef
 from memory_operator.engine.admin.spaces import Catalog
 from memory_operator.plan.space import SpaceConfig
 from memory_operator.store.db.activity import Actor
@@ -76,9 +77,8 @@ async def made_twin_of_first(world: World, space: int, prefix: str) -> None:
     )
 
 
-async def test_an_upgrade_embeds_takes_and_retires_nothing_where_two_spaces_have_one_identity_now(
-    world: World,
-) -> None:
+async def two_spaces_of_0_1(world: World) -> tuple[ProviderRef, ProviderRef]:
+    """A store of release 0.1 whose two full spaces have one identity now, and the Providers that own them."""
     await world.stored(10)
     async with world.operator(), world.worker():
         one = world.cluster.apply("one", mock())
@@ -88,6 +88,13 @@ async def test_an_upgrade_embeds_takes_and_retires_nothing_where_two_spaces_have
     await made_twin_of_first(world, 2, "q: ")
     await made_by_0_1(world)
     world.cluster.apply("two", mock(queryPrefix="q: "))
+    return one, two
+
+
+async def test_an_upgrade_embeds_takes_and_retires_nothing_where_two_spaces_have_one_identity_now(
+    world: World,
+) -> None:
+    one, two = await two_spaces_of_0_1(world)
     jobs = await world.value("select count(*) from memory_reembed_jobs")
     async with world.operator(), world.worker():
         await until(lambda: world.cluster.statuses[two].observed_generation == 2, "the second Provider is looked at")
@@ -155,15 +162,7 @@ async def test_the_live_providers_space_keeps_the_identity_then_the_active_one_t
 async def test_a_space_that_gave_its_identity_away_lets_the_other_be_pruned_once_its_provider_is_gone(
     world: World,
 ) -> None:
-    await world.stored(10)
-    async with world.operator(), world.worker():
-        one = world.cluster.apply("one", mock())
-        await world.until_phase(one, "Ready")
-        two = world.cluster.apply("two", mock(documentPrefix="made apart by this: "))
-        await world.until_phase(two, "Ready")
-    await made_twin_of_first(world, 2, "q: ")
-    await made_by_0_1(world)
-    world.cluster.apply("two", mock(queryPrefix="q: "))
+    one, two = await two_spaces_of_0_1(world)
     world.cluster.delete(one)
     assert await Catalog(world.store).prune({"default"}, BY) == [], "what no operator has looked at is not pruned"
     async with world.operator(), world.worker():
