@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 
 from fixtures.engine import World
 from fixtures.memories import Memories, config
+from memory_operator.engine.memories.recall import Recall
 from memory_operator.memory.search_terms import query_terms
 from memory_operator.store.db.pool import Conn
 from memory_operator.store.memories import fulltext, nearest
@@ -163,3 +165,31 @@ async def test_a_filter_that_many_match_is_asked_by_the_index(world: World, spac
         for chunks, few in ((PROJECTS * EACH, True), (100, False)):
             await conn.execute("update memory_embedding_counters set n = $1 where scope = 0", chunks)
             assert (await nearest.few_matching(conn, OURS, FILTERS["nearly all"]) is not None) is few
+
+
+class Noting:
+    """A store that notes the statements that its connections send."""
+
+    def __init__(self, store: Any) -> None:
+        self._store = store
+        self.statements: list[str] = []
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[Any]:
+        async with self._store.connection() as conn:
+            with conn.query_logger(lambda record: self.statements.append(record.query)):
+                yield conn
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+
+async def test_what_matches_a_filter_is_counted_once_for_all_channels(memories: Memories) -> None:
+    await memories.space(config())
+    for number in range(5):
+        await memories.add(f"apple number {number}", type="rare")
+    store = Noting(memories.world.store)
+    recall = Recall(store, memories.world.connector, memories.world.keys)  # type: ignore[arg-type]
+    answer = await recall.query("default", "default", "apple", 10, filters=Filters(type="rare"))
+    assert len(answer.results) == 5
+    assert sum(") matching" in statement and "count(*)" in statement for statement in store.statements) == 1

@@ -7,6 +7,7 @@ import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
+from weakref import WeakValueDictionary
 
 import numpy as np
 from cachetools import TTLCache
@@ -92,6 +93,7 @@ class Channels:
         self._small_vectors: TTLCache[tuple[int, int], bool] = TTLCache(_CACHED_SIZES, _SIZE_SECONDS)
         self._dispersions: TTLCache[tuple[int, int], Dispersion] = TTLCache(_CACHED_SIZES, _SIZE_SECONDS)
         self._matching: TTLCache[tuple[int, Filters], int | None] = TTLCache(_CACHED_SIZES, _SIZE_SECONDS)
+        self._counting: WeakValueDictionary[tuple[int, Filters], asyncio.Lock] = WeakValueDictionary()
 
     async def fulltext(self, wanted: ChannelQuery) -> Channel:
         """The memories with the query's words."""
@@ -110,13 +112,14 @@ class Channels:
         return channel
 
     async def _few_matching(self, conn: Conn, wanted: ChannelQuery) -> int | None:
-        """How many memories match the filters, where there are some and they are few."""
+        """How many memories match the filters, where there are some and they are few; counted once for all channels."""
         if not nearest.filter_values(wanted.filters):
             return None
         key = wanted.project_id, wanted.filters
-        if key not in self._matching:
-            self._matching[key] = await nearest.few_matching(conn, *key)
-        return self._matching.get(key)
+        async with self._counting.setdefault(key, asyncio.Lock()):
+            if key not in self._matching:
+                self._matching[key] = await nearest.few_matching(conn, *key)
+            return self._matching.get(key)
 
     async def semantic(self, wanted: ChannelQuery, text: str, resolved: Resolved) -> Semantic:
         """The memories nearest to a text in the active space; once more when that space vanished meanwhile."""
