@@ -112,3 +112,29 @@ async def test_chunks_that_came_while_nothing_was_embedded_for_a_space_are_fille
             await until(lambda: complete(world), "the fill is complete")
     await sound(world)
     assert await world.value("select count(*) from memory_vectors_1") == 40
+
+
+async def test_a_pending_chunk_in_an_open_range_is_paid_once_however_long_its_commit_takes(
+    world: World, vendor: StubVendor
+) -> None:
+    texts = [f"both pending and in a range, number {number}" for number in range(5)]
+    await world.stored_texts(texts)
+    async with world.operator():
+        world.cluster.apply("memory", provider(vendor))
+        await until(lambda: world.value("select count(*) > 0 from memory_reembed_leases"), "there is a range")
+        async with world.store.dedicated("memory-test-lock") as conn:
+            reading_only = conn.transaction()
+            await reading_only.start()
+            await conn.execute("lock table memory_vectors_1 in share mode")
+            await world.store_pending(1)
+            async with world.worker(), world.worker():
+                await until(lambda: sent(vendor), "the pending chunks are sent")
+                await until(
+                    lambda: world.value("select not exists (select 1 from memory_reembed_leases where state = 'open')"),
+                    "the range is read while the commit waits",
+                )
+                await asyncio.sleep(0.5)
+                await reading_only.rollback()
+                await until(lambda: complete(world), "the fill is complete")
+    await sound(world)
+    assert sorted(sent(vendor)) == sorted(texts)

@@ -49,12 +49,15 @@ join memory_projects p on p.id = c.project_id join memory_tenants t on t.id = p.
 """
 
 
-# Each relation is bounded by the range, so that no plan reads a whole one.
+# Each relation is bounded by the range, so that no plan reads a whole one. What is pending is sent by whoever takes it
+# from there, also while its commit is still under way.
 _LIVE_IN_RANGE = f"""
 select {_chunks("$4")} where c.live and c.id > $1 and c.id <= $2
 and ($4::int is null or c.project_id = $4)
 and not exists (select 1 from memory_embedding_quarantine q where q.space_id = $3
   and q.chunk_id = c.id and q.chunk_id > $1 and q.chunk_id <= $2)
+and not exists (select 1 from memory_embedding_pending w where w.space_id = $3
+  and w.chunk_id = c.id and w.chunk_id > $1 and w.chunk_id <= $2)
 """
 
 _ALL_IN_RANGE = f"{_LIVE_IN_RANGE} order by c.id"
@@ -69,7 +72,10 @@ order by c.id
 async def in_range(
     conn: Conn, space_id: int, lease: Lease, *, project_id: int | None, have_too: bool
 ) -> list[StoredChunk]:
-    """The live chunks of a range that have no vector and are not in quarantine, by id; `have_too`: all live ones."""
+    """The live chunks of a range that have no vector, by id, or with `have_too` all live ones.
+
+    Not those that are pending or in quarantine.
+    """
     statement = _ALL_IN_RANGE if have_too else vectors.for_space(LACKING_IN_RANGE, space_id)
     rows = await conn.fetch(statement, lease.after_id, lease.upto_id, space_id, project_id)
     return [StoredChunk(*row) for row in rows]
