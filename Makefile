@@ -12,7 +12,7 @@ PYTEST = $(BIN)/python -m pytest -n 4 --dist loadgroup
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-unit test-long images e2e kind check format bench bench-large quality generate requirements clean
+.PHONY: help install run test test-unit test-long mutants images e2e kind check format bench bench-large quality generate requirements clean
 
 help: ## Show this help
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -49,6 +49,9 @@ test-long: install ## The promise of the store in long random sequences: 500 of 
 	MEMORY_PROMISE=1:500:30 $(BIN)/python -m pytest tests/component/gate/test_promise.py
 	MEMORY_PROMISE=2:100:30 $(BIN)/python -m pytest tests/component/gate/test_promise.py
 	MEMORY_PROMISE=3:100:30 $(BIN)/python -m pytest tests/component/gate/test_promise.py
+
+mutants: install ## Break the gate in a copy, in each of several ways, and see that the property test notices; an hour
+	$(BIN)/python tests/mutants.py
 
 images: install ## Make the images under build/images without a container engine (root, Debian)
 	$(BIN)/python tests/e2e/prepare.py --only-images
