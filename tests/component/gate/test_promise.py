@@ -229,7 +229,7 @@ IN_ADVANCE = [
     (3, [*_consented("a", 32, Step("consent_to_held", {"place": 0, "expires": "+-1 hours"}), True)]),
     (-2, [*_consented("a", 32, Step("consent_to_held", {"place": 0, "expires": "+1 hours"}), True)]),
     (0, [*_left_and_wanted_again("a", 32, 8, Step("consent_to_held", {"place": 0, "expires": None})), SETTLE]),
-    (0, [*_left_and_wanted_again("a", 32, 16, Step("consent_to_held", {"place": 0, "expires": None}))[:4], VENDOR_UP]),
+    (0, [_dimensions("a", 32), SETTLE, _dimensions("a", 16), SETTLE]),
     (0, [*_of_two("a", "b", Step("delete", {"name": "a"})), SETTLE]),
     (0, [*_left_behind("a", Step("prune"))]),
     (0, [_create_enabled(value=False), SETTLE, BEGIN[0], _create_enabled(value=True), SETTLE]),
