@@ -224,12 +224,14 @@ def _create_enabled(*, value: bool) -> Step:
     return Step("edit", {"name": "a", "field": "embedding.createEnabled", "value": value})
 
 
+_BY_PSQL = Step("consent_to_held", {"place": 0, "expires": "+24 hours"})
 IN_ADVANCE = [
     (0, [*_consented("a", 32, Step("consent_to_held", {"place": 0, "expires": None}), True)]),
     (3, [*_consented("a", 32, Step("consent_to_held", {"place": 0, "expires": "+-1 hours"}), True)]),
     (-2, [*_consented("a", 32, Step("consent_to_held", {"place": 0, "expires": "+1 hours"}), True)]),
     (0, [*_left_and_wanted_again("a", 32, 8, Step("consent_to_held", {"place": 0, "expires": None})), SETTLE]),
     (0, [_dimensions("a", 32), SETTLE, _dimensions("a", 16), SETTLE]),
+    (0, [_dimensions("a", 32), SETTLE, VENDOR_DOWN, _BY_PSQL, Step("forget", {"place": 0, "purge": True}), VENDOR_UP]),
     (0, [*_of_two("a", "b", Step("delete", {"name": "a"})), SETTLE]),
     (0, [*_left_behind("a", Step("prune"))]),
     (0, [_create_enabled(value=False), SETTLE, BEGIN[0], _create_enabled(value=True), SETTLE]),

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
+from memory_operator.engine.gate import held
 from memory_operator.engine.spaces.activation import activate, activate_if_first, catch_up
 from memory_operator.errors import LockBusy, NeedsConsent, ProviderChanged
 from memory_operator.logs import get_logger
@@ -164,7 +165,10 @@ async def _replace(conn: Conn, change: Change, old: Space, marker_id: int | None
         await retire(conn, row.beside_space_id)
     space = await _take(conn, change)  # always a new one: one that is there would be filled beside
     await providers.repoint(conn, change.owner.ref, applied=space.id, beside=None)
-    await providers.settle(conn, change.owner.ref)
+    if marker is None:
+        await held.release(conn, change.owner.ref)  # a consent that was not needed does not outlive its change
+    else:
+        await providers.settle(conn, change.owner.ref)
     if was_active:
         await activate(conn, space, change.actor)
     await spaces.discard(conn, old)
