@@ -12,7 +12,6 @@ from fixtures.kube import Namespace
 from fixtures.kube_operator import operating
 from fixtures.waiting import until
 
-STOP_SECONDS = 20.0
 NAME = "memory-embeddings"
 
 

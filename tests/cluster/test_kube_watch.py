@@ -21,7 +21,6 @@ from memory_operator.contract.resource import ProviderRef
 from memory_operator.kube.client import Pod, namespace_of
 from memory_operator.kube.kopf_thread import run_kopf
 
-STOP_SECONDS = 10.0
 
 
 class Recorder:

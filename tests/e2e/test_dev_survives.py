@@ -116,7 +116,7 @@ async def test_writers_that_add_all_the_while_lose_nothing_at_ready(dev: Dev, ve
     stop, added, failures = threading.Event(), [], []
 
     def write(lane: int) -> None:
-        with httpx.Client(base_url=str(dev.client.base_url), timeout=30) as client:
+        with httpx.Client(base_url=str(dev.client.base_url), timeout=120) as client:
             number = 0
             while not stop.is_set():
                 answer = client.post("/memory/add", json={"text": f"lane {lane} text {number}"})

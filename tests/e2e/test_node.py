@@ -23,7 +23,7 @@ from e2e.node.packages import UnfitMachineError, install, unfit
 from e2e.release import Release
 from fixtures.waiting import eventually
 
-pytestmark = [pytest.mark.node, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.node, pytest.mark.timeout(600)]
 
 TESTS = Path(__file__).resolve().parents[1]
 END_SECONDS = 60.0

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-REQUEST_SECONDS = 30.0
+REQUEST_SECONDS = 120.0
 """How long one request may wait for each read."""
 
 

@@ -18,9 +18,9 @@ from cluster.harness.kubeconfig import write_kubeconfig
 from cluster.harness.programs import Programs
 from cluster.harness.servers import POLL_SECONDS, Servers
 
-SETTLE_SECONDS = 30.0
+SETTLE_SECONDS = 120.0
 """How long the API server may take to act on what was written: a CRD, a permission."""
-KUBECTL_SECONDS = 60.0
+KUBECTL_SECONDS = 240.0
 _HERE = Path(__file__).resolve().parents[1]
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from fixtures.dev import Dev
 from fixtures.postgres import open_folder
-from fixtures.waiting import eventually
+from fixtures.waiting import WAIT_SECONDS, eventually
 
 LOCAL = {"type": "local", "model": "wordllama", "embedding": {"dimensions": 64}}
 
@@ -33,7 +33,7 @@ def refused(dev: Dev) -> str:
     dev.log.write_text("")
     dev.start(wait=False)
     assert dev.process is not None
-    assert dev.process.wait(60) != 0
+    assert dev.process.wait(WAIT_SECONDS) != 0
     return dev.log.read_text()
 
 

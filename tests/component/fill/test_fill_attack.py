@@ -236,10 +236,8 @@ async def test_a_call_that_nobody_can_end_any_more_does_not_take_a_place_for_lon
                 uuid4(),
             )
             await world.store_pending(1)
-            await until(lambda: complete(world), "the fill is complete", 10)
-            await until(
-                lambda: world.value("select count(*) = 20 from memory_vectors_1"), "both halves have their vectors", 10
-            )
+            await until(lambda: complete(world), "the fill is complete")
+            await until(lambda: world.value("select count(*) = 20 from memory_vectors_1"), "both halves are there")
 
 
 async def test_a_trouble_is_over_when_what_waited_for_it_is_gone(world: World, vendor: StubVendor) -> None:

@@ -136,5 +136,5 @@ async def test_a_fill_whose_connections_fall_silent_goes_on_over_new_ones(
         async with far.worker(commit_seconds=3.0):
             await some_are_stored(world)
             wire.swallow_what_is_open()
-            await until(lambda: complete(world), "the fill is complete", 120)
+            await until(lambda: complete(world), "the fill is complete")
     await sound(world)

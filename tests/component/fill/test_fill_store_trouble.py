@@ -44,7 +44,7 @@ async def test_a_database_that_is_restarted_in_the_middle_of_a_fill_ends_with_al
             await some_are_stored(world)
             await asyncio.to_thread(own_postgres.stop, how)
             await asyncio.to_thread(own_postgres.start)
-            await until(lambda: quietly_complete(world), "the fill is complete, while the database comes and goes", 60)
+            await until(lambda: quietly_complete(world), "the fill is complete, while the database comes and goes")
         await sound(world, await space_of(world))
         told = await ledger(world)
     if waits:

@@ -43,7 +43,7 @@ async def test_two_workers_share_a_fill_and_pay_no_chunk_twice(
             OwnProcess(folder(tmp_path, "two"), world.dsn, "worker"),
         ):
             world.cluster.apply("memory", provider(vendor, dimensions=256, batchSize=100))
-            await until(lambda: complete(world), "the fill is complete", 60)
+            await until(lambda: complete(world), "the fill is complete")
     await sound(world)
     texts = sent(vendor)
     assert len(texts) == len(set(texts)) == CHUNKS * 2
@@ -68,7 +68,7 @@ async def test_killing_a_worker_at_any_time_loses_nothing_and_pays_again_only_wh
                 )
                 worker.kill()
         with OwnProcess(folder(tmp_path, "last"), world.dsn, "worker"):
-            await until(lambda: complete(world), "the fill is complete", 60)
+            await until(lambda: complete(world), "the fill is complete")
     await sound(world)
     texts = sent(vendor)
     assert len(set(texts)) == CHUNKS

@@ -132,7 +132,7 @@ async def test_a_fill_shows_its_stages(
     async with world.operator():
         ref = world.cluster.apply("memory", provider(vendor))
         worker = processes.start("worker")
-        await until(lambda: complete(world), "the fill is complete", 60)
+        await until(lambda: complete(world), "the fill is complete")
         assert worker.stop() == 0
     job = await world.value("select id from memory_reembed_jobs")
     version = await world.value("select embedding_version from memory_embedding_spaces")

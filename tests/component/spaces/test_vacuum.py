@@ -42,7 +42,7 @@ async def test_a_change_with_consent_does_not_wait_for_an_autovacuum_to_end(vacu
         ref = world.cluster.apply("memory", {"type": "mock", "embedding": {"dimensions": 32}})
         await world.until_phase(ref, "Ready")
         await world.stored(2_000)
-        await until(lambda: is_vacuumed(world, "memory_chunks"), "an autovacuum is under way", 30)
+        await until(lambda: is_vacuumed(world, "memory_chunks"), "an autovacuum is under way")
         world.cluster.apply("memory", {"type": "mock", "embedding": {"dimensions": 64}})
         await world.until_phase(ref, "Held")
         assert await is_vacuumed(world, "memory_chunks")
