@@ -22,7 +22,6 @@ from memory_operator.kube.client import Pod, namespace_of
 from memory_operator.kube.kopf_thread import run_kopf
 
 
-
 class Recorder:
     """Stands for the operator."""
 
