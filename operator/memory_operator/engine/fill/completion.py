@@ -1,10 +1,12 @@
-"""The end of a fill: look for what came late, build the index, and only then say ready, or switch."""
+"""The end of a fill: look for what came late, have the index built, and only then say ready, or switch."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Iterable
+from functools import partial
 from typing import TypeVar
 
+from memory_operator.engine.fill.index_builds import IndexBuilds
 from memory_operator.engine.spaces.activation import coverage_is_comparable, switch
 from memory_operator.errors import Retryable
 from memory_operator.logs import get_logger
@@ -30,11 +32,15 @@ _MOST_PENDING_SHARE = 1_000
 """A space may become ready while at most 100 chunks, or one in a thousand if that is less, wait for a vector."""
 
 
-async def complete_exhausted(store: Store) -> bool:
-    """Complete each fill that is exhausted: no range is left. True while one will be in a moment."""
+async def complete_exhausted(store: Store, builds: IndexBuilds) -> bool:
+    """Complete each fill that is exhausted: no range is left. True while one will be in a moment.
+
+    A fill that lacks its index is completed by a later call, once `builds` has built it.
+    """
     async with store.connection() as conn:
         exhausted = await jobs.exhausted(conn)
-    return any(await _each(_complete(store, job) for job in exhausted))
+    waiting = [job for job in exhausted if job.space_id is not None and not builds.is_running(job.space_id)]
+    return any(await _each(_complete(store, builds, job) for job in waiting))
 
 
 async def _each(steps: Iterable[Awaitable[T]]) -> list[T]:
@@ -53,18 +59,20 @@ async def _each(steps: Iterable[Awaitable[T]]) -> list[T]:
     return results
 
 
-async def _complete(store: Store, job: Job) -> bool:
+async def _complete(store: Store, builds: IndexBuilds, job: Job) -> bool:
     """Complete a fill, if it can be; True where only what was just written is in the way."""
     async with store.connection() as conn:
         space = await spaces.get(conn, job.space_id) if job.space_id is not None else None
-        needs_index = space is not None and await hnsw.wanted(conn, space.id)
-        drift = (await missing.balance(conn, space.id)).unaccounted if space is not None else 0
-    if space is None:
-        return False
+        if space is None:
+            return False
+        lacks_index = await hnsw.wanted(conn, space.id) and not await hnsw.is_valid(conn, space.id, space.distance)
+        drift = (await missing.balance(conn, space.id)).unaccounted
     if drift > 0 and await _run_again(store, job, space):
         return True
-    if needs_index:
-        await hnsw.build(store, Wanted(space.id, space.column_type, space.distance))
+    if lacks_index:
+        want = Wanted(space.id, space.column_type, space.distance)
+        builds.begin(space.id, partial(hnsw.build, store, want))
+        return False
     async with store.connection() as conn:
         if _too_much_pending(await missing.balance(conn, space.id)):
             return await jobs.begin_closing(conn, job.id)
@@ -128,12 +136,13 @@ async def _run_again(store: Store, job: Job, space: Space) -> bool:
     return True
 
 
-async def reconcile_indexes(store: Store) -> None:
-    """Give ready spaces the index that their size and their distance ask for."""
+async def reconcile_indexes(store: Store, builds: IndexBuilds) -> None:
+    """Have the index built that the size and the distance of each ready space ask for."""
     async with store.connection() as conn:
         ready = [space for space in await spaces.all_spaces(conn) if space.state == "ready"]
         waiting = [space for space in ready if not await _has_its_index(conn, space)]
-    await _each(_reconcile_index(store, space) for space in waiting)
+    for space in waiting:
+        builds.begin(space.id, partial(_reconcile_index, store, space))
 
 
 async def _has_its_index(conn: Conn, space: Space) -> bool:

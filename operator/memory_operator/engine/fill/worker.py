@@ -7,11 +7,13 @@ import secrets
 from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
+from functools import partial
 
 from memory_operator.backoff import backoff, first_of, wait_for_event
 from memory_operator.engine.embedding.connector import Connector
 from memory_operator.engine.fill.completion import complete_exhausted, reconcile_indexes
 from memory_operator.engine.fill.dispersions import DispersionMeasure
+from memory_operator.engine.fill.index_builds import IndexBuilds
 from memory_operator.engine.fill.maintenance import maintain_jobs
 from memory_operator.engine.fill.pipeline import DRAIN_SECONDS, SpaceFill, WorkerContext
 from memory_operator.engine.fill.rechunk import rechunk_one_range
@@ -85,10 +87,27 @@ class Worker:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop` is set. Calls in flight are then answered and stored; nothing is committed in part."""
-        steps: dict[str, Step] = {
+        async with asyncio.TaskGroup() as group:
+            builds = IndexBuilds(group, self._wake)
+            present = group.create_task(self._presence_heartbeat(), name="presence")
+            await self._wait_for_presence(stop)
+            heartbeat = group.create_task(self._heartbeat(), name="heartbeat")
+            tasks = [group.create_task(self._repeat(*step), name=step[0]) for step in self._steps(builds).items()]
+            tasks.append(group.create_task(self._listen(), name="work listener"))
+            tasks.append(group.create_task(_measure_lag(self._store.metrics), name="loop lag"))
+            await stop.wait()
+            for task in tasks:
+                task.cancel()  # nothing further is begun; what waits for a silent server does so beside the fills
+            builds.cancel()
+            await self._stop_fills()
+            heartbeat.cancel()
+            present.cancel()
+
+    def _steps(self, builds: IndexBuilds) -> dict[str, Step]:
+        return {
             "filler": self._fill,
-            "completer": self._complete,
-            "indexer": self._reconcile_indexes,
+            "completer": partial(self._complete, builds),
+            "indexer": partial(self._reconcile_indexes, builds),
             "job maintenance": self._maintain_jobs,
             "rechunker": self._rechunk,
             "word rewriter": self._rewrite_words,
@@ -96,20 +115,6 @@ class Worker:
             "ledger": self._roll_up_ledger,
             "text sums": self._add_up_texts,
         }
-        async with asyncio.TaskGroup() as group:
-            present = group.create_task(self._presence_heartbeat(), name="presence")
-            await self._wait_for_presence(stop)
-            heartbeat = group.create_task(self._heartbeat(), name="heartbeat")
-            tasks: list[asyncio.Task[None]] = []
-            tasks += [group.create_task(self._repeat(name, step), name=name) for name, step in steps.items()]
-            tasks.append(group.create_task(self._listen(), name="work listener"))
-            tasks.append(group.create_task(_measure_lag(self._store.metrics), name="loop lag"))
-            await stop.wait()
-            for task in tasks:
-                task.cancel()  # nothing further is begun; what waits for a silent server does so beside the fills
-            await self._stop_fills()
-            heartbeat.cancel()
-            present.cancel()
 
     async def _stop_fills(self) -> None:
         running = [task for _, task in self._fills.values()]
@@ -243,14 +248,14 @@ class Worker:
         self._wakes["filler"].set()
         self._wakes["completer"].set()
 
-    async def _complete(self) -> bool:
-        if not await complete_exhausted(self._store):
+    async def _complete(self, builds: IndexBuilds) -> bool:
+        if not await complete_exhausted(self._store, builds):
             return False
         await asyncio.sleep(_CLOSING_SECONDS)
         return True
 
-    async def _reconcile_indexes(self) -> bool:
-        await reconcile_indexes(self._store)
+    async def _reconcile_indexes(self, builds: IndexBuilds) -> bool:
+        await reconcile_indexes(self._store, builds)
         return False
 
     async def _maintain_jobs(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 
 import asyncpg
@@ -47,7 +48,9 @@ async def wanted(conn: Conn, space_id: int) -> bool:
     return counted.get(space_id, 0) >= FROM_VECTORS
 
 
-_BUILD = """set max_parallel_maintenance_workers = 0"""
+_ONE_PROCESS = """set max_parallel_maintenance_workers = 0"""
+
+_END_WITH_CLIENT = """set client_connection_check_interval = '2s'"""
 
 
 async def build(store: Store, want: Wanted) -> None:
@@ -58,12 +61,15 @@ async def build(store: Store, want: Wanted) -> None:
     async with locks.index_lock(store, want.space_id), store.dedicated("memory-index") as conn:
         if await is_valid(conn, want.space_id, want.distance):
             return
+        with suppress(asyncpg.InvalidParameterValueError):  # a platform on which the server cannot notice it
+            # Else the build of a worker that was killed goes on, and its successor's waits for the end of it.
+            await conn.execute(_END_WITH_CLIENT)
         try:
             await _create(conn, want)
         except asyncpg.DiskFullError:
             # Parallel builds share memory under /dev/shm, which containers keep at 64 MB.
             log.info("index build of space %s goes on without parallel workers", want.space_id)
-            await conn.execute(_BUILD)
+            await conn.execute(_ONE_PROCESS)
             await _create(conn, want)
 
 
