@@ -42,9 +42,9 @@ def place(releases: Releases, namespace: str) -> Iterator[str]:
 def no_crd(releases: Releases) -> Iterator[ControlPlane]:
     """No CRD of Providers before the test, and none of the release's after it."""
     control_plane = releases.control_plane
-    control_plane.kubectl("delete", "crd", "providers.omnia.altairalabs.ai", "--ignore-not-found", "--timeout=30s")
+    control_plane.remove_crd(CRD_NAME)
     yield control_plane
-    control_plane.kubectl("delete", "crd", "providers.omnia.altairalabs.ai", "--ignore-not-found", "--timeout=30s")
+    control_plane.remove_crd(CRD_NAME)
 
 
 def kept(releases: Releases, namespace: str) -> dict[str, dict[str, str] | None]:

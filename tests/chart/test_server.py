@@ -64,10 +64,9 @@ def leaves_nothing(releases: Releases) -> Iterator[list[str]]:
     applied: list[str] = []
     yield applied
     crds = [each for each in manifests(applied[-1]) if each["kind"] == "CustomResourceDefinition"]
-    delete = ("delete", "--ignore-not-found", "-f", "-")
-    releases.control_plane.kubectl(*delete, "--wait=false", input=applied[-1])
-    if crds:
-        releases.control_plane.kubectl(*delete, input=yaml.safe_dump_all(crds))
+    releases.control_plane.kubectl("delete", "--ignore-not-found", "--wait=false", "-f", "-", input=applied[-1])
+    for crd in crds:
+        releases.control_plane.remove_crd(crd["metadata"]["name"])
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda path: path.name.removesuffix("-values.yaml"))

@@ -13,6 +13,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+import yaml
 
 from cluster.harness import ControlPlane, ControlPlaneError, Programs, ProgramsMissingError, find_programs, version
 from cluster.harness.process import GuardedProcess
@@ -90,6 +91,20 @@ def test_a_crd_is_replaced_in_place_and_its_objects_stay(control_plane: ControlP
     stored = json.loads(control_plane.kubectl("get", "cup", "cup", "-n", namespace, "-o", "json").stdout)
     assert stored["spec"] == {"size": 3, "full": 2, "colour": "blue"}
     control_plane.install_crd(CRD)
+
+
+def test_a_crd_is_removed_with_its_objects_right_after_an_edit_and_once_is_enough(
+    control_plane: ControlPlane, namespace: str
+) -> None:
+    control_plane.install_crd(CRD)
+    control_plane.kubectl("apply", "-f", "-", input=cup(namespace, full=2))
+    control_plane.install_crd(CRD.replace("full: {type: integer}", "full: {type: integer}, colour: {type: string}"))
+    name = yaml.safe_load(CRD)["metadata"]["name"]
+    control_plane.remove_crd(name)
+    assert control_plane.kubectl("get", "crd", name, check=False).returncode != 0
+    control_plane.remove_crd(name)
+    control_plane.install_crd(CRD)
+    assert not json.loads(control_plane.kubectl("get", "cups", "-n", namespace, "-o", "json").stdout)["items"]
 
 
 def test_the_least_rbac_holds_as_soon_as_it_is_applied(control_plane: ControlPlane, namespace: str) -> None:

@@ -217,7 +217,7 @@ async def test_a_binary_secret_does_not_hide_the_others(served: Namespace, opera
 
 async def test_without_the_crd_a_provider_is_not_absent_but_unknown(served: Namespace, operator_api: ApiClient) -> None:
     source = KubeSource(operator_api, [served.name])
-    served.kubectl("delete", "crd", "providers.omnia.altairalabs.ai")
+    await asyncio.to_thread(served.remove_crd)
     # The API server goes on serving an empty list for a moment after the object is gone.
     await until(lambda: not _serves_providers(served), "the API server no longer serves Providers")
     with pytest.raises(SourceUnavailable, match="does not know providers"):

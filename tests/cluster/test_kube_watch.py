@@ -132,7 +132,7 @@ async def test_a_role_that_is_taken_away_in_one_namespace_keeps_nothing_from_the
 
 
 async def test_it_waits_for_the_crd_and_says_so_once(served: Namespace, caplog: pytest.LogCaptureFixture) -> None:
-    served.kubectl("delete", "crd", "providers.omnia.altairalabs.ai")
+    await asyncio.to_thread(served.remove_crd)
     async with watching(served.kubeconfig_of("memory-operator"), [served.name]) as heard:
         await until(lambda: "is not installed" in caplog.text, "the missing CRD is named")
         await asyncio.to_thread(served.install_crd, "ours")
@@ -147,7 +147,7 @@ async def test_it_survives_that_the_crd_is_removed_and_comes_back(
     served.provider()
     async with watching(served.kubeconfig_of("memory-operator"), [served.name]) as heard:
         await until(lambda: heard.enqueued, "it watches")
-        served.kubectl("delete", "crd", "providers.omnia.altairalabs.ai")
+        await asyncio.to_thread(served.remove_crd)
         await until(lambda: "is not installed" in caplog.text, "the missing CRD is named")
         await asyncio.to_thread(served.install_crd, "ours")
         served.provider(name="second")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import secrets
 import subprocess
 import time
@@ -20,7 +21,11 @@ from cluster.harness.servers import POLL_SECONDS, Servers
 
 SETTLE_SECONDS = 120.0
 """How long the API server may take to act on what was written: a CRD, a permission."""
+GONE_SECONDS = 180.0
+"""How long a CRD and its objects may take to go."""
 KUBECTL_SECONDS = 240.0
+_LOOKS_PER_EDIT = 20
+_CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 _HERE = Path(__file__).resolve().parents[1]
 
 
@@ -119,7 +124,7 @@ class ControlPlane(Servers):
         """
         crd = yaml.safe_load(manifest)
         name, group, version = crd["metadata"]["name"], crd["spec"]["group"], crd["spec"]["versions"][0]
-        path = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{name}"
+        path = f"{_CRDS}/{name}"
         digest = hashlib.sha256(manifest.encode()).hexdigest()
         present = self.request("GET", path)
         if present.ok and self._installed.get(name) == (digest, *_edition(present.body)):
@@ -137,6 +142,27 @@ class ControlPlane(Servers):
         kind = crd["spec"]["names"]["kind"]
         _until(lambda: self._published_fields(served, kind) == fields, f"the schema of {name} is published")
         self._installed[name] = (digest, *edition)
+
+    def remove_crd(self, name: str) -> None:
+        """Delete a CRD with its objects, and wait until it is gone. Nothing to do where there is none.
+
+        The API server's finalizer may forget a CRD. It lists the objects, is refused ("storage is (re)initializing"),
+        writes that into the status and tries again in 5 ms. When it does not see its own write yet, that try conflicts;
+        then it relies on an event, and ignores those of its own condition. Any other edit makes it look again; else it
+        does so every five minutes.
+        """
+        path = f"{_CRDS}/{name}"
+        looks = itertools.count(1)
+
+        def gone() -> bool:
+            look = next(looks)
+            if look % _LOOKS_PER_EDIT == 0:
+                edit = {"metadata": {"annotations": {"tests/looks": str(look)}}}
+                self.request("PATCH", path, edit, content_type="application/merge-patch+json")
+            return self.request("GET", path).status == 404
+
+        self.request("DELETE", path)
+        _until(gone, f"{name} is gone", GONE_SECONDS)
 
     def create_namespace(self, name: str) -> None:
         """Make a namespace. Raises ControlPlaneError when there is one."""
@@ -213,11 +239,11 @@ def _fields(schema: Mapping[str, Any], prefix: str = "") -> set[str]:
     return found
 
 
-def _until(true: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + SETTLE_SECONDS
+def _until(true: Callable[[], bool], what: str, seconds: float = SETTLE_SECONDS) -> None:
+    deadline = time.monotonic() + seconds
     while not true():
         if time.monotonic() > deadline:
-            raise ControlPlaneError(f"not within {SETTLE_SECONDS:.0f} s: {what}")
+            raise ControlPlaneError(f"not within {seconds:.0f} s: {what}")
         time.sleep(POLL_SECONDS)
 
 
