@@ -108,8 +108,9 @@ def worker(options: WorkerOptions) -> None:
 def api(options: ApiOptions) -> None:
     """Serve the memory API and the admin API."""
     from memory_operator.processes.api import run_api_process
+    from memory_operator.processes.runtime import serving_loop
 
-    _run_until_stopped("api", lambda stop: run_api_process(options, stop))
+    _run_until_stopped("api", lambda stop: run_api_process(options, stop), serving_loop)
 
 
 @command(app, DevOptions)
@@ -155,7 +156,11 @@ def crds() -> None:
     typer.echo(render_crd(), nl=False)
 
 
-def _run_until_stopped(name: str, process: Callable[[asyncio.Event], Coroutine[Any, Any, None]]) -> None:
+def _run_until_stopped(
+    name: str,
+    process: Callable[[asyncio.Event], Coroutine[Any, Any, None]],
+    loop: Callable[[], asyncio.AbstractEventLoop] | None = None,
+) -> None:
     """Run a process until SIGTERM or SIGINT, and send its traces where they are wanted."""
     from memory_operator import traces
     from memory_operator.processes.runtime import signals_stop
@@ -166,13 +171,14 @@ def _run_until_stopped(name: str, process: Callable[[asyncio.Event], Coroutine[A
             with traces.exported(name, os.environ):
                 await process(stop)
 
-    _run(body())
+    _run(body(), loop)
 
 
-def _run(work: Coroutine[Any, Any, T]) -> T:
+def _run(work: Coroutine[Any, Any, T], loop: Callable[[], asyncio.AbstractEventLoop] | None = None) -> T:
     """Run something to its end; a known error is printed as its message and hint, and becomes the exit code."""
     try:
-        return asyncio.run(work)
+        with asyncio.Runner(loop_factory=loop) as runner:
+            return runner.run(work)
     except NeedsConsent as error:
         code, message, hint = EXIT_FAILED, error.message, ""
     except MemoryOperatorError as error:

@@ -9,12 +9,17 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 
-import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 BACKLOG = 2048
+
+if TYPE_CHECKING:
+    _Protocol = H11Protocol
+else:
+    _Protocol = object
 
 
 class QuietServer(uvicorn.Server):
@@ -26,8 +31,8 @@ class QuietServer(uvicorn.Server):
         yield
 
 
-class HeadLimit(H11Protocol):
-    """uvicorn's protocol, which also bounds how long the head of a request, or a body that nobody reads, may take."""
+class HeadLimit(_Protocol):
+    """For a protocol of uvicorn's: bounds how long a request's head, or a body that nobody reads, may take."""
 
     head_seconds = 10.0
     """From the connection, or the first byte of a further request, to the end of a request's headers."""
@@ -38,9 +43,9 @@ class HeadLimit(H11Protocol):
         """Whether a request is being answered."""
         return self.cycle is not None and not self.cycle.response_complete
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+    def connection_made(self, transport: Any) -> None:
         """Wait for a first head."""
-        super().connection_made(transport)  # type: ignore[arg-type]
+        super().connection_made(transport)
         self._watch()
 
     def data_received(self, data: bytes) -> None:
@@ -51,7 +56,7 @@ class HeadLimit(H11Protocol):
     def on_response_complete(self) -> None:
         """Wait for the rest of a body that was not read."""
         super().on_response_complete()
-        if self.conn.their_state is h11.SEND_BODY:
+        if self.cycle.more_body:
             self._watch()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -73,6 +78,10 @@ class HeadLimit(H11Protocol):
         if self._late is not None:
             self._late.cancel()
             self._late = None
+
+
+class LimitedH11(HeadLimit, H11Protocol):
+    """The protocol that is pure Python."""
 
 
 def bind(host: str, port: int) -> socket.socket:

@@ -12,7 +12,7 @@ from typing import Any
 
 import uvicorn
 
-from memory_operator.listening import HeadLimit
+from memory_operator.listening import LimitedH11
 
 MOST_CONNECTIONS = 64
 """A TLS connection takes about a third of a megabyte. The API server keeps at most 25 idle ones."""
@@ -28,7 +28,7 @@ What there was at the start is frozen, so that a collection looks at little."""
 log = logging.getLogger(__name__)
 
 
-class _Connection(HeadLimit):
+class _Connection(LimitedH11):
     """One that says when it has ended, and sends no goodbye to a client that is late."""
 
     head_seconds = HEADER_SECONDS

@@ -24,7 +24,7 @@ from memory_operator.metrics import Metrics
 from memory_operator.processes.api import make_auth, make_services
 from memory_operator.processes.operator import Starting, watch_cluster
 from memory_operator.processes.options import ApiOptions, CombinedOptions, DevOptions, OperatorOptions
-from memory_operator.processes.runtime import in_a_thread, run_parts
+from memory_operator.processes.runtime import in_a_thread, run_parts, serving_loop
 from memory_operator.processes.sample import greet, load_sample
 from memory_operator.processes.wiring import make_operator, open_base, run_worker
 from memory_operator.store.db.migrate import migrate
@@ -148,7 +148,7 @@ async def _run_with_folder(dev: DevOptions, data: Path, options: CombinedOptions
 
     await run_parts(
         stop,
-        api=in_a_thread("api", serve),
+        api=in_a_thread("api", serve, serving_loop),
         operator=operate,
         worker=in_a_thread("worker", work),
         welcome=in_a_thread("welcome", welcome),
@@ -184,7 +184,9 @@ async def _run_with_cluster(options: CombinedOptions, stop: asyncio.Event) -> No
         async with open_api(options.kubeconfig) as api:
             await _serve(options, secret_reader(api), metrics, stop)
 
-    await run_parts(stop, api=in_a_thread("api", serve), operator=operate, worker=in_a_thread("worker", work))
+    await run_parts(
+        stop, api=in_a_thread("api", serve, serving_loop), operator=operate, worker=in_a_thread("worker", work)
+    )
 
 
 async def _serve(

@@ -18,6 +18,18 @@ Part = Callable[[asyncio.Event], Awaitable[None]]
 """Something that runs until the event is set, and then ends by itself."""
 
 
+LoopFactory = Callable[[], asyncio.AbstractEventLoop]
+
+
+def serving_loop() -> asyncio.AbstractEventLoop:
+    """An event loop for what serves: libuv's where it is installed, which takes less CPU, else asyncio's."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()
+
+
 @asynccontextmanager
 async def signals_stop() -> AsyncIterator[asyncio.Event]:
     """An event that SIGTERM and SIGINT set. Python as process 1 ignores both unless somebody handles them."""
@@ -59,19 +71,19 @@ async def _named(awaitable: Awaitable[None]) -> None:
     await awaitable
 
 
-def in_a_thread(name: str, part: Part) -> Part:
+def in_a_thread(name: str, part: Part, loop: LoopFactory | None = None) -> Part:
     """The same part on an event loop of its own, so that it never waits for another part's Python."""
 
     async def run(stop: asyncio.Event) -> None:
         done = asyncio.get_running_loop().create_future()
-        thread = threading.Thread(target=_host, args=(part, stop, done), name=name, daemon=True)
+        thread = threading.Thread(target=_host, args=(part, stop, done, loop), name=name, daemon=True)
         thread.start()
         await done
 
     return run
 
 
-def _host(part: Part, stop: asyncio.Event, done: asyncio.Future[None]) -> None:
+def _host(part: Part, stop: asyncio.Event, done: asyncio.Future[None], loop: LoopFactory | None) -> None:
     """Body of a part's thread."""
     owner = done.get_loop()
 
@@ -86,7 +98,8 @@ def _host(part: Part, stop: asyncio.Event, done: asyncio.Future[None]) -> None:
 
     error: BaseException | None = None
     try:
-        asyncio.run(body())
+        with asyncio.Runner(loop_factory=loop) as runner:
+            runner.run(body())
     except BaseException as raised:  # noqa: BLE001 - handed to the loop that awaits this part
         error = raised
     owner.call_soon_threadsafe(_settle, done, error)

@@ -157,7 +157,14 @@ async def test_what_is_no_route_and_what_a_route_does_not_take_are_problems_too(
     refused(answer, 405, "method_not_allowed")
     assert answer.headers["allow"]
     refused(await api.http.request("OPTIONS", "/memory/add"), 405)
-    refused(await api.http.request("BREW", "/memory/query"), 405)
+    refused(await api.http.request("PROPFIND", "/memory/query"), 405)
+
+
+async def test_what_is_no_request_of_http_is_told_as_a_problem(api: Api) -> None:
+    pytest.importorskip("httptools")
+    problem = refused(await api.http.request("BREW", "/memory/query"), 400, "invalid_http")
+    assert problem["hint"]
+    assert (await api.get("/livez")).status_code == 200
 
 
 async def test_a_body_over_one_mebibyte_is_refused_in_whatever_way_it_comes(api: Api) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import signal
 import socket
 from collections.abc import Callable
@@ -153,6 +154,49 @@ async def test_a_connection_that_does_not_send_a_whole_head_is_closed() -> None:
         writer.write(begun)
         assert await ends(reader.read(), "the connection is closed") == b"" or begun.startswith(b"POST")
         writer.close()
+    await server.end()
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost : a\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nX: " + 90_000 * b"x",
+        b"GET / HTTP/1.1\r\nHost: a\r\n" + 9_000 * b"Accept: x\r\n",
+        b"nonsense\r\n\r\n",
+    ],
+    ids=["no host", "two hosts", "two lengths", "a blank before the colon", "a long line", "many lines", "nonsense"],
+)
+async def test_a_head_that_may_mean_two_things_or_never_ends_is_refused(request_: bytes) -> None:
+    server = Running(hello)
+    port = await ends(server.port, "the port is told")
+    reader, writer = await asyncio.open_connection(HOST, port)
+    writer.write(request_)
+    assert (await ends(reader.read(), "the connection is closed")).startswith(b"HTTP/1.1 400 ")
+    writer.close()
+    await server.end()
+
+
+@pytest.mark.parametrize(
+    "endless", [100_000 * b"X: trailer\r\n", 1_000_000 * b"x"], ids=["many trailers", "a long one"]
+)
+async def test_what_stands_behind_a_body_has_a_limit_too(endless: bytes) -> None:
+    never = asyncio.Event()
+
+    async def waiting(scope: Scope, receive: Receive, send: Send) -> None:
+        await never.wait()
+
+    server = Running(waiting, grace_seconds=1)
+    port = await ends(server.port, "the port is told")
+    reader, writer = await asyncio.open_connection(HOST, port)
+    writer.write(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n" + endless)
+    with contextlib.suppress(ConnectionError):  # what it did not read, it refuses
+        assert await ends(reader.read(), "the connection is closed") == b""
+    writer.close()
+    never.set()
     await server.end()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
@@ -140,11 +141,11 @@ class Channels:
         space = channel.resolved.space
         if space is None:
             return
-        started = _now()
+        started = time.perf_counter()
         with traces.span("query.embed") as span:
             vector = await self._embedded(channel, wanted, space, text)
             span.note(status=channel.resolved.status, reason=channel.resolved.reason)
-        channel.embed_seconds += _now() - started
+        channel.embed_seconds += time.perf_counter() - started
         if vector is None:
             return
 
@@ -195,10 +196,10 @@ class Channels:
     async def _within_limit(self, name: str, channel: Channel, read: Callable[[Conn], Awaitable[list[Hit]]]) -> None:
         """Run a search, as a span of that name, and note how it ended. SpaceVanished passes."""
         with traces.span(name) as span:
-            started = _now()
+            started = time.perf_counter()
             try:
                 async with nearest.bounded(self._store, CHANNEL_SECONDS) as conn:
-                    started = _now()
+                    started = time.perf_counter()
                     channel.hits = await read(conn)
                 channel.status = "ok"
             except TookTooLong:
@@ -207,14 +208,10 @@ class Channels:
                 channel.status = "unavailable"
                 log.warning("a search failed: %s", error.message)
             finally:
-                channel.seconds += _now() - started
+                channel.seconds += time.perf_counter() - started
             span.note(status=channel.status, hits=len(channel.hits))
 
 
 def _code(error: MemoryOperatorError) -> str:
     """`EmbedderUnreachable` → embedder_unreachable."""
     return re.sub(r"(?<!^)(?=[A-Z])", "_", type(error).__name__).lower()
-
-
-def _now() -> float:
-    return asyncio.get_running_loop().time()

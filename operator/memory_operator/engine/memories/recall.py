@@ -6,6 +6,7 @@ A query resolves the active space once, embeds with it and reads it: never two m
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -355,17 +356,17 @@ class _StepTimer:
     """Measures the steps of a query."""
 
     def __init__(self) -> None:
-        self._started = self._last = asyncio.get_running_loop().time()
+        self._started = self._last = time.perf_counter()
         self._laps: dict[str, float] = {}
 
     def lap(self, name: str) -> None:
         """End a step."""
-        now = asyncio.get_running_loop().time()
+        now = time.perf_counter()
         self._laps[name], self._last = now - self._last, now
 
     def laps_ms(self) -> dict[str, float]:
         """Milliseconds of each step, and in all."""
-        total = asyncio.get_running_loop().time() - self._started
+        total = time.perf_counter() - self._started
         return {**{name: _ms(seconds) for name, seconds in self._laps.items()}, "total": _ms(total)}
 
 

@@ -6,13 +6,14 @@ import asyncio
 import errno
 import socket
 from collections.abc import Callable
+from typing import Any
 
 import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.flow_control import CLOSE_HEADER
 
 from memory_operator.errors import ConfigurationError
-from memory_operator.listening import BACKLOG, HeadLimit, QuietServer, bind
+from memory_operator.listening import BACKLOG, HeadLimit, LimitedH11, QuietServer, bind
 
 GRACE_SECONDS = 10
 """How long requests in hand may take once the server is told to stop."""
@@ -76,7 +77,7 @@ def _config(app: ASGIApp, grace_seconds: int, head_seconds: float) -> uvicorn.Co
         log_level="warning",
         access_log=False,
         lifespan="off",
-        http=type("Protocol", (HeadLimit,), {"head_seconds": head_seconds}),
+        http=type("Protocol", (_protocol(),), {"head_seconds": head_seconds}),
         ws="none",
         server_header=False,
         # Whoever reaches us through a local port would else choose the address that the history shows.
@@ -85,6 +86,15 @@ def _config(app: ASGIApp, grace_seconds: int, head_seconds: float) -> uvicorn.Co
         timeout_keep_alive=_KEEP_ALIVE_SECONDS,
         backlog=BACKLOG,
     )
+
+
+def _protocol() -> type[Any]:
+    """The faster protocol where its parser is installed, which not every platform has."""
+    try:
+        from memory_operator.http.server.httptools_protocol import LimitedHttpTools
+    except ImportError:
+        return LimitedH11
+    return LimitedHttpTools
 
 
 def _bind(host: str, port: int) -> socket.socket:
