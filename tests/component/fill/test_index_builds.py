@@ -1,7 +1,10 @@
-"""A build of an index that does not end keeps no other space from ready, and one that was killed is made anew."""
+"""A build of an index that does not end keeps no other space from ready; processes that stop keep no build waiting."""
 
 from __future__ import annotations
 
+import asyncio
+import os
+import signal
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -91,3 +94,50 @@ async def test_the_build_of_a_worker_that_was_killed_ends_and_another_worker_mak
 
 async def _none(world: World) -> bool:
     return await builds(world) == 0
+
+
+async def test_a_worker_that_is_stopped_inside_a_transaction_keeps_no_build_waiting(
+    world: World, vendor: StubVendor, tmp_path: Path
+) -> None:
+    """Its snapshot is older than what the index must cover, whatever the transaction is about."""
+    await world.stored(FROM_VECTORS)
+    with OwnProcess(tmp_path, world.dsn, "worker") as stopped:
+        try:
+            await _stop_inside_a_transaction(world, stopped.pid)
+            async with world.operator(), world.worker():
+                await begun(world, vendor, batchSize=500)
+                await until(lambda: complete(world), "the space is ready")
+        finally:
+            os.kill(stopped.pid, signal.SIGCONT)
+        await until(
+            lambda: world.value("select bool_and(words_after is null) from memory_projects"),
+            "what was stopped goes on",
+        )
+    assert await indexed(world, 1)
+    await sound(world)
+
+
+async def _stop_inside_a_transaction(world: World, pid: int) -> None:
+    """Stop the only worker while one of its pooled sessions has a snapshot, in the middle of rewriting words."""
+    inside = (
+        "select count(*) > 0 from pg_stat_activity where application_name = 'memory-worker'"
+        " and datname = current_database() and xact_start is not null and {}"
+    )
+    for _ in range(20):
+        async with world.store.transaction() as conn:
+            await conn.execute("lock table memory_chunks in access exclusive mode")
+            await world.fetch("update memory_projects set words_after = 0")
+            await until(lambda: world.value(inside.format("wait_event_type = 'Lock'")), "the rewriter waits")
+            os.kill(pid, signal.SIGSTOP)
+        if await _is_inside(world, inside.format("state = 'idle in transaction'")):
+            return
+        os.kill(pid, signal.SIGCONT)
+    pytest.fail("the worker was never stopped inside a transaction")
+
+
+async def _is_inside(world: World, query: str) -> bool:
+    for _ in range(50):
+        if await world.value(query):
+            return True
+        await asyncio.sleep(0.02)
+    return False

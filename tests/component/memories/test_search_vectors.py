@@ -236,6 +236,8 @@ async def test_the_server_itself_ends_a_search_that_takes_too_long(memories: Mem
         ("statement_timeout", "0"),
         ("enable_indexscan", "on"),
         ("plan_cache_mode", "force_custom_plan"),
+        ("idle_in_transaction_session_timeout", "15s"),
+        ("transaction_timeout", "5min"),
     ):
         assert await world.value("select current_setting($1)", name) == value
 

@@ -32,7 +32,7 @@ from memory_operator.engine.fill.writer import (
 )
 from memory_operator.errors import LeaseLost, LockBusy, SpaceVanished, StoreUnavailable
 from memory_operator.logs import get_logger
-from memory_operator.store.db.pool import Conn, Store, terminate_after, translate_errors
+from memory_operator.store.db.pool import Conn, Store, terminate_after, transaction_limits, translate_errors
 from memory_operator.store.jobs import jobs, leases, missing
 from memory_operator.store.jobs.jobs import Job
 from memory_operator.store.jobs.leases import Backend
@@ -256,6 +256,7 @@ class SpaceFill:
             try:
                 async with self._store.dedicated("memory-worker") as conn:
                     async with terminate_after(conn, self._context.commit_seconds):
+                        await conn.execute(transaction_limits(conn))
                         if self._backend is not None:
                             await leases.end_session(conn, self._backend)  # it may be at what was cut off
                         self._backend = await leases.backend_of(conn)

@@ -21,7 +21,7 @@ from memory_operator.errors import ConfigurationError, LockBusy, StoreUnavailabl
 from memory_operator.logs import get_logger
 from memory_operator.store.db import api_role
 from memory_operator.store.db.address import DatabaseAddress
-from memory_operator.store.db.pool import ACQUIRE_SECONDS, Conn, translate_errors, vector_schema
+from memory_operator.store.db.pool import ACQUIRE_SECONDS, END_IDLE_TRANSACTIONS, Conn, translate_errors, vector_schema
 
 log = get_logger(__name__)
 
@@ -83,6 +83,7 @@ async def migrate(database: str | DatabaseAddress, role: str = "") -> list[str]:
     Raises StoreUnavailable, ConfigurationError (too old a server, missing permission, too new a schema).
     """
     async with _connected(database) as conn:
+        await conn.execute(END_IDLE_TRANSACTIONS)  # one that is stopped would keep writers waiting
         await _poll_lock(conn)
         await _check_server(conn)
         await _ensure_extension(conn)

@@ -36,6 +36,16 @@ _CUSTOM_PLANS = "set plan_cache_mode = force_custom_plan"
 """A generic plan of a filtered vector search finds nothing in small projects. Not a parameter of the connection's
 start, since poolers in session mode refuse those that they do not know."""
 
+END_IDLE_TRANSACTIONS = "set idle_in_transaction_session_timeout = '15s'"
+"""The server ends a session that says nothing for so long inside a transaction.
+
+None of ours waits there for anything but the database: its process is stopped, or its network is gone, and its leases
+run out after as long. Its snapshot would keep all index builds waiting, its locks whoever wants them.
+"""
+_END_LONG_TRANSACTIONS = "set transaction_timeout = '300s'"
+"""The same in the middle of a COPY or of a reply: five times what one statement may take. Not for index builds."""
+_KNOWS_TRANSACTION_TIMEOUT = 17
+
 _UNREACHABLE = (
     OSError,
     asyncpg.PostgresConnectionError,
@@ -47,6 +57,8 @@ _UNREACHABLE = (
     asyncpg.InsufficientResourcesError,
     asyncpg.ConnectionDoesNotExistError,
     asyncpg.OperatorInterventionError,
+    asyncpg.IdleInTransactionSessionTimeoutError,
+    asyncpg.TransactionTimeoutError,
     asyncpg.InternalClientError,  # a server that was killed is heard of in the middle of a statement's protocol
     TimeoutError,
 )
@@ -88,6 +100,12 @@ async def fetch_one(conn: Conn, statement: str, *values: object) -> Row:
     row = await conn.fetchrow(statement, *values)
     assert row is not None
     return row
+
+
+def transaction_limits(conn: Conn) -> str:
+    """Statements that set how long transactions of a session may last."""
+    known = conn.get_server_version().major >= _KNOWS_TRANSACTION_TIMEOUT
+    return f"{END_IDLE_TRANSACTIONS}; {_END_LONG_TRANSACTIONS}" if known else END_IDLE_TRANSACTIONS
 
 
 _SET_LOCK_TIMEOUT = """select set_config('lock_timeout', $1, $2)"""
@@ -198,7 +216,7 @@ async def open_store(
             await conn.set_type_codec(
                 "timestamptz", schema="pg_catalog", encoder=moments.encoded, decoder=moments.decoded, format="tuple"
             )
-            await conn.execute(_CUSTOM_PLANS)
+            await conn.execute(f"{_CUSTOM_PLANS}; {transaction_limits(conn)}")
 
         pool = await asyncpg.create_pool(
             connect=address.connect,
@@ -216,7 +234,7 @@ async def open_store(
 
 async def _reset(conn: Conn) -> None:
     """What a connection forgets when it goes back to the pool, and what it keeps."""
-    await conn.execute(f"{conn.get_reset_query()}; {_CUSTOM_PLANS}")
+    await conn.execute(f"{conn.get_reset_query()}; {_CUSTOM_PLANS}; {transaction_limits(conn)}")
 
 
 @asynccontextmanager
