@@ -9,6 +9,7 @@ pytest_plugins = [
     "fixtures.engine",
     "fixtures.memories",
     "fixtures.dev",
+    "fixtures.manifests",
     "fixtures.api",
     "fixtures.control_plane",
     "fixtures.kube",

@@ -2,48 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 from typing import Any
 
 import pytest
 
-from memory_operator.contract.warnings import MAX_CHARACTERS, warnings_for
-
-MANY = 1_234_567_890
-OPENAI: dict[str, Any] = {
-    "role": "embedding",
-    "type": "openai",
-    "model": "text-embedding-3-small",
-    "credential": {"secretRef": {"name": "openai"}},
-}
-COMPATIBLE: dict[str, Any] = {
-    "role": "embedding",
-    "type": "openai_compatible",
-    "model": "m",
-    "baseURL": "http://tei.models.svc",
-}
-
-
-def manifest(
-    spec: dict[str, Any] | None = None,
-    *,
-    embedding: dict[str, Any] | None = None,
-    status: dict[str, Any] | None = None,
-    annotations: dict[str, str] | None = None,
-    generation: int = 3,
-    **change: Any,
-) -> dict[str, Any]:
-    body = {**(spec or OPENAI), **change}
-    if embedding is not None:
-        body["embedding"] = embedding
-    metadata = {"name": "e", "namespace": "agents", "generation": generation, "annotations": annotations or {}}
-    return {"metadata": metadata, "spec": body, "status": status or {}}
-
-
-def status(applied: int = 1536, vectors: int = 120431, chunks: int = 120500, **more: Any) -> dict[str, Any]:
-    figures = {"appliedDimensions": applied, "vectors": vectors, "chunks": chunks, "observedGeneration": 3, **more}
-    return {"phase": "Ready", "embedding": figures}
+from fixtures.edits import COMPATIBLE, manifest, status
+from memory_operator.contract.warnings import warnings_for
 
 
 def test_an_edit_of_the_dimension_in_place_says_what_is_discarded_and_how_to_consent() -> None:
@@ -362,62 +327,3 @@ def test_an_annotation_with_a_typo_is_named() -> None:
             " (not applied)"
         )
     ]
-
-
-def test_no_warning_holds_a_password_or_anything_but_printable_ascii() -> None:
-    new = manifest(COMPATIBLE, baseURL="http://user:secret@localhost/v1?key=secret", model="modèle\r\nX: y")
-    new["spec"]["embedding"] = {"dimensions": 3}
-    for text in warnings_for(manifest(COMPATIBLE, embedding={"dimensions": 4}), new):
-        assert "secret" not in text
-        assert text.isascii()
-        assert text.isprintable()
-
-
-LONG = "m" * 2000
-SPECS: list[dict[str, Any]] = [
-    {},
-    {"model": LONG},
-    {"type": LONG},
-    {"type": "ollama", "model": f"nomic-embed-text:{LONG}"},
-    {"baseURL": f"http://{LONG}.localhost/{LONG}", "credential": {}},
-    {"platform": {"type": LONG}},
-    {"unknown" + LONG: 1},
-    {"model": "other", "baseURL": "http://x", "embedding": {"queryPrefix": "q", "columnType": "halfvec"}},
-    *[
-        {"type": kind, "embedding": {"dimensions": size, "dimensionChange": how, "activation": when, "columnType": col}}
-        for kind, size, how, when, col in itertools.product(
-            ("openai", "ollama"), (None, 3, 3999, 4096), ("InPlace", "Shadow"), ("Manual", "Automatic"), ("halfvec", 0)
-        )
-    ],
-]
-
-
-def test_every_warning_is_short_and_starts_with_a_field_whatever_was_edited() -> None:
-    statuses = [{}, status(applied=3998, vectors=MANY, chunks=MANY)]
-    for old, new, known in itertools.product(SPECS, SPECS, statuses):
-        before, after = manifest(status=known, **old), manifest(**new)
-        for text in warnings_for(before, after) + warnings_for(None, after):
-            assert len(text) <= MAX_CHARACTERS
-            assert text.startswith(("spec.", "metadata.annotations["))
-            assert "..." not in text or len(str(new)) > 1000, text
-            assert " 0 " not in text
-
-
-GARBAGE: list[Any] = [None, [], "x", 5, 1.5, True, {}, {"a": {"b": [None]}}, [{}], {"type": []}]
-
-
-def test_garbage_anywhere_in_a_manifest_raises_nothing() -> None:
-    for waste in GARBAGE:
-        for key in ("metadata", "spec", "status"):
-            broken = {**manifest(), key: waste}
-            assert isinstance(warnings_for(broken, manifest(model="x")), list)
-            assert isinstance(warnings_for(manifest(), broken), list)
-        for field in ("role", "type", "model", "baseURL", "embedding", "credential", "platform", "auth", "headers"):
-            broken = manifest(**{field: waste})
-            assert isinstance(warnings_for(manifest(status=status()), broken), list)
-            assert isinstance(warnings_for(broken, manifest(model="x")), list)
-        for name in ("dimensions", "columnType", "dimensionChange", "queryPrefix", "limits"):
-            assert isinstance(warnings_for(manifest(), manifest(embedding={name: waste})), list)
-        old = manifest(status={"embedding": {"vectors": waste, "appliedDimensions": waste, "observedGeneration": 3}})
-        old["metadata"]["annotations"] = {"memory-operator/embedding-status": waste, "memory-operator/limits": "[" * 99}
-        assert isinstance(warnings_for(old, manifest(embedding={"dimensions": 5})), list)
