@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import pytest
@@ -16,6 +16,7 @@ from fixtures.waiting import until
 from memory_operator.engine.fill.rechunk import MOST_WAITING, rechunk_one_range
 from memory_operator.store.db import locks
 from memory_operator.store.jobs import leases
+from memory_operator.store.memories import languages
 
 REINDEX = "/v1/reindex"
 PRESENCE = 77
@@ -48,7 +49,7 @@ async def ended(api: Api, number: int, state: str = "done") -> dict[str, Any]:
         job: dict[str, Any] = (await api.get(f"/v1/jobs/{number}")).json()
         return job if job["state"] == state else None
 
-    job: dict[str, Any] = await until(found, "the wanted words are found")
+    job: dict[str, Any] = await until(found, "the job has ended")
     return job
 
 
@@ -266,3 +267,26 @@ async def test_memories_are_added_while_those_of_a_request_for_a_job_are_counted
         assert not beginning.done()
     assert (await beginning).status_code in (200, 202)
     assert await world.value("select total from memory_reembed_jobs order by id desc limit 1") == 1
+
+
+async def test_words_are_indexed_anew_while_their_memories_are_cut_anew(
+    world: World, api: Api, memories: Memories
+) -> None:
+    """Both lock a project before its chunks, also where a cut brings a language that the project did not have."""
+    await memories.add("Die Häuser in der Straße sind verkauft, und der Vertrag mit dem Vermieter ist gekündigt.")
+    await age(world, other_text_in=1)
+    await world.fetch("update memory_projects set languages = '{english}', words_after = 0")
+    job = (await api.post(REINDEX)).json()["reindex"]["id"]
+    async with AsyncExitStack() as cutting:
+        async with world.store.transaction() as conn:
+            project = await languages.claim(conn, "default")
+            assert project is not None
+            await cutting.enter_async_context(reindexing(world))
+            waits = (
+                "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
+            )
+            await until(lambda: world.value(waits), "the cut waits for the project")
+            chunks = await languages.read(conn, project, 10)
+            await languages.rewrite(conn, project.id, [(chunk.id, "german", "haus") for chunk in chunks])
+            await languages.advance(conn, project.id, None)
+        await ended(api, job)

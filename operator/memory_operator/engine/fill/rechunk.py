@@ -20,7 +20,7 @@ from memory_operator.store.db.pool import Conn, Store, limit_lock_waits
 from memory_operator.store.jobs import control, jobs, leases, rechunk
 from memory_operator.store.jobs.leases import Lease
 from memory_operator.store.jobs.rechunk import CutMemory
-from memory_operator.store.memories import memories
+from memory_operator.store.memories import languages, memories
 from memory_operator.store.memories.tenants import KeyRing, Tenant
 from memory_operator.store.spaces import registry, spaces
 from memory_operator.store.spaces.spaces import Space
@@ -132,6 +132,7 @@ async def _replace(claimed: _Range, memory: CutMemory, tenant: Tenant, prepared:
         await registry.lock_registry_shared(conn)
         copied, deltas = 0, dict[int, int]()
         if await rechunk.hold(conn, memory.id):  # else it was amended or forgotten meanwhile
+            await languages.note(conn, memory.project_id, sorted({chunk.language for chunk in chunks}))
             old = await rechunk.set_aside(conn, memory.id)
             new = await memories.insert_chunks(conn, memory.id, memory.project_id, chunks, VERSIONS)
             for space in await spaces.all_spaces(conn):

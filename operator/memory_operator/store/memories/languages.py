@@ -76,13 +76,18 @@ async def set_language(conn: Conn, project_id: int, language: str) -> ProjectWor
 
 
 _NOTE = """
-update memory_projects p set languages = array(select distinct unnest(p.languages || $2::text[]) order by 1)
-where p.id = $1 and not p.languages @> $2::text[]
+update memory_projects p set languages = array(select distinct unnest(p.languages || used.names) order by 1)
+from (select id, case language when 'auto' then $2::text[] else array[language] end as names from memory_projects
+  where id = $1) used
+where p.id = used.id and not p.languages @> used.names
 """
 
 
 async def note(conn: Conn, project_id: int, languages: Sequence[str]) -> None:
-    """Let queries of a project know that chunks are indexed with these configurations."""
+    """Let queries of a project know that chunks are indexed with these configurations, or with the project's own.
+
+    Before any chunk of the project is locked, as the project itself is locked before its chunks.
+    """
     await conn.execute(_NOTE, project_id, list(languages))
 
 
