@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from typing import Any
 
 import asyncpg
@@ -61,6 +62,42 @@ async def _refused(conn: asyncpg.Connection, statement: str) -> bool:
     except asyncpg.InsufficientPrivilegeError:
         return True
     return False
+
+
+AS_OWNER = {
+    "select memory_drop_vectors(1)": "memory_registry as select pg_temp.mine(0) as active_space_id",
+    "select memory_show_active()": "memory_registry as select pg_temp.mine(1) as active_space_id",
+    "insert into memory_embedding_dim_change_consent (target_dim) values (1)": (
+        "memory_pending_changes as select pg_temp.mine(1) as to_dim, 'a' as namespace, 'b' as name, now() as since"
+    ),
+}
+"""What calls a function that runs as the owner, and what that function reads, as its caller would have it."""
+
+
+@pytest.mark.parametrize("call", AS_OWNER)
+async def test_what_it_makes_for_its_session_is_not_taken_for_ours(limited: asyncpg.Connection, call: str) -> None:
+    await limited.execute("""
+        create function pg_temp.mine(answer bigint) returns bigint language plpgsql as $$ begin
+          if current_user <> session_user then execute 'create table memory_of_mine ()'; end if;
+          return answer;
+        end $$
+    """)
+    await limited.execute(f"create temporary view {AS_OWNER[call]}")
+    await limited.execute(f"grant select on {AS_OWNER[call].partition(' ')[0]} to public")
+    with suppress(asyncpg.RaiseError):
+        await limited.execute(call)
+    await limited.execute("discard temp")
+    assert await limited.fetchval("select to_regclass('memory_of_mine')") is None
+    assert await limited.fetchval("select to_regclass('memory_vectors_1')") is not None
+
+
+async def test_no_function_that_runs_as_its_owner_looks_into_the_session_first(limited: asyncpg.Connection) -> None:
+    paths = await limited.fetch(
+        "select proname, array_to_string(proconfig, ';') as settings from pg_proc where prosecdef"
+        " and pronamespace = current_schema()::regnamespace"
+    )
+    assert len(paths) == 3
+    assert [each["proname"] for each in paths if not str(each["settings"]).endswith(", pg_temp")] == []
 
 
 async def test_it_reads_and_writes_the_table_of_a_space_that_was_made_later(limited: asyncpg.Connection) -> None:
