@@ -32,7 +32,7 @@ class WorkerSettings:
     """What a worker does beside what Providers say."""
 
     fills_at_once: int = 8
-    """Spaces that are filled at a time; others take turns."""
+    """Spaces that are filled at a time, one for each connection of the pool at most; others take turns."""
     ledger_days: int = 90
     """Days for which each paid call is kept by itself."""
 

@@ -147,6 +147,13 @@ The pod template of operator, API and worker: one image, one init container, one
 dict root, component, values, command, env (text), ports (text), readiness (text), preStopSeconds,
 mounts (text), volumes (text)
 */}}
+{{- define "memory.fillEnv" -}}
+- name: MEMORY_FILLS_AT_ONCE
+  value: {{ .Values.worker.fillsAtOnce | quote }}
+- name: MEMORY_LEDGER_DAYS
+  value: {{ .Values.worker.ledgerDays | quote }}
+{{- end }}
+
 {{- define "memory.process" -}}
 {{- $image := .root.Values.image -}}
 {{- $base := dict "root" .root "component" .component "values" .values "token" true "image" $image -}}

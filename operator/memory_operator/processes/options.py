@@ -113,7 +113,13 @@ class WorkerOptions(ProcessOptions):
     """Options of `worker`."""
 
     fills_at_once: Annotated[
-        int, Option(envvar="MEMORY_FILLS_AT_ONCE", min=1, max=64, help="Spaces filled at a time; others take turns.")
+        int,
+        Option(
+            envvar="MEMORY_FILLS_AT_ONCE",
+            min=1,
+            max=64,
+            help="Spaces filled at a time, one for each database connection at most; others take turns.",
+        ),
     ] = 8
     ledger_days: Annotated[
         int,
