@@ -1,7 +1,7 @@
 """Which of PostgreSQL's text search configurations a text is indexed with: by its script, then by its small words.
 
-What fits nothing is `simple`: words as they are. Plain ASCII without any small word is taken for English, as most
-of what agents write about code is.
+What no configuration fits is `simple`: words as they are. A short text in Latin letters may show nothing: then it is
+taken for what most of its neighbours are in, and for English where that does not show either.
 """
 
 from __future__ import annotations
@@ -50,6 +50,11 @@ CONFIGURATIONS = frozenset(
 )
 """Those that every PostgreSQL from 15 on has."""
 
+LATIN = CONFIGURATIONS - frozenset(
+    ("arabic", "armenian", "greek", "hindi", "nepali", "russian", "serbian", "simple", "tamil", "yiddish")
+)
+"""Those of languages in Latin letters: one of them fits a text that does not show its own."""
+
 _LOOKED_AT_CHARS = 4_000
 # A single letter of ASCII is a variable as often as it is a word.
 _LETTER_RUNS = re.compile(r"[^\W\d_]{2,}|[^\x00-\x7f\W\d_]")
@@ -69,17 +74,20 @@ _SMALL_WORDS = {
     "german": (
         "der die das und ist nicht ein eine einen einem einer zu den dem des mit sich auf für von im wird "
         "werden auch es an als bei nach wie wir ich sie aus oder hat haben sind wann wo wer warum welche "
-        "welcher welches kann nur noch über durch wenn zum zur man vor was bis um"
+        "welcher welches kann nur noch über durch wenn zum zur man vor was bis um ja mir mich dir dich du bin mein "
+        "meine dein sehr doch schon mal aber dann da so habe"
     ),
     "french": (
-        "le la les des et est une un du dans que qui pour pas sur au aux avec ce cette ces il elle nous "
+        "le la les de des et est une un du en dans que qui pour pas sur au aux avec ce cette ces cela ça il elle nous "
         "vous sont par plus ne se son sa ses où quand comment pourquoi quel quelle être ou mais été chez "
-        "leur chaque tout tous toutes depuis fait"
+        "leur chaque tout tous toutes depuis fait je tu on mon ma mes notre votre vos moi toi suis as ont avait "
+        "était très bien aussi comme si après sans sous entre même peut oui"
     ),
     "spanish": (
         "el la los las de que y en un una es por con para del se no su al lo como más pero sus le ya o "
         "este sí porque esta cuando dónde cuándo cómo qué quién está son hay entre muy sin sobre también "
-        "cada desde hasta todos todas puede ser fue hace donde cuando"
+        "cada desde hasta todos todas puede ser fue hace donde cuando yo mi tu me te nos muy bien tengo tiene era "
+        "eso esto ese gracias"
     ),
     "portuguese": (
         "o a os as de que e do da em um uma é por com para não se na no dos das ao mais mas foi como são "
@@ -89,7 +97,7 @@ _SMALL_WORDS = {
     "italian": (
         "il lo gli di che è e la per un una in non sono con del della dei delle si da al alla come più ma "
         "anche nel nella questo questa quando dove chi perché quale sul sulla ha hanno essere viene ogni "
-        "dal fino tutti tutte può ed"
+        "dal fino tutti tutte può ed mi ti io ho mio mia cosa bene era molto ci così"
     ),
     "dutch": (
         "de het een en van is dat niet te zijn op aan met voor er hij als ook maar om wij ze naar bij nog "
@@ -169,17 +177,9 @@ _NEPALI = re.compile("छ|हरू|गर्न")
 _YIDDISH = re.compile("\u05f0|\u05f1|\u05f2|אַ|אָ|\\b(און|איז|די|דער)\\b")
 
 
-def configuration_of(text: str) -> str:
-    """The configuration that fits a text that is to be found."""
-    seen = _seen(text)
-    if seen is not None:
-        return seen
-    return ENGLISH if text[:_LOOKED_AT_CHARS].isascii() else SIMPLE
-
-
 def question_language(text: str) -> str | None:
     """The language that a question is certainly in, whose small words say nothing; None where it does not show."""
-    seen = _seen(text)
+    seen = configuration_of(text)
     return None if seen == SIMPLE else seen
 
 
@@ -190,8 +190,8 @@ def small_words(language: str | None) -> frozenset[str]:
     return frozenset() if language == ENGLISH else frozenset(words.split())
 
 
-def _seen(text: str) -> str | None:
-    """What script and small words say; None of a Latin text without evidence."""
+def configuration_of(text: str) -> str | None:
+    """The configuration that script and small words of a text show; None where those of a Latin text show nothing."""
     shown = text[:_LOOKED_AT_CHARS]
     if shown.isascii():
         return _by_small_words(shown)
@@ -228,17 +228,19 @@ def _cyrillic(text: str) -> str:
 
 
 def _by_small_words(text: str) -> str | None:
-    """The language with the most small words; None where two have as many, or none has any."""
+    """The language with the most small words; None where two have as many, or none has any.
+
+    A word that several languages have says as much less.
+    """
     table, counted = _languages_of(), Counter(_LETTER_RUNS.findall(text.lower()))
-    found: Counter[str] = Counter()
+    found: dict[str, float] = {}
     known = counted.keys() & table.keys()
     for word in known:
         for language in table[word]:
-            found[language] += counted[word]
-    ranked = found.most_common(2)
-    if not ranked or (len(ranked) == 2 and ranked[0][1] == ranked[1][1]):
+            found[language] = found.get(language, 0.0) + counted[word] / len(table[word])
+    best = max(found, key=found.__getitem__, default=None)
+    if best is None or any(abs(found[best] - of) < 1e-9 for language, of in found.items() if language != best):
         return None
-    best = ranked[0][0]
     if best != ENGLISH and text.isascii() and sum(best in table[word] for word in known) < _ENOUGH_IN_ASCII:
         return None
     return SIMPLE if best in _WITHOUT_CONFIGURATION else best

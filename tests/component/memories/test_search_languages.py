@@ -101,6 +101,34 @@ async def test_questions_find_their_own_language_in_a_project_of_all_of_them(mem
     assert await _languages(memories) == {"german", "arabic", "russian", "english", "simple"}
 
 
+async def test_a_text_that_shows_no_language_has_that_of_its_neighbours(memories: Memories) -> None:
+    await memories.add("Anna: Tolle Sonnenschirme!")  # before any shows, it is English
+    for text in TEXTS["german"]:
+        await memories.add(text)
+    await memories.add("Ben: Tolle Katzenbilder!")
+    await memories.add("Ben: Schöne Hundebilder 🎨")
+    assert await _languages(memories) == {"german", "english"}
+    for question, text in (
+        ("Katzenbild", "Ben: Tolle Katzenbilder!"),
+        ("Hundebild", "Ben: Schöne Hundebilder 🎨"),
+        ("Sonnenschirme", "Anna: Tolle Sonnenschirme!"),
+    ):
+        assert texts(await memories.query(question, options=ALONE))[:1] == [text]
+    await memories.remember.set_language("default", "default", "auto", AGENT)
+    async with memories.world.worker():
+        await _rewritten(memories)
+    assert await _languages(memories) == {"german"}
+
+
+async def test_a_text_in_latin_letters_among_others_is_english(memories: Memories) -> None:
+    for language in ("russian", "chinese"):
+        for text in TEXTS[language]:
+            await memories.add(text)
+    await memories.add("PostgreSQL connection pooling errors")
+    found = await memories.query("pooled connections", options=ALONE)
+    assert texts(found) == ["PostgreSQL connection pooling errors"]
+
+
 async def test_small_words_of_a_question_never_keep_all_other_words_from_matching(memories: Memories) -> None:
     for text in TEXTS["german"]:
         await memories.add(text)

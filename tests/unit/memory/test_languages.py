@@ -12,8 +12,12 @@ from memory_operator.memory.search_terms import MAX_PAIRS, fold, indexed, query_
     ("text", "configuration"),
     [
         ("The backup of the database runs every night.", "english"),
-        ("PostgreSQL connection pooling errors", "english"),
-        ("getUserById returned 404", "english"),
+        ("PostgreSQL connection pooling errors", None),
+        ("getUserById returned 404", None),
+        ("Danke dir!", None),
+        ("Yeah, love painting 🎨", None),
+        ("Commune du canton de Vaud en Suisse.", "french"),
+        ("Linda y hermosa ciudad de Chile", None),
         ("Die Sicherung der Datenbank läuft jede Nacht.", "german"),
         ("La sauvegarde de la base est faite chaque nuit par le serveur.", "french"),
         ("La copia de la base de datos se hace cada noche y no de día.", "spanish"),
@@ -32,15 +36,15 @@ from memory_operator.memory.search_terms import MAX_PAIRS, fold, indexed, query_
         ("データベースのバックアップ", "simple"),
         ("백업은 매일 밤 시작됩니다", "simple"),
         ("Kopia bazy danych jest robiona co noc i nie za dnia.", "simple"),
-        ("Qualität", "simple"),
+        ("Qualität", None),
         ("Return a week in a year of the calendar", "english"),
-        ("email.get_cfws: CFWS = (1*([FWS] comment) [FWS]) / FWS", "english"),
+        ("email.get_cfws: CFWS = (1*([FWS] comment) [FWS]) / FWS", None),
         ("fractions.from_decimal: Converts a finite Decimal to a rational, de facto", "english"),
         ("Wo liegt der Rechner?", "german"),
-        ("", "english"),
+        ("", None),
     ],
 )
-def test_a_text_has_the_configuration_of_its_script_and_small_words(text: str, configuration: str) -> None:
+def test_a_text_has_the_configuration_of_its_script_and_small_words(text: str, configuration: str | None) -> None:
     assert configuration_of(text) == configuration
 
 

@@ -7,12 +7,13 @@ committed, and queries ask in every language that a chunk of the project is inde
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 
 from memory_operator.engine.fill.writer import LOCK_TIMEOUT_MS
 from memory_operator.engine.memories.prepare import indexed_text, opened
 from memory_operator.logs import get_logger
 from memory_operator.memory.encryption import DataKey, Place, Undecryptable
-from memory_operator.memory.languages import AUTO, ENGLISH, configuration_of
+from memory_operator.memory.languages import AUTO, ENGLISH, LATIN, configuration_of
 from memory_operator.store.db.pool import Store, limit_lock_waits
 from memory_operator.store.memories import languages
 from memory_operator.store.memories.languages import IndexedChunk, OpenProject
@@ -61,7 +62,7 @@ async def _rewrite_slice(store: Store, tenant: str, key: DataKey) -> bool:
 
 def _changed(project: OpenProject, chunks: list[IndexedChunk], key: DataKey) -> list[tuple[int, str, str]]:
     """Those that are to be indexed in another way: id, configuration, what they are found by."""
-    found = []
+    opened_chunks = []
     for chunk in chunks:
         canonical, number = chunk.canonical_id, chunk.version_no
         try:
@@ -70,8 +71,13 @@ def _changed(project: OpenProject, chunks: list[IndexedChunk], key: DataKey) -> 
         except Undecryptable as error:
             log.warning("a chunk of memory %s keeps the words that it has: %s", canonical, error)
             continue
-        language = configuration_of(text) if project.language == AUTO else project.language
-        indexed = indexed_text(text, chunk.ordinal, chunk.tags, summary)
+        seen = configuration_of(text) if project.language == AUTO else project.language
+        opened_chunks.append((chunk, seen, indexed_text(text, chunk.ordinal, chunk.tags, summary)))
+    latin = Counter(seen for _, seen, _ in opened_chunks if seen in LATIN)
+    usual = max(latin, key=latin.__getitem__, default=ENGLISH)
+    found = []
+    for chunk, seen, indexed in opened_chunks:
+        language = seen or usual
         # What the first release indexed is right where it is English and ASCII.
         if language != (chunk.language or ENGLISH) or (chunk.language is None and not indexed.isascii()):
             found.append((chunk.id, language, indexed))

@@ -13,6 +13,7 @@ from typing import Any
 from uuid import UUID
 
 from memory_operator.memory.attributes import Attributes, SealedAttributes
+from memory_operator.memory.languages import LATIN
 from memory_operator.store.db.pool import Conn, Row, fetch_one, translate_errors
 from memory_operator.store.memories import fulltext, languages
 from memory_operator.store.spaces import registry, vectors
@@ -71,8 +72,8 @@ class NewChunk:
     content_hash: bytes
     indexed: str
     """What full-text search finds it by; only the index of it is kept."""
-    language: str = "english"
-    """The text search configuration that fits it, unless the project has one for all."""
+    language: str | None = "english"
+    """The text search configuration that fits it, unless the project has one for all; None where it does not show."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,15 +171,19 @@ async def insert_version(conn: Conn, new: NewVersion) -> tuple[int, datetime]:
     return row["id"], row["created_at"]
 
 
+# A chunk that shows no language has that of most of the newest ones, and null, which is english, before any shows one.
 _INSERT_CHUNKS = """
 insert into memory_chunks (entry_id, project_id, ordinal, text, content_hash, tsv, chunker_version,
 preprocessing_version, language)
 select $1, $2, n.ordinal, n.text, n.content_hash,
-  to_tsvector(l.language::regconfig, n.indexed) || array_to_tsvector(array[$9]::text[]), $3, $4, l.language
+  to_tsvector(coalesce(l.name, 'english')::regconfig, n.indexed) || array_to_tsvector(array[$9]::text[]), $3, $4, l.name
 from unnest($5::int[], $6::bytea[], $7::bytea[], $8::text[], $10::text[])
   as n (ordinal, text, content_hash, indexed, language)
 cross join (select language from memory_projects where id = $2) p
-cross join lateral (select case p.language when 'auto' then n.language else p.language end as language) l
+cross join lateral (select case when p.language <> 'auto' then p.language when n.language is not null then n.language
+  else (select c.language from (select language from memory_chunks where project_id = $2 and live
+    order by id desc limit 100) c where c.language = any($11) group by c.language order by count(*) desc, 1 limit 1)
+  end as name) l
 order by n.ordinal returning id, ordinal, language
 """
 
@@ -201,8 +206,9 @@ async def insert_chunks(
         [chunk.indexed for chunk in chunks],
         fulltext.project_lexeme(project_id),
         [chunk.language for chunk in chunks],
+        list(LATIN),
     )
-    used = {str(row["language"]) for row in rows}
+    used = {str(row["language"]) for row in rows if row["language"]}
     if used - {"english"}:  # which every project has
         await languages.note(conn, project_id, sorted(used))
     return [row["id"] for row in sorted(rows, key=lambda row: row["ordinal"])]
