@@ -132,7 +132,9 @@ async def _replace(claimed: _Range, memory: CutMemory, tenant: Tenant, prepared:
         await registry.lock_registry_shared(conn)
         copied, deltas = 0, dict[int, int]()
         if await rechunk.hold(conn, memory.id):  # else it was amended or forgotten meanwhile
-            await languages.note(conn, memory.project_id, sorted({chunk.language for chunk in chunks if chunk.language}))
+            await languages.note(
+                conn, memory.project_id, sorted({chunk.language for chunk in chunks if chunk.language})
+            )
             old = await rechunk.set_aside(conn, memory.id)
             new = await memories.insert_chunks(conn, memory.id, memory.project_id, chunks, VERSIONS)
             for space in await spaces.all_spaces(conn):
