@@ -37,6 +37,8 @@ def _group(item: pytest.Item) -> str | None:
         return None
     if "node" in item.fixturenames:
         return "node"
+    if "findings" in item.fixturenames:
+        return "judges"
     if "control_plane" in item.fixturenames:
         return "control plane of operators" if "served" in item.fixturenames else "control plane"
     definitions = item._fixtureinfo.name2fixturedefs.values()

@@ -82,7 +82,7 @@ async def test_a_batch_stays_within_the_tokens_that_the_vendor_takes_in_a_reques
 
 
 async def test_what_is_missing_is_found_without_looking_at_the_whole_of_any_table(world: World) -> None:
-    await world.stored_texts([f"text {number}" for number in range(20_000)])
+    await world.stored_texts([f"text {number}" for number in range(6_000)])
     async with world.store.connection() as conn:
         await conn.execute(
             "create table memory_vectors_9 (chunk_id bigint primary key, project_id int, embedding vector(8))"
@@ -97,8 +97,8 @@ async def test_what_is_missing_is_found_without_looking_at_the_whole_of_any_tabl
             lines = await conn.fetch(
                 "explain "
                 + vectors.for_space(missing.LACKING_IN_RANGE, 9)
-                .replace("$1", "8000")
-                .replace("$2", "10000")
+                .replace("$1", "2400")
+                .replace("$2", "3000")
                 .replace("$3", "9")
                 .replace("$4", "null")
             )
