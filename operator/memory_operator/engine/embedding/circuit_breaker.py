@@ -27,6 +27,8 @@ class Breaker:
         self._until: float | None = None
         self._trial_until = 0.0
         self._last = ""
+        self.has_answered = False
+        """Whether any call ever was."""
 
     @property
     def is_open(self) -> bool:
@@ -61,6 +63,7 @@ class Breaker:
     def succeeded(self) -> None:
         """A call was answered."""
         self._failures, self._until, self._trial_until = 0, None, 0.0
+        self.has_answered = True
 
     def failed(self, error: MemoryOperatorError) -> None:
         """A call brought no whole answer, or a 5xx."""

@@ -18,6 +18,7 @@ from memory_operator.engine.fill.maintenance import maintain_jobs
 from memory_operator.engine.fill.pipeline import DRAIN_SECONDS, SpaceFill, WorkerContext
 from memory_operator.engine.fill.rechunk import rechunk_one_range
 from memory_operator.engine.fill.rewrite_words import rewrite_one_slice
+from memory_operator.engine.fill.trials import Trials
 from memory_operator.engine.spaces.activation import ACTIVE_STATES
 from memory_operator.errors import Retryable, StoreUnavailable
 from memory_operator.logs import get_logger
@@ -81,6 +82,7 @@ class Worker:
         self._turn_seconds = turn_seconds
         self._unanswered: set[int] = set()
         """Spaces whose embedder answered no call of their last turn."""
+        self._trials = Trials(self._context, self._unanswered.add, lambda: self._wakes["filler"].set())
         self._ledger_days = settings.ledger_days
         self._began: dict[int, float] = {}
         """When the last fill of each space began."""
@@ -125,6 +127,7 @@ class Worker:
             for task in late:
                 task.cancel()
             await asyncio.gather(*running, return_exceptions=True)
+        await self._trials.stop()
 
     async def _presence_heartbeat(self) -> None:
         """Keep the lock that says that this worker lives; take it again after the database was restarted."""
@@ -202,10 +205,12 @@ class Worker:
         for space_id in wanted & self._fills.keys():
             self._fills[space_id][0].look_again()
         waiting = sorted(wanted - self._fills.keys(), key=lambda space_id: self._began.get(space_id, 0.0))
-        for space_id in waiting:
-            if self._has_room(space_id):
-                self._begin(live[space_id])
-        waiting = [space_id for space_id in waiting if space_id not in self._fills]
+        for space in (live[space_id] for space_id in waiting):
+            if self._has_room(space):
+                self._begin(space)
+            elif space.id not in self._unanswered and not self._trials.is_known(space):
+                self._trials.begin(space)
+        waiting = [each for each in waiting if each not in self._fills and not self._trials.is_running(each)]
         answered = sum(space_id not in self._unanswered for space_id in waiting)
         self._end_turns(answered + min(len(waiting) - answered, self._most_slow - self._slow))
         return False
@@ -215,11 +220,16 @@ class Worker:
         """Fills that wait for an embedder which may not answer."""
         return sum(fill.leaving or space_id in self._unanswered for space_id, (fill, _) in self._fills.items())
 
-    def _has_room(self, space_id: int) -> bool:
-        """Whether a fill of a space may begin."""
+    def _has_room(self, space: Space) -> bool:
+        """Whether a fill of a space may begin. Those whose vendor may never answer get a share of the places only."""
         slow = self._slow
-        if space_id in self._unanswered and slow >= self._most_slow:
-            return False
+        if space.id in self._unanswered:
+            if slow >= self._most_slow:
+                return False
+        elif not self._trials.is_known(space):
+            unknown = sum(not self._trials.is_known(fill.space) for fill, _ in self._fills.values())
+            if unknown >= self._most_slow:
+                return False
         return len(self._fills) - min(slow, self._most_slow) < self._most_fills
 
     def _begin(self, space: Space) -> None:
