@@ -25,6 +25,7 @@ from memory_operator.contract.provider import (
     Pricing,
     ProviderSpec,
 )
+from memory_operator.contract.rerank import RerankSpec
 from memory_webhook.settings import options, variable
 
 ROOT = Path(__file__).parent.parent
@@ -60,6 +61,7 @@ PARTS: dict[str, type[BaseModel]] = {
     "spec.embedding": EmbeddingSpec,
     "spec.embedding.limits": Limits,
     "spec.embedding.budget": Budget,
+    "spec.embedding.rerank": RerankSpec,
     "spec.credential": Credential,
     "spec.platform": Platform,
     "spec.auth": Auth,

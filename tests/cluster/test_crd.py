@@ -27,6 +27,7 @@ spec:
     dimensions: 768
 """
 OLLAMA: dict[str, Any] = {"role": "embedding", "type": "ollama", "model": "nomic-embed-text"}
+TEI: dict[str, Any] = {"form": "TEI", "baseURL": "http://tei.svc"}
 
 
 class Kubectl:
@@ -104,6 +105,14 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"embedding": {"dimensions": 0}}, "spec.embedding.dimensions"),
     ({"embedding": {"dimensions": 4097}}, "spec.embedding.dimensions"),
     ({"embedding": {"columnType": "bit"}}, 'supported values: "vector", "halfvec"'),
+    ({"embedding": {"rerank": {"model": "m"}}}, "embedding.rerank.baseURL is required unless type is cohere, voyageai"),
+    ({"type": "cohere", "embedding": {"rerank": {}}}, "embedding.rerank.model is required unless its form is TEI"),
+    ({"embedding": {"rerank": {"model": "m", "baseURL": "http://a"}}}, "form is required with baseURL"),
+    ({"type": "cohere", "embedding": {"rerank": {"model": "m", "secretRef": {"name": "s"}}}}, "go with baseURL"),
+    ({"embedding": {"rerank": {**TEI, "timeout": "10.5s"}}}, "a query waits for re-ranking 10s at most"),
+    ({"embedding": {"rerank": {**TEI, "top": 101}}}, "spec.embedding.rerank.top"),
+    ({"embedding": {"rerank": {**TEI, "baseURL": "http://user:key@host"}}}, "a base URL holds no user or password"),
+    ({"embedding": {"rerank": {"form": "Other", "baseURL": "http://a"}}}, 'supported values: "Cohere", "Voyage"'),
     ({"type": "acme"}, "spec.type: Unsupported value"),
     ({"headers": {"X": 5}}, "spec.headers.X"),
 ]
@@ -150,8 +159,11 @@ TAKEN: list[dict[str, Any]] = [
             "queryPrefix": "search_query: ",
             "documentPrefix": "search_document: ",
             "caSecretRef": {"name": "ca"},
+            "rerank": {**TEI, "secretRef": {"name": "s"}, "top": 100, "timeout": "10s", "when": "OnRequest"},
         },
     },
+    {"type": "cohere", "model": "m", "role": "embedding", "embedding": {"rerank": {"model": "rerank-v3.5"}}},
+    {"type": "huggingface", "model": "m", "role": "embedding", "embedding": {"rerank": {"inputCostPer1K": "0.1"}}},
 ]
 
 

@@ -15,6 +15,9 @@ _PATHS: tuple[tuple[Form, re.Pattern[str]], ...] = (
     ("gemini", re.compile(r"/models/(?P<model>[^/]+):batchEmbedContents$")),
     ("cohere", re.compile(r"/v2/embed$")),
     ("ollama", re.compile(r"/api/embed$")),
+    ("cohere_rerank", re.compile(r"/v2/rerank$")),
+    ("jina_rerank", re.compile(r"/v1/rerank$")),
+    ("tei_rerank", re.compile(r"/rerank$")),
     ("openai", re.compile(r"/embeddings$")),
 )
 _EXCHANGE = re.compile(r"/oauth2/v2\.0/token")
@@ -31,7 +34,9 @@ def read_call(target: str, headers: Mapping[str, str], body: bytes) -> Call:
     request = _object(body)
     if form == "openai" and "input_type" in request:
         form = "voyageai"
-    given = request.get("input", request.get("texts", []))
+    if form == "jina_rerank" and "top_k" in request:
+        form = "voyage_rerank"
+    given = request.get("input", request.get("texts", request.get("documents", [])))
     each: Mapping[str, Any] = {}
     if form == "gemini":
         wanted = request.get("requests", [])

@@ -5,11 +5,12 @@ from __future__ import annotations
 import base64
 import json
 from dataclasses import dataclass, replace
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vendor.script import Call, Fault, Script
+from vendor.script import IRRELEVANT, Call, Fault, RerankForm, Script
 
 MOST_INPUTS = {"openai": 2048, "azure": 2048, "voyageai": 1000, "cohere": 96, "gemini": 100}
 MODES = {
@@ -33,6 +34,10 @@ def answer(script: Script, call: Call, fault: Fault) -> VendorReply:
     refused = _refusal(script, call, fault)
     if refused is not None:
         return refused
+    if fault.reply is not None:
+        return VendorReply(200, fault.reply.encode())
+    if call.form in get_args(RerankForm):
+        return VendorReply(200, _reranked(script, call, fault))
     native = script.length_of(call.model) or 0
     length = native if call.dimensions is None or fault.ignore_dimensions else call.dimensions
     match call.form:
@@ -123,6 +128,29 @@ def _gemini(script: Script, call: Call, fault: Fault, length: int) -> bytes:
     vectors = _encoded(script, call, fault, length, as_base64=False)
     usage = b"" if fault.no_usage else b',"usageMetadata":{"promptTokenCount":%b}' % _counted(call, fault)
     return b'{"embeddings":[%b]%b}' % (b",".join(b'{"values":%b}' % vector for vector in vectors), usage)
+
+
+def _reranked(script: Script, call: Call, fault: Fault) -> bytes:
+    """The scores, best first as vendors give them."""
+    name = "score" if call.form == "tei_rerank" else "relevance_score"
+    scores = [
+        next((score for words, score in script.relevant.items() if words in text), IRRELEVANT) for text in call.inputs
+    ]
+    entries = [{"index": place, name: scores[place]} for place in sorted(range(len(scores)), key=lambda n: -scores[n])]
+    tokens = json.loads(_counted(call, fault))
+    match call.form:
+        case "tei_rerank":
+            return json.dumps(entries).encode()
+        case "cohere_rerank":
+            meta = {"billed_units": {"search_units": 1}} | (
+                {} if fault.no_usage else {"tokens": {"input_tokens": tokens}}
+            )
+            return json.dumps({"id": "1", "results": entries, "meta": meta}).encode()
+        case "voyage_rerank":
+            answer = {"object": "list", "data": entries, "model": call.model}
+        case _:
+            answer = {"model": call.model, "results": entries}
+    return json.dumps(answer | ({} if fault.no_usage else {"usage": {"total_tokens": tokens}})).encode()
 
 
 def _counted(call: Call, fault: Fault) -> bytes:

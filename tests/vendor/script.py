@@ -11,7 +11,10 @@ from typing import Any, Literal
 from vendor.authority import Authority
 from vendor.vectors import Codebook
 
-Form = Literal["openai", "ollama", "voyageai", "cohere", "gemini", "azure", "unknown"]
+RerankForm = Literal["cohere_rerank", "voyage_rerank", "jina_rerank", "tei_rerank"]
+Form = Literal["openai", "ollama", "voyageai", "cohere", "gemini", "azure", "unknown"] | RerankForm
+
+IRRELEVANT = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +35,8 @@ class Fault:
     """Header of that answer: seconds, or an HTTP date."""
     location: str | None = None
     """Header of that answer, for redirects."""
+    reply: str | None = None
+    """Answer with this instead, as a success."""
     hold: bool = False
     """Keep the caller waiting until the fault is changed; then answer as if nothing had been."""
     latency_ms: float = 0
@@ -121,6 +126,8 @@ class Script:
     api_key: str | None = None
     """Without this key a call is a 401; None takes any and none."""
     latency_ms: float = 0
+    relevant: Mapping[str, float] = field(default_factory=dict)
+    """How well a text with this in it answers any question; a text with none of them gets `IRRELEVANT`."""
     record: bool = True
     """Whether calls are kept; a bench only counts them."""
 

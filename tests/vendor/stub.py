@@ -35,7 +35,8 @@ class StubVendor:
         with StubVendor(dimensions=768) as vendor:
             vendor.fault = Fault(status=429, retry_after="1", times=2)
 
-    It speaks OpenAI's form under `base_url`; under `root_url` those of Ollama, Voyage AI, Cohere, Gemini and Azure.
+    It speaks OpenAI's form under `base_url`; under `root_url` those of Ollama, Voyage AI, Cohere, Gemini and Azure, and
+    the rerank APIs of Cohere, Voyage AI, Jina and text-embeddings-inference.
     """
 
     def __init__(
@@ -133,6 +134,15 @@ class StubVendor:
     @api_key.setter
     def api_key(self, api_key: str | None) -> None:
         self._script.api_key = api_key
+
+    @property
+    def relevant(self) -> Mapping[str, float]:
+        """Scores of the rerank APIs: see `Script.relevant`."""
+        return self._script.relevant
+
+    @relevant.setter
+    def relevant(self, relevant: Mapping[str, float]) -> None:
+        self._script.relevant = relevant
 
     @property
     def dimensions(self) -> int:

@@ -67,6 +67,7 @@ _SECRET_KEYS = {
     "cohere": ("COHERE_API_KEY", "CO_API_KEY"),
     "gemini": ("GEMINI_API_KEY", "GOOGLE_API_KEY"),
     "voyageai": ("VOYAGE_API_KEY",),
+    "jina": ("JINA_API_KEY",),
 }
 _AZURE_SECRET_KEYS = ("AZURE_OPENAI_API_KEY", "AZURE_API_KEY")
 _KEYLESS = frozenset({"ollama", "openai_compatible", "vllm", "huggingface", "local", "mock"})

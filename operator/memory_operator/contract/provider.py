@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
-import re
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Annotated, Literal
-from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, model_validator
-from pydantic.alias_generators import to_camel
+from pydantic import AfterValidator, ConfigDict, Field, JsonValue, model_validator
+
+from memory_operator.contract.fields import (
+    CEL_VALIDATIONS,
+    BaseUrl,
+    DecimalText,
+    Duration,
+    HeaderValue,
+    Name,
+    SecretKeyRef,
+    SpecModel,
+    Text,
+    base_url_rules,
+    checked_base_url,
+    rule,
+)
+from memory_operator.contract.rerank import FORMS_BY_TYPE, TYPES_WITH_AN_API, RerankSpec
 
 GROUP = "omnia.altairalabs.ai"
 VERSION = "v1alpha1"
@@ -37,124 +50,14 @@ ColumnType = Literal["vector", "halfvec"]
 DimensionChange = Literal["InPlace", "Shadow"]
 Activation = Literal["Automatic", "Manual"]
 
-_DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+(?:\.\d+)?)s)?(?:(\d+)ms)?")
-DURATION_PATTERN = r"^([0-9]+h)?([0-9]+m)?([0-9]+(\.[0-9]+)?s)?([0-9]+ms)?$"
-DECIMAL_PATTERN = r"^[0-9]+(\.[0-9]+)?$"
-BASE_URL_PATTERN = r"^[hH][tT][tT][pP][sS]?://(\[[0-9a-fA-F:.]+\]|[^\[\]/?#:@\\\s]+)(:[0-9]{1,5})?(/[^?#\\\s]*)?$"
-USERINFO_PATTERN = "^[^/?#]*//[^/?#]*@"
-_CEL_VALIDATIONS = "x-kubernetes-validations"
-
-
-def _rule(rule: str, message: str, **more: str) -> dict[str, JsonValue]:
-    """A rule in CEL for the CRD. It stands beside the validator in Python that says the same."""
-    return {"rule": rule, "message": message, **more}
-
-
-def _cel_text(text: str) -> str:
-    """A literal of CEL: raw, so that a regular expression reads the same in both languages."""
-    return f"r'{text}'"
-
-
-def duration_seconds(text: str) -> float:
-    """Seconds of a duration such as `30s`, `1m30s` or `500ms`. Raises ValueError."""
-    match = _DURATION.fullmatch(text)
-    if not text or match is None:
-        raise ValueError(f"{text!r} is not a duration such as 30s or 1m30s")
-    hours, minutes, seconds, millis = (float(part or 0) for part in match.groups())
-    total = hours * 3600 + minutes * 60 + seconds + millis / 1000
-    if total <= 0:
-        raise ValueError("a duration must be longer than nothing")
-    return total
-
-
-def _duration(text: str) -> str:
-    duration_seconds(text)
-    return text
-
-
-def _decimal(text: str) -> str:
-    try:
-        Decimal(text)
-    except InvalidOperation as error:
-        raise ValueError(f"{text!r} is not a decimal number") from error
-    return text
-
-
-_BASE_URL_FORM = "a base URL starts with http:// or https:// and names a host"
-_BASE_URL_USERINFO = "a base URL holds no user or password; use spec.credential"
-_BASE_URL_QUERY = "a base URL has no query and no fragment"
-
-
-def _base_url(text: str) -> str:
-    if re.search(USERINFO_PATTERN, text):
-        raise ValueError(_BASE_URL_USERINFO)
-    if "?" in text or "#" in text:
-        raise ValueError(_BASE_URL_QUERY)
-    if not re.fullmatch(BASE_URL_PATTERN, text, re.ASCII) or not _port_is_one(text):
-        raise ValueError(_BASE_URL_FORM)
-    return text
-
-
-def _port_is_one(text: str) -> bool:
-    try:
-        return urlsplit(text).port != 0
-    except ValueError:
-        return False
-
-
-def _base_url_rules(url: str, unless: str = "", **more: str) -> list[JsonValue]:
-    """The checks of a base URL in CEL. `url` is the expression for it, `unless` what excuses it."""
-    userinfo, form = (_cel_text(pattern) for pattern in (USERINFO_PATTERN, BASE_URL_PATTERN))
-    query = f"{url}.contains('?') || {url}.contains('#')"
-    return [
-        _rule(f"{unless}!{url}.matches({userinfo})", _BASE_URL_USERINFO, **more),
-        _rule(f"{unless}!({query})", _BASE_URL_QUERY, **more),
-        # What the two above refuse passes here: one mistake, one message.
-        _rule(f"{unless}{url}.matches({userinfo}) || {query} || {url}.matches({form})", _BASE_URL_FORM, **more),
-    ]
-
-
-_DURATION_RULES: list[JsonValue] = [
-    _rule("duration(self) > duration('0s')", "a duration must be longer than nothing, such as 30s or 1m30s")
-]
-
-Duration = Annotated[
-    str,
-    Field(pattern=DURATION_PATTERN, min_length=2, max_length=32, json_schema_extra={_CEL_VALIDATIONS: _DURATION_RULES}),
-    AfterValidator(_duration),
-]
-DecimalText = Annotated[str, Field(pattern=DECIMAL_PATTERN, max_length=32), AfterValidator(_decimal)]
-BaseUrl = Annotated[
-    str,
-    Field(max_length=2048, json_schema_extra={_CEL_VALIDATIONS: _base_url_rules("self")}),
-    AfterValidator(_base_url),
-]
-Name = Annotated[str, Field(min_length=1, max_length=253)]
-Text = Annotated[str, Field(max_length=64)]
-"""Text that other controllers make something of: kept as it is."""
-HeaderValue = Annotated[str, Field(max_length=4096)]
-
-
-class SpecModel(BaseModel):
-    """A part of the spec: camelCase in manifests, unknown fields refused."""
-
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, frozen=True, extra="forbid", strict=True)
-
-
-class SecretKeyRef(SpecModel):
-    """A key of a Secret in the Provider's namespace."""
-
-    name: Name = Field(description="Name of the Secret.")
-    key: Name | None = Field(default=None, description="Key in it; the type's usual names are tried when left out.")
-
 
 class Credential(SpecModel):
     """Where the credential is; at most one way."""
 
     model_config = ConfigDict(
         json_schema_extra={
-            _CEL_VALIDATIONS: [
-                _rule(
+            CEL_VALIDATIONS: [
+                rule(
                     "[has(self.secretRef), has(self.envVar), has(self.filePath)].filter(given, given).size() <= 1",
                     "at most one of secretRef, envVar and filePath may be given",
                 )
@@ -222,6 +125,9 @@ class EmbeddingSpec(SpecModel):
     ca_secret_ref: SecretKeyRef | None = Field(
         default=None, description="Certificates to trust for the base URL; ca.crt when no key is named."
     )
+    rerank: RerankSpec | None = Field(
+        default=None, description="Whose API re-ranks the first results of a query; none when left out."
+    )
 
 
 class Platform(SpecModel):
@@ -282,28 +188,45 @@ class Open(SpecModel):
 
 
 _EMBEDS = "has(self.role) && self.role == 'embedding'"
+_NO_RERANK = "!has(self.embedding) || !has(self.embedding.rerank)"
+_RERANK_SERVER = f"embedding.rerank.baseURL is required unless type is {TYPES_WITH_AN_API}, without platform"
+_RERANK_MODEL = "embedding.rerank.model is required unless its form is TEI"
 _FITS_TOGETHER: list[JsonValue] = [
-    _rule(
+    rule(
         "self.type in ['mock', 'local'] || has(self.model)",
         "model is required unless type is mock or local",
         fieldPath=".model",
         reason="FieldValueRequired",
     ),
-    _rule(
+    rule(
         f"!has(self.embedding) || ({_EMBEDS})",
         "embedding may only be given with role embedding",
         fieldPath=".embedding",
         reason="FieldValueForbidden",
     ),
-    _rule("has(self.platform) == has(self.auth)", "platform and auth are given together or not at all"),
-    _rule(
+    rule("has(self.platform) == has(self.auth)", "platform and auth are given together or not at all"),
+    rule(
         "self.type != 'openai_compatible' || has(self.baseURL)",
         "baseURL is required for type openai_compatible",
         fieldPath=".baseURL",
         reason="FieldValueRequired",
     ),
+    rule(
+        f"{_NO_RERANK} || has(self.embedding.rerank.baseURL)"
+        f" || (self.type in {list(FORMS_BY_TYPE)} && !has(self.platform))",
+        _RERANK_SERVER,
+        fieldPath=".embedding.rerank.baseURL",
+        reason="FieldValueRequired",
+    ),
+    rule(
+        f"{_NO_RERANK} || has(self.embedding.rerank.model) || (has(self.embedding.rerank.form)"
+        " ? self.embedding.rerank.form == 'TEI' : self.type == 'huggingface')",
+        _RERANK_MODEL,
+        fieldPath=".embedding.rerank.model",
+        reason="FieldValueRequired",
+    ),
     # A rule of the whole spec, since the base URLs of other roles are not ours to judge.
-    *_base_url_rules(
+    *base_url_rules(
         "self.baseURL", f"!has(self.baseURL) || !({_EMBEDS}) || ", fieldPath=".baseURL", reason="FieldValueInvalid"
     ),
 ]
@@ -312,14 +235,14 @@ _FITS_TOGETHER: list[JsonValue] = [
 class ProviderSpec(SpecModel):
     """What a Provider says."""
 
-    model_config = ConfigDict(json_schema_extra={_CEL_VALIDATIONS: _FITS_TOGETHER})
+    model_config = ConfigDict(json_schema_extra={CEL_VALIDATIONS: _FITS_TOGETHER})
 
     type: ProviderType = Field(description="Whose API it is.")
     role: Role = Field(default="llm", description="What it is for; embedding is what memory-operator looks after.")
     model: Annotated[str, Field(min_length=1, max_length=256)] | None = Field(
         default=None, description="Name of the model at the vendor; wordllama when left out with type local."
     )
-    base_url: Annotated[str, Field(max_length=2048), AfterValidator(_base_url)] | None = Field(
+    base_url: Annotated[str, Field(max_length=2048), AfterValidator(checked_base_url)] | None = Field(
         default=None, alias="baseURL", description="Where the API is, without user, password, query and fragment."
     )
     headers: Annotated[dict[str, HeaderValue], Field(max_length=64)] | None = Field(
@@ -348,4 +271,14 @@ class ProviderSpec(SpecModel):
             raise ValueError("platform and auth are given together or not at all")
         if self.type == "openai_compatible" and self.base_url is None:
             raise ValueError("baseURL is required for type openai_compatible")
+        return self
+
+    @model_validator(mode="after")
+    def _reranks(self) -> ProviderSpec:
+        rerank = self.embedding.rerank if self.embedding else None
+        if rerank is not None:
+            if rerank.base_url is None and (self.type not in FORMS_BY_TYPE or self.platform is not None):
+                raise ValueError(_RERANK_SERVER)
+            if rerank.model is None and (rerank.form or FORMS_BY_TYPE.get(self.type)) != "TEI":
+                raise ValueError(_RERANK_MODEL)
         return self

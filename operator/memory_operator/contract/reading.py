@@ -13,6 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from memory_operator.contract.known_models import default_base_url, default_model, known_dimension
+from memory_operator.contract.rerank import DEFAULT_TEXTS
 from memory_operator.contract.resource import ANNOTATION_PREFIX, STATUS_ANNOTATION, with_annotations
 from memory_operator.contract.status import Phase
 
@@ -42,6 +43,8 @@ class Reading:
     document_prefix: str
     query_prefix: str
     has_credential: bool
+    rerank: str
+    """spec.embedding.rerank as JSON; "" where there is none."""
 
     @property
     def dimension(self) -> int | None:
@@ -52,6 +55,16 @@ class Reading:
     def effective_base_url(self) -> str | None:
         """Where calls go: the type's own base URL when none is given."""
         return self.base_url or default_base_url(self.type)
+
+    @property
+    def rerank_base_url(self) -> str | None:
+        """Where texts go to be re-ranked, if they do."""
+        return _text(_json_mapping(self.rerank).get("baseURL")) or self.effective_base_url
+
+    @property
+    def rerank_texts(self) -> int:
+        """How many texts a query sends there."""
+        return _count(_json_mapping(self.rerank).get("top")) or DEFAULT_TEXTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +84,7 @@ def read_spec(manifest: Mapping[str, Any]) -> Reading:
     annotations = _mapping(_mapping(manifest.get("metadata")).get("annotations"))
     spec, _ = with_annotations(dict(_mapping(manifest.get("spec"))), {str(k): str(v) for k, v in annotations.items()})
     embedding, platform = _mapping(spec.get("embedding")), _mapping(spec.get("platform"))
-    credential = _mapping(spec.get("credential"))
+    credential, rerank = _mapping(spec.get("credential")), _mapping(embedding.get("rerank"))
     return Reading(
         role=_text(spec.get("role")),
         type=_text(spec.get("type")),
@@ -86,6 +99,7 @@ def read_spec(manifest: Mapping[str, Any]) -> Reading:
         document_prefix=_text(embedding.get("documentPrefix")),
         query_prefix=_text(embedding.get("queryPrefix")),
         has_credential=any(credential.get(way) for way in ("secretRef", "envVar", "filePath")),
+        rerank=json.dumps(rerank, sort_keys=True, default=str) if rerank else "",
     )
 
 

@@ -13,14 +13,8 @@ from typing import Any, NamedTuple, cast, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from memory_operator.contract.provider import (
-    DECIMAL_PATTERN,
-    DURATION_PATTERN,
-    EmbeddingSpec,
-    ProviderSpec,
-    ProviderType,
-    Role,
-)
+from memory_operator.contract.fields import DECIMAL_PATTERN, DURATION_PATTERN
+from memory_operator.contract.provider import EmbeddingSpec, ProviderSpec, ProviderType, Role
 
 ANNOTATION_PREFIX = "memory-operator/"
 STATUS_ANNOTATION = f"{ANNOTATION_PREFIX}embedding-status"
@@ -146,8 +140,9 @@ def _problem(detail: ErrorDetails) -> str:
             return f"{path}: has to be a map"
         case _:
             text = detail["msg"].removeprefix("Value error, ")
-            if not detail["loc"] and text.partition(" ")[0] in _names(ProviderSpec):  # a rule of the whole spec
-                path += "." + text.partition(" ")[0]
+            field, _, rest = text.partition(" ")
+            if not detail["loc"] and field.partition(".")[0] in _names(ProviderSpec):  # a rule of the whole spec
+                path, text = f"{path}.{field}", f"{field.rpartition('.')[2]} {rest}"
             return f"{path}: {text}"
 
 

@@ -89,7 +89,7 @@ def warnings_for(old: Mapping[str, Any] | None, new: Mapping[str, Any], *, in_po
     if before == after and (old is None or problems == _problems(old)):
         return []
     found = [*problems, *_unsupported(after), *_above_limit(after), *_contradiction(after)]
-    found += [*_no_credential(after), *(_loopback(after) if in_pod else ())]
+    found += [*_no_credential(after), *(_loopback(after) if in_pod else ()), *_rerank(before, after, in_pod=in_pod)]
     if old is not None and before is not None and before.role == "embedding":
         path = field_path("dimensionChange", old, new) if in_pod else "spec.embedding.dimensionChange"
         edit = Edit(before, after, read_figures(old), path)
@@ -213,6 +213,20 @@ def _query_prefix(edit: Edit) -> list[str]:
     if edit.old.query_prefix == edit.new.query_prefix or edit.moved or edit.resized:
         return []
     return ["spec.embedding.queryPrefix: used from the next query on; nothing is embedded again"]
+
+
+def _rerank(before: Reading | None, after: Reading, *, in_pod: bool) -> list[str]:
+    """Re-ranking makes no space either; whose server gets texts of memories at query time is said once."""
+    path, was = "spec.embedding.rerank", before.rerank if before else ""
+    if was == after.rerank and (not was or before is None or before.rerank_base_url == after.rerank_base_url):
+        return []
+    if not after.rerank:
+        return [f"{path}: removed; queries are answered without it, and nothing is embedded again"]
+    host = host_of(after.rerank_base_url)
+    found = [f"{path}: queries send up to {after.rerank_texts} memories' texts to {_short(host)}; nothing is embedded"]
+    if in_pod and host != host_of(after.effective_base_url) and _is_loopback(host):
+        found.append(f"{path}.baseURL: {_short(host)} is a loopback address, which in a pod is the pod itself")
+    return found
 
 
 def _chunks(edit: Edit) -> str:

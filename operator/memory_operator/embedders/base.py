@@ -12,6 +12,15 @@ from numpy.typing import NDArray
 from memory_operator.plan.space import CallConfig, Mode
 
 
+class Counted(Protocol):
+    """The answer to one call, whatever is in it."""
+
+    @property
+    def tokens(self) -> int | None:
+        """Input tokens that the vendor counted; None when it did not report any, never 0 for unknown."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Embeddings:
     """The answer to one call: a vector for each text, in the order of the texts."""
@@ -19,7 +28,17 @@ class Embeddings:
     vectors: NDArray[np.float32]
     """Shape (n, d), C-contiguous, every row finite and not all zero."""
     tokens: int | None
-    """Input tokens that the vendor counted; None when it did not report any, never 0 for unknown."""
+    """As `Counted.tokens`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Relevance:
+    """The answer of a rerank API: how well each text answers the question, in the order of the texts."""
+
+    scores: Sequence[float]
+    """As the vendor gave them, all finite: the higher the better, from 0 to 1 with most vendors."""
+    tokens: int | None
+    """As `Counted.tokens`."""
 
 
 class Meter(Protocol):
@@ -33,7 +52,7 @@ class Meter(Protocol):
         ...
 
     def answered(self, tokens: int | None) -> None:
-        """The last request brought vectors; tokens as `Embeddings.tokens`."""
+        """The last request was answered; tokens as `Counted.tokens`."""
         ...
 
     def refused(self) -> None:
@@ -69,6 +88,19 @@ class Embedder(Protocol):
         Raises:
             EmbedderUnreachable, RateLimited: later may be better.
             CredentialRefused, RequestRejected, BadReply: the same call fails again.
+        """
+        ...
+
+
+class Reranker(Protocol):
+    """Says how well texts answer a question. Safe to call concurrently on its pool's event loop."""
+
+    async def rerank(
+        self, question: str, texts: Sequence[str], *, timeout: float, meter: Meter | None = None
+    ) -> Relevance:
+        """Score all of `texts` or raise; there is no partial answer.
+
+        `timeout` is for everything that happens in here. Raises what `Embedder.embed` raises.
         """
         ...
 

@@ -10,14 +10,15 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
-from memory_operator.embedders.base import Embedder
+from memory_operator.embedders.base import Embedder, Reranker
 from memory_operator.embedders.capabilities import ServerCapabilities
 from memory_operator.embedders.http.transport import Wire
 from memory_operator.embedders.parts import Parts
 from memory_operator.embedders.registry import embedder_type
+from memory_operator.embedders.rerank import VendorReranker
 from memory_operator.embedders.vendors.azure_identity import WorkloadIdentity
 from memory_operator.errors import ConfigurationError
-from memory_operator.plan.space import CallConfig
+from memory_operator.plan.space import CallConfig, RerankConfig
 
 
 class EmbedderPool:
@@ -64,6 +65,15 @@ class EmbedderPool:
             config, credential, ca_pem, self._wire, capabilities, self._executor, self._identity, self._environment
         )
         return build(parts)
+
+    def reranker(self, config: RerankConfig, credential: str | None, ca_pem: str | None) -> Reranker:
+        """A reranker for `config`, made as `embedder` makes one.
+
+        Raises:
+            ConfigurationError: base URL, headers, key or CA cannot be used.
+        """
+        self._wire.prepare(ca_pem)
+        return VendorReranker(config, credential, ca_pem, self._wire)
 
     async def aclose(self) -> None:
         """Close the connections. Calls still under way end with an error."""

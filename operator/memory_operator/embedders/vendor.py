@@ -45,7 +45,7 @@ class Dialect:
 
     compose: Callable[[CallConfig, Sequence[str], Mode, Form], Mapping[str, object]]
     """The JSON of a request for some texts, prefixes included."""
-    decode: Decode
+    decode: Decode[Embeddings]
     max_inputs: int
     """Most texts in one request."""
     base64: bool = False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+from memory_operator.contract.fields import SecretKeyRef, duration_seconds
 from memory_operator.contract.known_models import (
     AZURE,
     WORKLOAD_IDENTITY,
@@ -14,7 +15,8 @@ from memory_operator.contract.known_models import (
     known_dimension,
 )
 from memory_operator.contract.provider import Budget as BudgetSpec
-from memory_operator.contract.provider import EmbeddingSpec, ProviderSpec, duration_seconds
+from memory_operator.contract.provider import EmbeddingSpec, ProviderSpec
+from memory_operator.contract.rerank import DEFAULT_SECONDS, DEFAULT_TEXTS, FORMS_BY_TYPE, RerankForm
 from memory_operator.errors import InvalidInput
 from memory_operator.plan.space import (
     BudgetConfig,
@@ -22,6 +24,7 @@ from memory_operator.plan.space import (
     CredentialRef,
     LimitsConfig,
     PlatformConfig,
+    RerankConfig,
     SecretKeyConfig,
     SpaceConfig,
 )
@@ -47,9 +50,7 @@ def call_config(namespace: str, spec: ProviderSpec) -> CallConfig:
         query_prefix=embedding.query_prefix or "",
         headers=dict(spec.headers or {}),
         credential=_credential(spec),
-        ca_secret=SecretKeyConfig(name=embedding.ca_secret_ref.name, key=embedding.ca_secret_ref.key)
-        if embedding.ca_secret_ref
-        else None,
+        ca_secret=_secret(embedding.ca_secret_ref),
         timeout_seconds=duration_seconds(timeout) if timeout else DEFAULT_TIMEOUT_SECONDS,
         batch_size=embedding.batch_size,
         limits=LimitsConfig(
@@ -62,6 +63,50 @@ def call_config(namespace: str, spec: ProviderSpec) -> CallConfig:
         budget=_budget(embedding.budget),
         input_cost_per_1k=spec.pricing.input_cost_per_1k if spec.pricing else None,
     )
+
+
+_RERANK_TYPES: dict[RerankForm, str] = {"Cohere": "cohere", "Voyage": "voyageai", "Jina": "jina", "TEI": "tei"}
+
+
+def rerank_config(namespace: str, spec: ProviderSpec) -> RerankConfig | None:
+    """How this Provider's rerank API is called; None where it names none."""
+    rerank = spec.embedding.rerank if spec.embedding else None
+    if rerank is None:
+        return None
+    form = rerank.form or FORMS_BY_TYPE[str(spec.type)]
+    own = call_config(namespace, spec)
+    server = {
+        "type": own.type,
+        "base_url": own.base_url,
+        "headers": own.headers,
+        "credential": own.credential,
+        "ca_secret": own.ca_secret,
+    }
+    if rerank.base_url is not None:
+        server = {
+            "type": _RERANK_TYPES[form],
+            "base_url": rerank.base_url.rstrip("/"),
+            "credential": CredentialRef(secret=_secret(rerank.secret_ref)) if rerank.secret_ref else None,
+            "ca_secret": _secret(rerank.ca_secret_ref),
+        }
+    price = rerank.input_cost_per_1_k
+    return RerankConfig.model_validate(
+        {
+            **server,
+            "namespace": namespace,
+            "model": rerank.model or "",
+            "timeout_seconds": duration_seconds(rerank.timeout) if rerank.timeout else DEFAULT_SECONDS,
+            "input_cost_per_1k": None if price is None else Decimal(price),
+            "form": form,
+            "top": rerank.top or DEFAULT_TEXTS,
+            "always": rerank.when != "OnRequest",
+            "elsewhere": rerank.base_url is not None,
+        }
+    )
+
+
+def _secret(ref: SecretKeyRef | None) -> SecretKeyConfig | None:
+    return SecretKeyConfig(name=ref.name, key=ref.key) if ref else None
 
 
 def declared_dimension(spec: ProviderSpec) -> int | None:
@@ -144,12 +189,9 @@ def _credential(spec: ProviderSpec) -> CredentialRef | None:
     credential = spec.credential
     if credential is None:
         of_platform = spec.auth.credentials_secret_ref if spec.auth else None
-        return (
-            CredentialRef(secret=SecretKeyConfig(name=of_platform.name, key=of_platform.key)) if of_platform else None
-        )
-    secret = credential.secret_ref
+        return CredentialRef(secret=_secret(of_platform)) if of_platform else None
     return CredentialRef(
-        secret=SecretKeyConfig(name=secret.name, key=secret.key) if secret else None,
+        secret=_secret(credential.secret_ref),
         env_var=credential.env_var,
         file_path=credential.file_path,
     )

@@ -9,6 +9,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from memory_operator.contract.rerank import RerankForm
+
 Mode = Literal["document", "query"]
 """What a text is embedded as: something to be found, or something to find it with."""
 
@@ -136,6 +138,21 @@ class SpaceConfig(CallConfig):
         }
         digest = hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
         return f"{self.key}#{digest}"
+
+
+class RerankConfig(CallConfig):
+    """How a Provider's rerank API is called; kept with the Provider and no part of any space.
+
+    On a server of its own `type` is one of the rerank API, by which a Secret's keys are named.
+    """
+
+    form: RerankForm
+    top: int
+    """How many of the first results are sent."""
+    always: bool
+    """Whether for each query that reads the Provider's space, or for those that ask for it alone."""
+    elsewhere: bool
+    """Whether its server is not the Provider's own, whose credential is never sent there."""
 
 
 _CALL_FIELDS = (

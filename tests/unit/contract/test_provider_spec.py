@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from memory_operator.contract.provider import duration_seconds
+from memory_operator.contract.fields import duration_seconds
 from memory_operator.contract.resource import ProviderObject, parse_provider
 
 
@@ -21,6 +21,7 @@ def problem(spec: Any) -> str:
     return "\n".join(found.problems)
 
 
+TEI = "http://tei.models.svc"
 SEED = {"role": "embedding", "type": "ollama", "model": "nomic-embed-text", "embedding": {"dimensions": 768}}
 
 
@@ -60,6 +61,26 @@ def test_the_first_manifest_of_the_documentation_is_read() -> None:
         ({"embedding": {"dimensions": 4097}}, "spec.embedding.dimensions: "),
         ({"embedding": {"dimensions": "768"}}, "spec.embedding.dimensions: "),
         ({"defaults": {"requestTimeout": "0s"}}, "spec.defaults.requestTimeout: "),
+        ({"embedding": {"rerank": {}}}, "spec.embedding.rerank.baseURL: baseURL is required"),
+        ({"type": "cohere", "embedding": {"rerank": {}}}, "spec.embedding.rerank.model: model is required"),
+        ({"type": "cohere", "embedding": {"rerank": {"baseURL": TEI}}}, "spec.embedding.rerank: form is required with"),
+        ({"type": "cohere", "embedding": {"rerank": {"modle": "m"}}}, "modle: unknown field; did you mean model?"),
+        (
+            {"embedding": {"rerank": {"form": "Tei", "baseURL": TEI}}},
+            "rerank.form: is none of Cohere, Jina, TEI, Voyage",
+        ),
+        (
+            {"embedding": {"rerank": {"form": "TEI", "baseURL": f"{TEI}?a=b"}}},
+            "spec.embedding.rerank.baseURL: a base URL",
+        ),
+        (
+            {"type": "cohere", "embedding": {"rerank": {"model": "m", "secretRef": {"name": "s"}}}},
+            "spec.embedding.rerank: secretRef and caSecretRef go with baseURL; without it the Provider's own are used",
+        ),
+        ({"embedding": {"rerank": {"form": "TEI", "baseURL": TEI, "timeout": "11s"}}}, "rerank.timeout: a query waits"),
+        ({"embedding": {"rerank": {"form": "TEI", "baseURL": TEI, "top": 101}}}, "spec.embedding.rerank.top: "),
+        ({"embedding": {"rerank": {"form": "TEI", "baseURL": TEI, "top": 0}}}, "spec.embedding.rerank.top: "),
+        ({"embedding": {"rerank": {"form": "TEI", "baseURL": TEI, "when": "Never"}}}, "rerank.when: is none of Always"),
     ],
 )
 def test_what_does_not_fit_is_a_problem_that_names_the_field(change: dict[str, Any], text: str) -> None:
@@ -157,3 +178,26 @@ def test_an_annotation_with_a_typo_is_a_problem_and_the_figures_are_none() -> No
 def test_an_annotation_that_is_no_json_is_a_problem_of_its_field(text: str) -> None:
     found = provider(SEED, {"memory-operator/limits": text})
     assert found.problems == ("spec.embedding.limits: has to be a map",)
+
+
+@pytest.mark.parametrize(
+    ("change", "rerank"),
+    [
+        ({"type": "cohere"}, {"model": "rerank-v3.5"}),
+        ({"type": "voyageai"}, {"model": "rerank-2.5", "top": 100, "timeout": "10s", "when": "OnRequest"}),
+        ({"type": "huggingface", "baseURL": "http://tei.svc/v1"}, {}),
+        ({"type": "vllm", "baseURL": "http://vllm.svc/v1"}, {"form": "Cohere", "model": "m"}),
+        ({}, {"form": "TEI", "baseURL": TEI, "secretRef": {"name": "s"}, "caSecretRef": {"name": "ca"}}),
+        ({}, {"form": "Jina", "baseURL": "https://api.jina.ai", "model": "m", "inputCostPer1K": "0.00002"}),
+    ],
+)
+def test_a_rerank_api_is_the_providers_own_or_another_one(change: dict[str, Any], rerank: dict[str, Any]) -> None:
+    assert provider({**SEED, **change, "embedding": {"rerank": rerank}}).problems == ()
+
+
+def test_on_another_crd_a_rerank_api_is_an_annotation_in_json() -> None:
+    found = provider(SEED, {"memory-operator/rerank": '{"form": "TEI", "baseURL": "http://tei.models.svc"}'})
+    assert found.spec is not None
+    assert found.spec.embedding is not None
+    assert found.spec.embedding.rerank is not None
+    assert found.spec.embedding.rerank.base_url == TEI

@@ -327,3 +327,44 @@ def test_an_annotation_with_a_typo_is_named() -> None:
             " (not applied)"
         )
     ]
+
+
+RERANK: dict[str, Any] = {"form": "TEI", "baseURL": "http://rerank.models.svc"}
+
+
+def test_re_ranking_says_whose_server_gets_texts_of_memories_and_that_nothing_is_embedded() -> None:
+    said = ["spec.embedding.rerank: queries send up to 30 memories' texts to rerank.models.svc; nothing is embedded"]
+    new = manifest(embedding={"rerank": RERANK}, status=status())
+    assert warnings_for(manifest(status=status()), new) == said
+    assert warnings_for(None, new) == said
+    assert warnings_for(new, new) == []
+    fewer = manifest(embedding={"rerank": {**RERANK, "top": 5}}, status=status())
+    assert "up to 5 memories' texts" in warnings_for(new, fewer)[0]
+    assert warnings_for(new, manifest(status=status())) == [
+        "spec.embedding.rerank: removed; queries are answered without it, and nothing is embedded again"
+    ]
+
+
+def test_re_ranking_by_the_providers_own_server_names_that_and_follows_it() -> None:
+    own = {"model": "reranker", "top": 100}
+    new = manifest(COMPATIBLE, embedding={"rerank": own})
+    assert warnings_for(None, new) == [
+        "spec.embedding.rerank: queries send up to 100 memories' texts to tei.models.svc; nothing is embedded"
+    ]
+    moved = manifest(COMPATIBLE, embedding={"rerank": own}, baseURL="http://else.where.svc")
+    assert any("texts to else.where.svc" in warning for warning in warnings_for(new, moved))
+
+
+def test_a_reranker_on_loopback_is_warned_of_in_a_pod_alone() -> None:
+    new = manifest(embedding={"rerank": {"form": "TEI", "baseURL": "http://127.0.0.1:8080"}})
+    assert warnings_for(None, new)[1:] == [
+        "spec.embedding.rerank.baseURL: 127.0.0.1 is a loopback address, which in a pod is the pod itself"
+    ]
+    assert len(warnings_for(None, new, in_pod=False)) == 1
+
+
+@pytest.mark.parametrize("rerank", [{"top": "x", "baseURL": 5}, {"baseURL": "http://" + "h" * 300}, [], 7, "x"])
+def test_a_reranker_that_cannot_be_read_is_warned_of_without_an_error(rerank: Any) -> None:
+    found = warnings_for(manifest(), manifest(embedding={"rerank": rerank}))
+    assert all(len(warning) <= MAX_CHARACTERS for warning in found)
+    assert found

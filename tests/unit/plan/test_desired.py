@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 
 from memory_operator.contract.provider import ProviderSpec
-from memory_operator.plan.desired import call_config
+from memory_operator.plan.desired import call_config, rerank_config, space_config
 from memory_operator.plan.space import (
     CallConfig,
     CredentialRef,
     PlatformConfig,
+    RerankConfig,
     SecretKeyConfig,
     SpaceConfig,
     input_mode,
@@ -98,3 +99,53 @@ def test_how_a_platform_is_told_who_calls_makes_no_other_space() -> None:
 )
 def test_each_vendor_has_its_own_words_for_the_modes(kind: str, document: str, query: str) -> None:
     assert (input_mode(kind, "document"), input_mode(kind, "query")) == (document, query)
+
+
+def reranking(rerank: dict[str, Any], **spec: Any) -> RerankConfig | None:
+    given = {"type": "openai", "role": "embedding", "model": "small", "embedding": {"rerank": rerank}, **spec}
+    return rerank_config("agents", ProviderSpec.model_validate(given))
+
+
+def test_a_rerank_api_on_the_providers_own_server_has_its_key_headers_and_private_ca() -> None:
+    config = reranking(
+        {"model": "r", "top": 5, "timeout": "500ms", "inputCostPer1K": "0.00005"},
+        type="cohere",
+        credential={"secretRef": {"name": "own", "key": "k"}},
+        headers={"X-Team": "a"},
+        embedding={"rerank": {"model": "r", "top": 5, "timeout": "500ms"}, "caSecretRef": {"name": "ca"}},
+    )
+    assert config is not None
+    assert (config.form, config.type, config.base_url) == ("Cohere", "cohere", "https://api.cohere.com")
+    assert config.credential == CredentialRef(secret=SecretKeyConfig(name="own", key="k"))
+    assert (config.headers, config.ca_secret) == ({"X-Team": "a"}, SecretKeyConfig(name="ca"))
+    assert (config.model, config.top, config.timeout_seconds, config.always) == ("r", 5, 0.5, True)
+
+
+def test_a_rerank_api_elsewhere_never_sees_the_providers_own_key_or_headers() -> None:
+    config = reranking(
+        {"form": "Jina", "baseURL": "https://api.jina.ai/", "model": "r", "when": "OnRequest"},
+        credential={"secretRef": {"name": "own"}},
+        headers={"Authorization": "Bearer own"},
+    )
+    assert config is not None
+    assert (config.type, config.base_url, config.elsewhere) == ("jina", "https://api.jina.ai", True)
+    assert (config.credential, config.headers, config.ca_secret) == (None, {}, None)
+    assert (config.top, config.timeout_seconds, config.always) == (30, 2.0, False)
+    keyed = reranking({"form": "TEI", "baseURL": "http://t", "secretRef": {"name": "s"}, "caSecretRef": {"name": "c"}})
+    assert keyed is not None
+    assert keyed.credential == CredentialRef(secret=SecretKeyConfig(name="s"))
+    assert keyed.ca_secret == SecretKeyConfig(name="c")
+
+
+def test_a_provider_without_a_rerank_api_has_none() -> None:
+    assert rerank_config("agents", ProviderSpec.model_validate({"type": "mock", "role": "embedding"})) is None
+
+
+def test_the_rerank_api_is_no_part_of_a_spaces_snapshot_or_identity() -> None:
+    def snapshot(embedding: dict[str, Any]) -> SpaceConfig:
+        spec = ProviderSpec.model_validate(
+            {"type": "cohere", "role": "embedding", "model": "m", "embedding": {"dimensions": 8, **embedding}}
+        )
+        return space_config(call_config("agents", spec), spec, 8, 1)
+
+    assert snapshot({"rerank": {"model": "r"}}) == snapshot({})

@@ -7,7 +7,7 @@ import re
 import threading
 from collections.abc import Mapping
 
-from simdjson import Object, Parser
+from simdjson import Array, Object, Parser
 
 from memory_operator.errors import BadReply, RequestRejected
 
@@ -34,16 +34,28 @@ def json_object(body: bytes, source: str) -> Object:
     Raises:
         BadReply: the body is something else.
     """
-    try:
-        try:
-            answer = _parsed(body)
-        except (ValueError, RuntimeError):  # the latter where it is nested too deeply, or a number has too many digits
-            answer = _parsed(_COUNTS.sub(rb"\1null", body))
-    except (ValueError, RuntimeError):
-        raise BadReply(f"{source} sent a reply that is not JSON", hint=NO_EMBEDDING_API) from None
+    answer = _read(body, source)
     if not isinstance(answer, Object):
         raise BadReply(f"{source} sent a reply that is not a JSON object", hint=NO_EMBEDDING_API)
     return answer
+
+
+def json_array(body: bytes, source: str) -> Array:
+    """A reply's JSON array, as `json_object`."""
+    answer = _read(body, source)
+    if not isinstance(answer, Array):
+        raise BadReply(f"{source} sent a reply that is not a JSON array", hint=NO_EMBEDDING_API)
+    return answer
+
+
+def _read(body: bytes, source: str) -> object:
+    try:
+        try:
+            return _parsed(body)
+        except (ValueError, RuntimeError):  # the latter where it is nested too deeply, or a number has too many digits
+            return _parsed(_COUNTS.sub(rb"\1null", body))
+    except (ValueError, RuntimeError):
+        raise BadReply(f"{source} sent a reply that is not JSON", hint=NO_EMBEDDING_API) from None
 
 
 KEPT_PARSER_BYTES = 8 * 1024 * 1024

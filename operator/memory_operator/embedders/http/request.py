@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import TypeVar
 
-from memory_operator.embedders.base import Embeddings, Meter
+from memory_operator.embedders.base import Counted, Meter
 from memory_operator.embedders.http.endpoint import Endpoint
 from memory_operator.embedders.http.json import to_json
 from memory_operator.embedders.http.transport import Reply, Wire, reply_cap
@@ -16,7 +17,8 @@ from memory_operator.plan.space import Mode
 IN_A_THREAD_FROM_BYTES = 8 * 1024 * 1024
 """Larger replies are decoded off the event loop: 8 MiB take about 10 ms; for less a thread costs more than it frees."""
 
-Decode = Callable[[bytes, int, int | None, str], Embeddings]
+A = TypeVar("A", bound=Counted)
+Decode = Callable[[bytes, int, int | None, str], A]
 """Reads a body, for so many texts, with vectors of that length (None: any), from that host; raises BadReply."""
 
 
@@ -60,8 +62,8 @@ class VendorRequest:
             self.meter.refused()
         return reply
 
-    async def decoded(self, reply: Reply, decode: Decode, inputs: int) -> Embeddings:
-        """The vectors of a successful reply, decoded in a thread where it is large.
+    async def decoded(self, reply: Reply, decode: Decode[A], inputs: int) -> A:
+        """What a successful reply says, decoded in a thread where it is large.
 
         Raises:
             BadReply: as `decode`.
