@@ -146,6 +146,9 @@ class RerankConfig(CallConfig):
     On a server of its own `type` is one of the rerank API, by which a Secret's keys are named.
     """
 
+    model_config = ConfigDict(frozen=True, extra="ignore")
+    """What a later release stored does not keep this one from answering."""
+
     form: RerankForm
     top: int
     """How many of the first results are sent."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from fixtures.memories import Memories, config
-from memory_operator.engine.memories.recall import QueryOptions, RecallAnswer
+from memory_operator.engine.memories.answer import RecallAnswer
+from memory_operator.engine.memories.recall import QueryOptions
 from memory_operator.store.memories.nearest import Filters
 
 

@@ -8,7 +8,8 @@ import pytest
 
 from fixtures.memories import AGENT, Memories, config
 from fixtures.waiting import until
-from memory_operator.engine.memories.recall import QueryOptions, RecallAnswer
+from memory_operator.engine.memories.answer import RecallAnswer
+from memory_operator.engine.memories.recall import QueryOptions
 from memory_operator.errors import InvalidInput
 
 TEXTS = {

@@ -8,7 +8,7 @@ from uuid import UUID
 import pytest
 
 from fixtures.memories import Memories
-from memory_operator.engine.memories.recall import RecallAnswer
+from memory_operator.engine.memories.answer import RecallAnswer
 from memory_operator.memory.fusion import COUNTED
 from memory_operator.store.memories.fulltext import SMALL_CHUNKS
 from memory_operator.store.memories.nearest import Filters

@@ -162,3 +162,24 @@ async def spaces_and_owners(world: World) -> list[tuple[Any, ...]]:
         " from memory_embedding_spaces s order by s.id"
     )
     return [tuple(row) for row in rows]
+
+
+async def test_it_reads_the_spaces_of_a_provider_that_re_ranks_and_leaves_its_rerank_api_alone(
+    world: World, memories: Memories, old: Dev, vendor: StubVendor
+) -> None:
+    api = {"form": "Jina", "model": "r", "baseURL": vendor.root_url, "timeout": "10s"}
+    ref = world.cluster.apply("memory", provider(vendor, rerank=api))
+    async with world.operator(), world.worker():
+        await world.until_phase(ref, "Ready")
+        await memories.add("This tree wrote about the gate.")
+        re_ranked = (await memories.query("gate")).diagnostics.rerank
+        assert re_ranked is not None
+        assert re_ranked.status == "ok"
+    old.apply("memory", provider(vendor))
+    old.start()
+    assert texts(old, "gate") == {"This tree wrote about the gate.": "both"}
+    assert old.get("/v1/embeddings/status")["active"]["state"] == "ready"
+    assert old.stop() == 0
+    again = (await memories.query("gate")).diagnostics.rerank
+    assert again is not None
+    assert (again.provider, again.model, again.status) == ("default/memory", "r", "ok")

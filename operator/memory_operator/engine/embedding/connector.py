@@ -9,7 +9,7 @@ from pathlib import Path
 from cachetools import LRUCache, TTLCache
 
 from memory_operator.contract.known_models import default_secret_keys, needs_credential
-from memory_operator.embedders import Embedder, EmbedderPool
+from memory_operator.embedders import Embedder, EmbedderPool, Reranker
 from memory_operator.engine.embedding.circuit_breaker import Breaker
 from memory_operator.engine.ports.secrets import checked_credential
 from memory_operator.engine.ports.sources import SecretReader
@@ -21,7 +21,7 @@ from memory_operator.errors import (
     SourceUnavailable,
 )
 from memory_operator.logs import get_logger
-from memory_operator.plan.space import CallConfig, SecretKeyConfig
+from memory_operator.plan.space import CallConfig, RerankConfig, SecretKeyConfig
 from memory_operator.settings import CredentialAllowList
 from memory_operator.store.db.pool import Store
 from memory_operator.store.spaces import credentials
@@ -64,10 +64,12 @@ class Connector:
         Raises SecretMissing, SourceUnavailable, UnsupportedType, ConfigurationError.
         """
         credential = await self.credential(config)
-        ca_pem = None
-        if config.ca_secret is not None:
-            _, ca_pem = await self._from_secret(config.namespace, config.ca_secret, _CA_KEYS)
-        return self._pool.embedder(config, credential, ca_pem)
+        return self._pool.embedder(config, credential, await self._ca_pem(config))
+
+    async def reranker(self, config: RerankConfig) -> Reranker:
+        """A reranker that is ready to be called; on a server of its own it may need no key. Raises as `embedder`."""
+        credential = None if config.elsewhere and config.credential is None else await self.credential(config)
+        return self._pool.reranker(config, credential, await self._ca_pem(config))
 
     async def embedder_of(self, space: Space) -> tuple[Embedder, bytes | None]:
         """An embedder for a space, and the proof of its credential, for `worked`.
@@ -143,6 +145,12 @@ class Connector:
         """Read the Secret again at the next call when a vendor has just refused what is cached."""
         if isinstance(error, CredentialRefused) and config.credential and config.credential.secret:
             self._secrets.pop((config.namespace, config.credential.secret.name), None)
+
+    async def _ca_pem(self, config: CallConfig) -> str | None:
+        if config.ca_secret is None:
+            return None
+        _, pem = await self._from_secret(config.namespace, config.ca_secret, _CA_KEYS)
+        return pem
 
     async def _from_secret(
         self, namespace: str, ref: SecretKeyConfig, default_keys: tuple[str, ...]

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, replace
 
+from memory_operator import traces
 from memory_operator.contract.resource import ProviderRef
-from memory_operator.embedders import PROBE_TEXT, Embeddings, calls_a_vendor, probe
+from memory_operator.embedders import PROBE_TEXT, Embeddings, Relevance, calls_a_vendor, probe
+from memory_operator.engine.embedding.circuit_breaker import Breaker
 from memory_operator.engine.embedding.connector import PROBE_SECONDS, Connector
 from memory_operator.engine.embedding.spans import space_span
 from memory_operator.errors import (
@@ -20,7 +23,7 @@ from memory_operator.errors import (
 from memory_operator.logs import get_logger
 from memory_operator.memory.chunking import estimate_tokens
 from memory_operator.plan.cost import believable, split
-from memory_operator.plan.space import CallConfig, Mode
+from memory_operator.plan.space import CallConfig, Mode, RerankConfig
 from memory_operator.store.db.pool import Store
 from memory_operator.store.spaces import vectors
 from memory_operator.store.spaces.spaces import Space
@@ -126,15 +129,22 @@ async def embed_at_once(
     `timeout` is the vendor's, and that of the credential's source; waiting for a connection is no part of it.
     Raises what `Connector.embedder` and `Embedder.embed` raise, CircuitOpen, StoreUnavailable.
     """
-    breaker = connector.breaker(space.config)
-    breaker.admit(timeout)
-    try:
-        with space_span("embed", space, purpose=purpose, texts=len(texts)) as span:
-            found = await _embed_once(
-                store, connector, space, texts, purpose=purpose, tenant_id=tenant_id, timeout=timeout
-            )
-            span.note(tokens=found.tokens)
+    with (
+        _admitted(connector.breaker(space.config), timeout),
+        space_span("embed", space, purpose=purpose, texts=len(texts)) as span,
+    ):
+        found = await _embed_once(store, connector, space, texts, purpose=purpose, tenant_id=tenant_id, timeout=timeout)
+        span.note(tokens=found.tokens)
         check_fit(space, found)
+    return found
+
+
+@contextmanager
+def _admitted(breaker: Breaker, seconds: float) -> Iterator[None]:
+    """A call that somebody waits for, of at most so many seconds, as a vendor's breaker lets it through."""
+    breaker.admit(seconds)
+    try:
+        yield
     except EmbedderUnreachable as error:
         breaker.failed(error)
         raise
@@ -142,7 +152,6 @@ async def embed_at_once(
         breaker.not_tried()
         raise
     breaker.succeeded()
-    return found
 
 
 async def _embed_once(
@@ -165,17 +174,64 @@ async def _embed_once(
         return await embedder.embed(texts, mode=mode, timeout=timeout, dimensions=space.dimensions)
     prefix = space.config.query_prefix if mode == "query" else space.config.document_prefix
     share = Share(tenant_id, len(texts), sum(estimate_tokens(prefix + text) for text in texts))
+    async with _written_down(store, Intent.of(space, purpose, [share])) as meter:
+        reply = await embedder.embed(texts, mode=mode, timeout=timeout, dimensions=space.dimensions, meter=meter)
+        await connector.worked(store, space, proof)
+        return replace(reply, tokens=meter.tokens)
+
+
+@asynccontextmanager
+async def _written_down(store: Store, intent: Intent, *, durable: bool = False) -> AsyncIterator[Metered]:
+    """The meter of a call: its row is there before it leaves, and is completed when this ends."""
     async with store.connection() as conn:
-        entry = await ledger.intend(conn, Intent.of(space, purpose, [share]), durable=False)
+        entry = await ledger.intend(conn, intent, durable=durable)
     if entry is None:
         raise StoreUnavailable("a call could not be written down")
     meter = Metered(store, entry)
     try:
-        reply = await embedder.embed(texts, mode=mode, timeout=timeout, dimensions=space.dimensions, meter=meter)
-        await connector.worked(store, space, proof)
-        return replace(reply, tokens=meter.tokens)
+        yield meter
     finally:
         await write_outcomes(store, meter)
+
+
+@dataclass(frozen=True, slots=True)
+class RerankCall:
+    """A question and the texts that it finds, for one tenant, and the Provider whose rerank API is asked."""
+
+    ref: ProviderRef
+    config: RerankConfig
+    tenant_id: int
+    question: str
+    texts: Sequence[str]
+
+    def intent(self) -> Intent:
+        """What the ledger has before the call; the model reads the question beside each text."""
+        question = estimate_tokens(self.question)
+        tokens = sum(question + estimate_tokens(text) for text in self.texts)
+        return Intent(self.ref, self.config, "rerank", [Share(self.tenant_id, len(self.texts), tokens)])
+
+
+async def rerank_at_once(store: Store, connector: Connector, call: RerankCall) -> Relevance:
+    """Score texts for somebody who waits, within the configuration's time limit, as `embed_at_once` embeds some.
+
+    Raises what `Connector.reranker` and `Reranker.rerank` raise, CircuitOpen, StoreUnavailable.
+    """
+    config, now = call.config, asyncio.get_running_loop().time
+    ends = now() + config.timeout_seconds
+    with (
+        _admitted(connector.breaker(config), config.timeout_seconds),
+        traces.span("rerank", provider=call.ref, purpose="rerank", texts=len(call.texts)) as span,
+    ):
+        try:
+            async with asyncio.timeout_at(ends):
+                reranker = await connector.reranker(config)
+        except TimeoutError as error:
+            raise SourceUnavailable(f"the credential was not read within {config.timeout_seconds:.3g} s") from error
+        async with _written_down(store, call.intent()) as meter:
+            left = max(0.001, ends - now())
+            found = await reranker.rerank(call.question, call.texts, timeout=left, meter=meter)
+        span.note(tokens=meter.tokens)
+    return found
 
 
 async def probe_dimensions(store: Store, connector: Connector, ref: ProviderRef, config: CallConfig) -> int:
@@ -186,15 +242,9 @@ async def probe_dimensions(store: Store, connector: Connector, ref: ProviderRef,
     embedder = await connector.embedder(config)
     if not calls_a_vendor(config):
         return await probe(embedder, PROBE_SECONDS)
-    async with store.connection() as conn:
-        entry = await ledger.intend(conn, Intent(ref, config, "probe", [Share(None, 1, estimate_tokens(PROBE_TEXT))]))
-    if entry is None:
-        raise StoreUnavailable("a call could not be written down")
-    meter = Metered(store, entry)
-    try:
+    intent = Intent(ref, config, "probe", [Share(None, 1, estimate_tokens(PROBE_TEXT))])
+    async with _written_down(store, intent, durable=True) as meter:
         return await probe(embedder, PROBE_SECONDS, meter)
-    finally:
-        await write_outcomes(store, meter)
 
 
 async def write_outcomes(store: Store, meter: Metered) -> None:

@@ -7,7 +7,7 @@ from memory_operator.contract.resource import ProviderObject
 from memory_operator.engine.ports.sources import ProviderSource
 from memory_operator.errors import MemoryOperatorError
 from memory_operator.memory.preprocess import PREPROCESSING_VERSION
-from memory_operator.plan.desired import call_config, declared_dimension, reshape_target, space_config
+from memory_operator.plan.desired import call_config, declared_dimension, rerank_config, reshape_target, space_config
 from memory_operator.store.spaces import providers
 
 
@@ -27,6 +27,7 @@ def declared_spec(provider: ProviderObject) -> providers.DeclaredSpec | None:
         embedding.column_type or "vector",
         reshape_target(spec),
         _declared_identity(provider.ref.namespace, spec),
+        rerank_config(provider.ref.namespace, spec),
     )
 
 

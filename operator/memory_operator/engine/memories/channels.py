@@ -183,7 +183,7 @@ class Channels:
             )
         except MemoryOperatorError as error:
             self._connector.forget(space.config, error)
-            channel.failed("embedder_unavailable", _code(error))
+            channel.failed("embedder_unavailable", error_code(error))
             log.info("a query is answered without %s: %s", space.embedding_version, error.message)
         except Exception:  # full-text stands in, whatever goes wrong here; the trace says what did
             channel.failed("embedder_unavailable", "internal_error")
@@ -212,6 +212,6 @@ class Channels:
             span.note(status=channel.status, hits=len(channel.hits))
 
 
-def _code(error: MemoryOperatorError) -> str:
+def error_code(error: MemoryOperatorError) -> str:
     """`EmbedderUnreachable` → embedder_unreachable."""
     return re.sub(r"(?<!^)(?=[A-Z])", "_", type(error).__name__).lower()

@@ -11,32 +11,34 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Literal, TypeVar
-from uuid import UUID
 
 from memory_operator import traces
 from memory_operator.engine.embedding.connector import Connector
-from memory_operator.engine.memories.channels import (
-    Channel,
-    ChannelName,
-    ChannelQuery,
-    Channels,
-    ChannelStatus,
-    Semantic,
+from memory_operator.engine.memories.answer import (
+    ChannelDiagnostics,
+    ChannelMatch,
+    MatchKind,
+    QueryDiagnostics,
+    RecallAnswer,
+    RerankDiagnostics,
+    Result,
+    ResultDiagnostics,
 )
+from memory_operator.engine.memories.channels import Channel, ChannelName, ChannelQuery, Channels, Semantic
 from memory_operator.engine.memories.prepare import in_a_thread_if_long, open_attributes, opened
-from memory_operator.engine.memories.shaping import Cut, bare, cut_of, embeddable
+from memory_operator.engine.memories.rerank import Rerankers, RerankOptions
+from memory_operator.engine.memories.shaping import bare, cut_of, embeddable
 from memory_operator.engine.memories.weighing import Explanation, weighing
-from memory_operator.engine.spaces.active import Resolved, SemanticStatus, resolve
+from memory_operator.engine.spaces.active import Resolved, resolve
 from memory_operator.errors import InvalidInput, StoreUnavailable
 from memory_operator.logs import get_logger
-from memory_operator.memory.attributes import PlainAttributes
 from memory_operator.memory.encryption import DataKey, Place, Undecryptable
 from memory_operator.memory.fusion import COUNTED, Fused, FusedRanking
 from memory_operator.memory.preprocess import preprocess
 from memory_operator.store.db.pool import Store
 from memory_operator.store.memories import memories
 from memory_operator.store.memories.memories import FoundMemory, Neighbour
-from memory_operator.store.memories.nearest import Filters, Hit, Matched
+from memory_operator.store.memories.nearest import Filters, Hit
 from memory_operator.store.memories.tenants import KeyRing
 
 log = get_logger(__name__)
@@ -50,96 +52,8 @@ _FEWEST_CANDIDATES = COUNTED
 
 C = TypeVar("C", bound=Channel)
 
-MatchKind = Literal["semantic", "fulltext", "both"]
 Granularity = Literal["memory", "chunk"]
 """What is a result: a memory by its best chunk, or each chunk."""
-
-
-@dataclass(frozen=True, slots=True)
-class ChannelMatch:
-    """How one channel ranked a memory."""
-
-    rank: int
-    score: float
-    normalised: float
-    """0…1: from the channel's weakest counted candidate to its best."""
-    contribution: float
-    """To the fused score: the channel's weight times `normalised`."""
-    matched: Matched
-
-
-@dataclass(frozen=True, slots=True)
-class ResultDiagnostics:
-    """Why a memory stands where it does."""
-
-    channels: Mapping[str, ChannelMatch]
-    """Those that found it."""
-    agreement: float
-    """To the fused score, where both channels found it."""
-    fulltext_score: float | None
-    similarity: float | None
-    age_seconds: float
-    importance: float | None
-    confidence: float | None
-    matched_tags: Sequence[str]
-
-
-@dataclass(frozen=True, slots=True)
-class ChannelDiagnostics:
-    """How one channel did."""
-
-    hits: int
-    ms: float
-    status: ChannelStatus
-
-
-@dataclass(frozen=True, slots=True)
-class QueryDiagnostics:
-    """How well a query could look."""
-
-    semantic_status: SemanticStatus
-    reason: str | None
-    embedding_version: str | None
-    coverage: float | None
-    """Given while the active space is being filled."""
-    channels: Mapping[str, ChannelDiagnostics]
-    timings_ms: Mapping[str, float]
-    cut: Cut | None
-    """How much of the question was used, where that is not all of it."""
-    explanation: Explanation | None
-    """How the channels were weighed, where it was asked for."""
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """One memory that was found."""
-
-    id: UUID
-    project: str
-    version_no: int
-    text: str
-    """What its author wrote; of a memory that was cut into several chunks, the chunk that was found."""
-    chunk: int
-    """Number of that chunk, from 0."""
-    score: float
-    """0…1: what the channels give, and the agreement of both."""
-    match_kind: MatchKind
-    attributes: PlainAttributes
-    created_at: datetime
-    diagnostics: ResultDiagnostics
-    before: tuple[str, ...] = ()
-    """Chunks of the memory that stand before the one that was found, as many as were asked for."""
-    after: tuple[str, ...] = ()
-    also: tuple[UUID, ...] = ()
-    """Memories with the same text, which are left out of the results."""
-
-
-@dataclass(frozen=True, slots=True)
-class RecallAnswer:
-    """What a query finds, and how well it could look."""
-
-    results: tuple[Result, ...]
-    diagnostics: QueryDiagnostics
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +75,8 @@ class QueryOptions:
     """Of the channels, instead of what each knows about the question; at least one is above 0."""
     explain: bool = False
     """Say how the channels were weighed."""
+    rerank: RerankOptions | None = None
+    """Who re-ranks the first results; None: as the Provider of the space says."""
 
 
 class Recall:
@@ -170,6 +86,7 @@ class Recall:
         self._store = store
         self._keys = keys
         self._channels = Channels(store, connector)
+        self._rerankers = Rerankers(store, connector)
 
     async def query(
         self,
@@ -183,7 +100,7 @@ class Recall:
         """Find at most `k` memories of a project; a project that does not exist has none.
 
         Raises InvalidInput (nothing to look for), StoreUnavailable (no channel could answer); NotFound and Conflict
-        where the options name a space that is not there or not in use.
+        where the options name a space that is not there or not in use, or a Provider without a rerank API.
         """
         options = options or QueryOptions()
         watch = _StepTimer()
@@ -191,24 +108,33 @@ class Recall:
             raise InvalidInput(f"k is a number from 1 to {MAX_RESULTS}")
         text = await in_a_thread_if_long(len(query), lambda: preprocess(query))
         resolved = await resolve(self._store, options.embedding_version)
+        reranker = await self._rerankers.find(options.rerank, resolved)
         owner = await self._keys.known_tenant(self._store, tenant)
         project_id = await self._keys.known_project(self._store, owner, project) if owner else None
         watch.lap("resolve")
         if owner is None or project_id is None:
             return RecallAnswer((), _diagnostics(text, Channel(), Semantic(resolved=resolved), watch))
-        limit = max(_FEWEST_CANDIDATES, k * _CANDIDATES_PER_RESULT)
+        limit = max(_FEWEST_CANDIDATES, k * _CANDIDATES_PER_RESULT, reranker.top if reranker else 0)
         looked_for = replace(filters or Filters(), each_chunk=options.granularity == "chunk")
         wanted = ChannelQuery(owner.id, project_id, text, limit, looked_for, options.embedding_version)
         words, meaning = await self._search(wanted, resolved, options.channels)
         watch.lap("search")
         weighed = weighing(words, meaning, limit, options.weights)
-        fused = weighed.fused(options.min_score)
-        with traces.span("query.read", memories=len(fused)):
-            reading = _Reading({"fulltext": words.hits, "semantic": meaning.hits}, owner.key, text, options)
-            results = await self._shown(fused, k, reading)
+        reading = _Reading({"fulltext": words.hits, "semantic": meaning.hits}, owner.key, text, options)
+        results, reranked = None, None
+        if reranker is not None:
+            first = await self._shown(weighed.fused(0.0), max(k, reranker.top), reading)
+            watch.lap("candidates")
+            results, reranked = await self._rerankers.order(reranker, owner.id, embeddable(text), first)
+            watch.lap("rerank")
+        if results is None:
+            results = await self._shown(weighed.fused(options.min_score), k, reading)
+        else:
+            results = [result for result in results if result.score >= options.min_score][:k]
         watch.lap("read")
         explanation = weighed.explained() if options.explain else None
-        return RecallAnswer(tuple(results), _diagnostics(text, words, meaning, watch, explanation))
+        diagnostics = _diagnostics(text, words, meaning, watch, explanation, reranked)
+        return RecallAnswer(tuple(results), diagnostics)
 
     async def _search(
         self, wanted: ChannelQuery, resolved: Resolved, channels: Sequence[ChannelName]
@@ -242,14 +168,15 @@ class Recall:
         """The first `k` results; more are read where some are folded into others."""
         shown: dict[object, Result] = {}
         at = 0
-        while at < len(fused) and len(shown) < k:
-            further = fused.items(at, k - len(shown))
-            at += len(further)
-            for result in await self._read(further, reading):
-                key = bare(result.text) if reading.options.fold else len(shown)
-                first = shown.setdefault(key, result)
-                if first is not result and result.id not in (first.id, *first.also):
-                    shown[key] = replace(first, also=(*first.also, result.id))
+        with traces.span("query.read", memories=len(fused)):
+            while at < len(fused) and len(shown) < k:
+                further = fused.items(at, k - len(shown))
+                at += len(further)
+                for result in await self._read(further, reading):
+                    key = bare(result.text) if reading.options.fold else len(shown)
+                    first = shown.setdefault(key, result)
+                    if first is not result and result.id not in (first.id, *first.also):
+                        shown[key] = replace(first, also=(*first.also, result.id))
         return list(shown.values())
 
     async def _read(self, fused: Sequence[Fused], reading: _Reading) -> list[Result]:
@@ -317,6 +244,8 @@ def _result(found: FoundMemory, item: Fused, reading: _Reading, beside: Sequence
                 for channel, share in item.shares.items()
             },
             agreement=item.agreement,
+            fused_score=item.score,
+            rerank=None,
             fulltext_score=scores["fulltext"].score if "fulltext" in scores else None,
             similarity=scores["semantic"].score if "semantic" in scores else None,
             age_seconds=max(0.0, (datetime.now(UTC) - version.created_at).total_seconds()),
@@ -334,7 +263,12 @@ def _match_kind(item: Fused) -> MatchKind:
 
 
 def _diagnostics(
-    text: str, words: Channel, meaning: Semantic, watch: _StepTimer, explanation: Explanation | None = None
+    text: str,
+    words: Channel,
+    meaning: Semantic,
+    watch: _StepTimer,
+    explanation: Explanation | None = None,
+    rerank: RerankDiagnostics | None = None,
 ) -> QueryDiagnostics:
     resolved = meaning.resolved
     return QueryDiagnostics(
@@ -349,6 +283,7 @@ def _diagnostics(
         timings_ms={**watch.laps_ms(), "embed": _ms(meaning.embed_seconds)},
         cut=cut_of(text),
         explanation=explanation,
+        rerank=rerank,
     )
 
 

@@ -7,8 +7,9 @@ from typing import Literal
 
 from memory_operator.errors import Conflict, NotFound
 from memory_operator.plan.coverage import coverage
+from memory_operator.plan.space import RerankConfig
 from memory_operator.store.db.pool import Conn, Store
-from memory_operator.store.spaces import registry, spaces
+from memory_operator.store.spaces import providers, registry, spaces
 from memory_operator.store.spaces.spaces import Space
 
 SemanticStatus = Literal["ok", "filling", "no_active_space", "embedder_unavailable", "disabled"]
@@ -23,6 +24,8 @@ class Resolved:
     reason: str | None = None
     coverage: float | None = None
     """Given while the space is being filled."""
+    rerank: RerankConfig | None = None
+    """How the rerank API of the space's Provider is called, where it has one."""
 
 
 async def resolve(store: Store, embedding_version: str | None = None) -> Resolved:
@@ -35,11 +38,12 @@ async def resolve(store: Store, embedding_version: str | None = None) -> Resolve
         if space is None:
             why = (await registry.read(conn)).inactive_reason
             return Resolved(None, "disabled" if why == "disabled" else "no_active_space", why)
+        rerank = await providers.rerank(conn, space.ref)
         if space.state == "ready":
-            return Resolved(space, "ok")
+            return Resolved(space, "ok", rerank=rerank)
         counted, quarantined = await registry.counted(conn), await spaces.quarantined(conn)
     share = coverage(counted.get(space.id, 0), counted.get(registry.CHUNKS, 0), quarantined.get(space.id, 0))
-    return Resolved(space, "filling", None, share)
+    return Resolved(space, "filling", None, share, rerank)
 
 
 async def _named(conn: Conn, embedding_version: str) -> Space:

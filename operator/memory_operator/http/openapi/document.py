@@ -13,9 +13,10 @@ from memory_operator.http.problems import MEDIA_TYPE
 from memory_operator.http.schemas.base import AnswerModel, Body, NoBody, ProblemAnswer
 from memory_operator.http.schemas.consent import ConsentBody
 from memory_operator.http.schemas.jobs import ReembedBody, ReindexBody
-from memory_operator.http.schemas.memories import ChangesBody, MemoryBody, QueryBody
+from memory_operator.http.schemas.memories import ChangesBody, MemoryBody
 from memory_operator.http.schemas.projects import LanguageBody
 from memory_operator.http.schemas.quarantine import RetryBody
+from memory_operator.http.schemas.query import QueryBody
 from memory_operator.http.schemas.spaces import ActivateBody, CreateEnabledBody, PruneBody
 
 _DESCRIPTION = "Memories of agents, found by meaning and by words, and the spaces of vectors that they are found in."

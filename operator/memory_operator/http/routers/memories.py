@@ -9,27 +9,25 @@ from fastapi import APIRouter, Depends, Path, Query, Request, Response
 
 from memory_operator.engine.memories.prepare import NewMemory
 from memory_operator.engine.memories.remember import Changes
-from memory_operator.http.auth.base import DELETE_MEMORIES, READ_MEMORIES, WRITE_MEMORIES, Identity
-from memory_operator.http.auth.permissions import actor, permitted, services_of
+from memory_operator.http.auth.base import DELETE_MEMORIES, READ, READ_MEMORIES, WRITE_MEMORIES, Identity
+from memory_operator.http.auth.permissions import actor, permitted, require, services_of
 from memory_operator.http.openapi.document import reply, request_body, responses
 from memory_operator.http.problems import Problem
 from memory_operator.http.schemas.base import Name
 from memory_operator.http.schemas.memories import (
     ChangesBody,
     ErasedAnswer,
-    FiltersBody,
     HistoryAnswer,
     IdBeginning,
     MemoriesAnswer,
     MemoryAnswer,
     MemoryBody,
     PurgedAnswer,
-    QueryAnswer,
-    QueryBody,
     StoredAnswer,
     VersionAnswer,
     ids_beginning,
 )
+from memory_operator.http.schemas.query import FiltersBody, QueryAnswer, QueryBody
 from memory_operator.http.schemas.reading import read
 from memory_operator.memory.attributes import PlainAttributes
 
@@ -52,7 +50,12 @@ async def add(request: Request, identity: Writer, body: Annotated[MemoryBody, De
 
 @router.post("/query", responses=responses(QueryAnswer, 200, 404, 409), openapi_extra=request_body(QueryBody))
 async def query(request: Request, identity: Reader, body: Annotated[QueryBody, Depends(read(QueryBody))]) -> Response:
-    """Find memories by words and by meaning; an unknown project has none."""
+    """Find memories by words and by meaning; an unknown project has none.
+
+    Whoever names a Provider to send texts to must be permitted to look at it.
+    """
+    if body.rerank and body.rerank.ref:
+        await require(request, identity, READ, body.rerank.ref.namespace)
     filters = (body.filters or FiltersBody()).filters()
     recall = services_of(request).recall
     found = await recall.query(identity.tenant, body.project, body.query, body.k, filters, body.options())

@@ -8,6 +8,7 @@ from typing import Any
 
 from memory_operator.contract.resource import ProviderRef
 from memory_operator.plan.cost import Effect
+from memory_operator.plan.space import RerankConfig
 from memory_operator.store.db.pool import Conn, Row
 
 
@@ -52,6 +53,8 @@ class DeclaredSpec:
     """The dimension that an in-place change would lead to, where the spec alone tells it."""
     identity: str | None
     """Identity of the space that is asked for, where the spec alone tells it."""
+    rerank: RerankConfig | None = None
+    """How its rerank API is called, where it has one."""
 
 
 _COLUMNS = """namespace, name, uid, generation, created_at, absent_since, applied_space_id, beside_space_id,
@@ -65,7 +68,7 @@ def _row(row: Row) -> ProviderRow:
 
 _OBSERVE = """
 insert into memory_providers as p (namespace, name, uid, generation, created_at, activation, column_type,
-reshape_to, wanted_identity) values ($1, $2, $3, $4, $5, $6, $7, $8, $10)
+reshape_to, wanted_identity, rerank) values ($1, $2, $3, $4, $5, $6, $7, $8, $10, $11)
 on conflict (namespace, name) do update set uid = excluded.uid, generation = excluded.generation,
 created_at = excluded.created_at,
 activation = case when $9 then excluded.activation else p.activation end,
@@ -74,6 +77,7 @@ reshape_to = case when $9 then excluded.reshape_to else p.reshape_to end,
 -- What a call to the embedder told stays for as long as the spec that it was asked for.
 wanted_identity = case when $9 then coalesce($10, case when p.uid = excluded.uid and p.generation = excluded.generation
   then p.wanted_identity end) else p.wanted_identity end,
+rerank = case when $9 then excluded.rerank else p.rerank end,
 absent_since = null, observed_at = now()
 where p.uid <> excluded.uid or p.generation <= excluded.generation
 returning true
@@ -105,6 +109,7 @@ async def observe(
             known.reshape_to,
             declared is not None,
             known.identity,
+            known.rerank.model_dump(mode="json") if known.rerank else None,
         )
     )
 
@@ -116,6 +121,15 @@ async def get(conn: Conn, ref: ProviderRef) -> ProviderRow | None:
     """One Provider."""
     row = await conn.fetchrow(_GET, *ref)
     return _row(row) if row else None
+
+
+_RERANK = """select rerank from memory_providers where namespace = $1 and name = $2 and absent_since is null"""
+
+
+async def rerank(conn: Conn, ref: ProviderRef) -> RerankConfig | None:
+    """How a Provider's rerank API is called; None where it has none, or is not there."""
+    stored = await conn.fetchval(_RERANK, *ref)
+    return None if stored is None else RerankConfig.model_validate(stored)
 
 
 _LOCK = f"""select {_COLUMNS} from memory_providers where namespace = $1 and name = $2 for update"""
