@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from fixtures.edits import COMPATIBLE, manifest, status
-from memory_operator.contract.warnings import warnings_for
+from memory_operator.contract.warnings import MAX_CHARACTERS, warnings_for
 
 
 def test_an_edit_of_the_dimension_in_place_says_what_is_discarded_and_how_to_consent() -> None:

@@ -61,7 +61,7 @@ def test_garbage_anywhere_in_a_manifest_raises_nothing() -> None:
             broken = manifest(**{field: waste})
             assert isinstance(warnings_for(manifest(status=status()), broken), list)
             assert isinstance(warnings_for(broken, manifest(model="x")), list)
-        for name in ("dimensions", "columnType", "dimensionChange", "queryPrefix", "limits"):
+        for name in ("dimensions", "columnType", "dimensionChange", "queryPrefix", "limits", "rerank"):
             assert isinstance(warnings_for(manifest(), manifest(embedding={name: waste})), list)
         old = manifest(status={"embedding": {"vectors": waste, "appliedDimensions": waste, "observedGeneration": 3}})
         old["metadata"]["annotations"] = {"memory-operator/embedding-status": waste, "memory-operator/limits": "[" * 99}
