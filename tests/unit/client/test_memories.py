@@ -286,3 +286,63 @@ def test_a_query_asks_for_the_shape_of_its_answer(run: Run, memory_api: StubMemo
     shape = {"min_score": 0.2, "granularity": "chunk", "context": 1, "fold": False}
     assert memory_api.bodies("POST", "/memory/query") == [{"query": "line", "k": 10, **shape}]
     assert "of 9,000 characters of the question the first were used: 2,000 for words, 900 for meaning" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sent"),
+    [
+        (["--rerank", "agents/reranker"], {"provider": "agents/reranker"}),
+        (["--rerank", "agents/reranker", "--rerank-top", "20"], {"provider": "agents/reranker", "top": 20}),
+        (["--rerank", "active"], {}),
+        (["--rerank-top", "5"], {"top": 5}),
+        (["--rerank", "off"], {"top": 0}),
+    ],
+)
+def test_a_query_says_who_re_ranks_it(
+    run: Run, memory_api: StubMemoryApi, arguments: list[str], sent: dict[str, Any]
+) -> None:
+    memory_api.on("POST", "/memory/query", found())
+    assert run("query", "line", *arguments).exit_code == 0
+    assert memory_api.bodies("POST", "/memory/query") == [{"query": "line", "k": 10, "rerank": sent}]
+
+
+@pytest.mark.parametrize("arguments", [["--rerank-top", "0"], ["--rerank-top", "101"], ["--rerank", "off"]])
+def test_re_ranking_that_cannot_be_is_misuse(run: Run, memory_api: StubMemoryApi, arguments: list[str]) -> None:
+    more = ["--rerank-top", "5"] if arguments[-1] == "off" else []
+    assert run("query", "line", *arguments, *more).exit_code == 2
+    assert memory_api.received == []
+
+
+def re_ranked(status: str = "ok", reason: str | None = None, least: float | None = 0.25) -> dict[str, Any]:
+    """The answer of `explained`, twice: the first result re-ranked, the second after it."""
+    answer = explained().body
+    first = answer["results"][0]
+    first["diagnostics"]["fused_score"] = first["score"]
+    second = {**first, "id": "1f3c1d2e9", "score": 0.1444, "diagnostics": {**first["diagnostics"], "rerank": None}}
+    if status == "ok":
+        match = {"rank": 1, "score": 0.25, "relevance": 0.25, "rank_before": 3}
+        first = {**first, "score": 0.25, "diagnostics": {**first["diagnostics"], "rerank": match}}
+    rerank = {"provider": "agents/reranker", "model": "rerank-\x1b[2Jv3.5", "status": status, "reason": reason}
+    diagnostics = {**answer["diagnostics"], "rerank": {**rerank, "texts": 1, "least_relevance": least}}
+    return {"results": [first, second], "diagnostics": diagnostics}
+
+
+def test_explain_shows_what_re_ranking_made_of_a_score_within_80_columns(
+    terminal: Callable[..., Any], memory_api: StubMemoryApi
+) -> None:
+    memory_api.on("POST", "/memory/query", Reply(re_ranked()))
+    memory = terminal("query", "line", "--explain", columns=80, env={"NO_COLOR": "1"})
+    assert memory.ends() == 0
+    lines = memory.shown.splitlines()
+    assert "re-ranked  the first 1: agents/reranker, rerank-[2Jv3.5" in lines
+    assert f"   re-ranked 0.2500 {'█' * 10}{'·' * 30} rank 1, 3 before" in lines
+    assert f"   follows   0.1444 {'█' * 6}{'·' * 34} 0.578 x 0.250" in lines
+    assert all(len(line) <= 80 for line in lines)
+
+
+def test_an_answer_that_was_not_re_ranked_says_why_on_stderr(run: Run, memory_api: StubMemoryApi) -> None:
+    memory_api.on("POST", "/memory/query", Reply(re_ranked("unavailable", "circuit_open", None)))
+    result = run("query", "line")
+    assert result.exit_code == 0
+    assert "not re-ranked by agents/reranker (circuit_open): the order before" in result.stderr
+    assert len(result.stdout.splitlines()) == 2

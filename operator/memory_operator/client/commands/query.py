@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -13,7 +14,7 @@ from memory_operator.client.server import paths
 from memory_operator.client.server.schemas import FoundDocument, HitDocument, QueryDiagnosticsDocument
 from memory_operator.client.session import Session, command
 from memory_operator.client.terminal.format import number, one_line, share
-from memory_operator.client.views.scores import bars, contributions, weight_lines
+from memory_operator.client.views.scores import bars, contributions, rerank_line, weight_lines
 
 app = typer.Typer()
 
@@ -42,6 +43,16 @@ def query(
     ] = None,
     all_equal: Annotated[bool, typer.Option("--all", help="Show each of several memories with the same text.")] = False,
     explain: Annotated[bool, typer.Option("--explain", help="Show what each channel gives to each score.")] = False,
+    rerank: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PROVIDER",
+            help="Re-rank by this Provider, namespace/name; active: by the one that is read; off: not at all.",
+        ),
+    ] = None,
+    rerank_top: Annotated[
+        int | None, typer.Option("--rerank-top", min=1, max=100, help="How many results are re-ranked.")
+    ] = None,
 ) -> None:
     """Find memories by meaning and by words.
 
@@ -53,6 +64,7 @@ def query(
       memory query "when is staging rebuilt?"
       memory query staging -k 3 --tag ops --after 2026-01-31 --json
       memory query "when is staging rebuilt?" --explain
+      memory query "when is staging rebuilt?" --rerank agents/reranker --rerank-top 20
     """
     filters = given(type=memory_type, tags=tag, source=source, created_after=_time(after), created_before=_time(before))
     body = given(query=stdin_text().strip() if text == "-" else text, project=project, k=limit, filters=filters or None)
@@ -60,9 +72,21 @@ def query(
         min_score=min_score, context=context, granularity="chunk" if chunks else None, explain=explain or None
     )
     body |= {"fold": False} if all_equal else {}
+    body |= _reranking(rerank, rerank_top)
     found = session.answer(FoundDocument, session.api.post(paths.QUERY, body))
     if found is not None:
         _show_found(session, found, project or "default")
+
+
+def _reranking(provider: str | None, top: int | None) -> dict[str, Any]:
+    """What a request says of re-ranking; nothing where nothing was said."""
+    if provider is None and top is None:
+        return {}
+    if provider == "off":
+        if top is not None:
+            raise MisuseError("--rerank off and --rerank-top do not go together", "leave one of them out")
+        return {"rerank": {"top": 0}}
+    return {"rerank": given(provider=None if provider == "active" else provider, top=top)}
 
 
 def _time(text: str | None) -> str | None:
@@ -76,27 +100,43 @@ def _time(text: str | None) -> str | None:
 
 
 def _show_found(session: Session, found: FoundDocument, project: str) -> None:
-    screen = session.screen
-    explanation = found.diagnostics.explanation
-    if explanation and screen.is_terminal:
-        for line in weight_lines(explanation):
+    screen, about = session.screen, found.diagnostics
+    least = about.rerank.least_relevance if about.rerank else None
+    if screen.is_terminal:
+        for line in _weights(about):
             screen.line(line, "dim")
     for rank, hit in enumerate(found.results, 1):
         if not screen.is_terminal:
-            given_by = contributions(hit) if explanation else ()
+            given_by = contributions(hit) if about.explanation else ()
             screen.line("\t".join((hit.id, f"{hit.score:.4f}", hit.match_kind, *given_by, one_line(hit.text))))
             continue
         screen.line(f"{rank}. {hit.id}  {hit.match_kind}  {hit.score:.4f}", "bold")
-        for line in bars(hit) if explanation else ():
+        for line in bars(hit, least) if about.explanation else ():
             screen.line(line, "dim")
         _show_text(session, hit)
     if not found.results:
         screen.remark(f"nothing found in project {project}")
-    if remark := _remark_on(found.diagnostics):
+    for remark in _remarks(about):
         screen.remark(remark, "yellow")
-    if cut := found.diagnostics.cut:
+
+
+def _weights(about: QueryDiagnosticsDocument) -> Iterator[str]:
+    """What stands before the results where the arithmetic was asked for."""
+    if about.explanation:
+        yield from weight_lines(about.explanation)
+        if about.rerank and about.rerank.status == "ok":
+            yield rerank_line(about.rerank)
+
+
+def _remarks(about: QueryDiagnosticsDocument) -> Iterator[str]:
+    """What stands after them: why an answer is not the full one, and what of the question was used."""
+    if remark := _remark_on(about):
+        yield remark
+    if about.rerank and about.rerank.status != "ok":
+        yield rerank_line(about.rerank)
+    if cut := about.cut:
         used = f"{number(cut.fulltext)} for words, {number(cut.semantic)} for meaning"
-        screen.remark(f"of {number(cut.characters)} characters of the question the first were used: {used}", "yellow")
+        yield f"of {number(cut.characters)} characters of the question the first were used: {used}"
 
 
 def _show_text(session: Session, hit: HitDocument) -> None:

@@ -13,11 +13,33 @@ class MatchDocument(AnswerDocument):
     contribution: float
 
 
+class RerankMatchDocument(AnswerDocument):
+    """What the reranker says of a result."""
+
+    rank: int
+    score: float
+    relevance: float
+    rank_before: int
+
+
+class RerankDocument(AnswerDocument):
+    """How re-ranking went."""
+
+    provider: str
+    model: str = ""
+    status: str
+    reason: str | None = None
+    texts: int = 0
+    least_relevance: float | None = None
+
+
 class HitDiagnosticsDocument(AnswerDocument):
     """Why a result stands where it does."""
 
     channels: dict[str, MatchDocument] = {}  # noqa: RUF012  (a default of the reader's, never changed)
     agreement: float = 0.0
+    fused_score: float = 0.0
+    rerank: RerankMatchDocument | None = None
 
 
 class ChannelWeightDocument(AnswerDocument):

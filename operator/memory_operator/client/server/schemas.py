@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from memory_operator.client.server.explanation import ExplanationDocument, HitDiagnosticsDocument
+from memory_operator.client.server.explanation import ExplanationDocument, HitDiagnosticsDocument, RerankDocument
 from memory_operator.client.server.reading import AnswerDocument
 
 
@@ -85,6 +85,7 @@ class QueryDiagnosticsDocument(AnswerDocument):
     coverage: float | None = None
     cut: CutDocument | None = None
     explanation: ExplanationDocument | None = None
+    rerank: RerankDocument | None = None
 
 
 class FoundDocument(AnswerDocument):

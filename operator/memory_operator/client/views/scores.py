@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from memory_operator.client.server.explanation import ExplanationDocument
+from memory_operator.client.server.explanation import ExplanationDocument, RerankDocument
 from memory_operator.client.server.schemas import HitDocument
 from memory_operator.client.terminal.format import clean
 
@@ -28,12 +28,27 @@ def contributions(hit: HitDocument) -> tuple[str, ...]:
     return tuple(f"{part:.4f}" for part in (*given, hit.diagnostics.agreement))
 
 
-def bars(hit: HitDocument) -> Iterator[str]:
-    """A line for each channel that found a result, and one for their agreement; together they are its score."""
+def rerank_line(rerank: RerankDocument) -> str:
+    """Who put the first results in order, or why nobody did."""
+    if rerank.status == "ok":
+        model = f", {clean(rerank.model)}" if rerank.model else ""
+        return f"re-ranked  the first {rerank.texts}: {clean(rerank.provider)}{model}"
+    return f"not re-ranked by {clean(rerank.provider)} ({clean(rerank.reason or rerank.status)}): the order before"
+
+
+def bars(hit: HitDocument, least_relevance: float | None = None) -> Iterator[str]:
+    """A line for each channel that found a result, and one for their agreement; together they are its fused score.
+
+    Of an answer that was re-ranked a last line says what became of that: then it is the score.
+    """
     for name, match in hit.diagnostics.channels.items():
         yield _bar(name, match.contribution, f"rank {match.rank}, {match.score:.3f}")
     if hit.diagnostics.agreement:
         yield _bar("agreement", hit.diagnostics.agreement, "")
+    if after := hit.diagnostics.rerank:
+        yield _bar("re-ranked", after.relevance, f"rank {after.rank}, {after.rank_before} before")
+    elif least_relevance is not None:
+        yield _bar("follows", hit.score, f"{hit.diagnostics.fused_score:.3f} x {least_relevance:.3f}")
 
 
 def _bar(name: str, part: float, remark: str) -> str:
