@@ -157,7 +157,7 @@ async def recall_of(stocked: Stocked, project: str, filters: Filters) -> float:
                     or await nearest.is_small(conn, stocked.space.id, project_id)
                     or await nearest.few_matching(conn, project_id, filters) is not None
                 )
-                hits = await nearest.nearest(conn, stocked.space, wanted, exact=read_all, seconds=10)
+                hits = await nearest.nearest(conn, stocked.space, wanted, exact=read_all)
             found.append({hit.chunk_id for hit in hits[:10]})
         shares.append(len(found[0] & found[1]) / len(found[0]) if found[0] else 1.0)
     return statistics.fmean(shares)

@@ -21,7 +21,7 @@ from fixtures.engine import open_world
 from fixtures.memories import config
 from fixtures.postgres import Server
 from memory_operator.contract.resource import ProviderRef
-from memory_operator.store.memories import fulltext
+from memory_operator.store.memories import fulltext, nearest
 from memory_operator.store.spaces import registry, spaces
 from memory_operator.store.spaces.spaces import Owner
 
@@ -90,7 +90,7 @@ BUILT = {
         ("_RARE_WORDS", fulltext.rare_words_statement(2, only)),
         ("_NEWEST", fulltext.newest_statement(2, only)),
     )
-}
+} | {"memories.nearest._ONLY_ACTIVE": nearest._ONLY_ACTIVE.format(search=nearest._EXACTLY_FILTERED, seen_as="$9")}
 """Statements that are made for a number of words, and for how a filter is asked."""
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -117,11 +117,11 @@ def _nodes(plan: Any) -> Iterator[dict[str, Any]]:
 
 async def by_vector(conn: Any, space: Space, filters: Filters, *, exact: bool, limit: int = 40) -> list[Hit]:
     wanted = VectorQuery(OURS, Codebook("m", DIMENSIONS).vector("query"), limit, filters)
-    return await nearest.nearest(conn, space, wanted, exact=exact, seconds=30)
+    return await nearest.nearest(conn, space, wanted, exact=exact)
 
 
 async def by_words(conn: Any, filters: Filters, sizes: Sizes, limit: int = 40) -> list[Hit]:
-    return await fulltext.fulltext(conn, WordQuery(OURS, query_terms("apple word3"), limit, filters), sizes, seconds=30)
+    return await fulltext.fulltext(conn, WordQuery(OURS, query_terms("apple word3"), limit, filters), sizes)
 
 
 async def test_no_memory_of_another_project_is_looked_at(world: World, space: Space) -> None:
@@ -176,8 +176,8 @@ class SlowCounts:
         self.counts = 0
 
     @asynccontextmanager
-    async def connection(self) -> AsyncIterator[Any]:
-        async with self._inner.connection() as conn:
+    async def connection(self, settings: Mapping[str, str] | None = None) -> AsyncIterator[Any]:
+        async with self._inner.connection(settings) as conn:
             yield SlowCountsOf(conn, self)
 
     def __getattr__(self, name: str) -> Any:

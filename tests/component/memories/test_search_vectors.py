@@ -88,7 +88,7 @@ async def find(
         if not exact and filters is not None:
             exact = await nearest.few_matching(conn, project, filters) is not None
         hits = await nearest.nearest(
-            spy, space, nearest.VectorQuery(project, query, limit, filters or Filters()), exact=exact, seconds=10
+            spy, space, nearest.VectorQuery(project, query, limit, filters or Filters()), exact=exact
         )
     return hits, spy.plans
 
@@ -151,9 +151,7 @@ async def test_a_project_that_the_index_does_not_show_is_read_exactly_after_all(
         await conn.execute("set enable_bitmapscan = off")
         await conn.execute("set enable_sort = off")
         spy = Spy(conn)
-        hits = await nearest.nearest(
-            spy, space, nearest.VectorQuery(SMALL, query, 40, Filters()), exact=False, seconds=10
-        )
+        hits = await nearest.nearest(spy, space, nearest.VectorQuery(SMALL, query, 40, Filters()), exact=False)
     assert "hnsw" in spy.plans[0]
     assert "hnsw" not in spy.plans[-1]
     assert [hit.chunk_id for hit in hits[:10]] == await truth(world, made, SMALL, query)
@@ -186,9 +184,7 @@ async def test_every_distance_and_column_type_ranks_the_nearest_first(
     query = made[41] + 0.01 * made[7]
     for exact in (True, False):
         async with nearest.bounded(world.store, 10) as conn:
-            hits = await nearest.nearest(
-                conn, space, nearest.VectorQuery(BIG, query, 5, Filters()), exact=exact, seconds=10
-            )
+            hits = await nearest.nearest(conn, space, nearest.VectorQuery(BIG, query, 5, Filters()), exact=exact)
         assert hits[0].chunk_id == 42
         assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
         assert 0 < hits[0].score <= 1.1
@@ -219,7 +215,7 @@ async def test_a_space_that_was_dropped_is_told_as_such_also_to_a_prepared_state
         await find(world, space, BIG, made[0])
     with pytest.raises(SpaceVanished):
         async with nearest.bounded(world.store, 10) as conn:
-            await nearest.nearest(conn, space, nearest.VectorQuery(BIG, made[0], 10, Filters()), exact=True, seconds=10)
+            await nearest.nearest(conn, space, nearest.VectorQuery(BIG, made[0], 10, Filters()), exact=True)
 
 
 async def test_the_server_itself_ends_a_search_that_takes_too_long(memories: Memories) -> None:
@@ -227,14 +223,12 @@ async def test_the_server_itself_ends_a_search_that_takes_too_long(memories: Mem
     space = await memories.space(config(DIMENSIONS))
     made = await stock(world, space, {BIG: 4_000})
     with pytest.raises(TookTooLong):
-        async with nearest.bounded(world.store, 10) as conn:
-            await nearest.nearest(
-                conn, space, nearest.VectorQuery(BIG, made[0], 40, Filters()), exact=True, seconds=0.001
-            )
+        async with nearest.bounded(world.store, 0.002) as conn:
+            await nearest.nearest(conn, space, nearest.VectorQuery(BIG, made[0], 40, Filters()), exact=True)
     # What the search set is gone with it, whichever connection comes next.
     for name, value in (
         ("statement_timeout", "0"),
-        ("enable_indexscan", "on"),
+        ("hnsw.ef_search", "100"),
         ("plan_cache_mode", "force_custom_plan"),
         ("idle_in_transaction_session_timeout", "15s"),
         ("transaction_timeout", "5min"),

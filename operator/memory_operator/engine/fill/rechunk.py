@@ -16,7 +16,7 @@ from memory_operator.errors import InvalidInput, LeaseLost
 from memory_operator.logs import get_logger
 from memory_operator.memory.attributes import PlainAttributes
 from memory_operator.memory.encryption import Place, Undecryptable
-from memory_operator.store.db.pool import Conn, Store, limit_lock_waits
+from memory_operator.store.db.pool import Conn, Store
 from memory_operator.store.jobs import control, jobs, leases, rechunk
 from memory_operator.store.jobs.leases import Lease
 from memory_operator.store.jobs.rechunk import CutMemory
@@ -59,12 +59,11 @@ async def rechunk_one_range(store: Store, keys: KeyRing, worker: str, presence: 
     job_id, project_id = found
     if await _finish(store, job_id, project_id):
         return False
-    async with store.connection() as conn:
+    async with store.connection({"lock_timeout": f"{LOCK_TIMEOUT_MS}ms"}) as conn:
         lease = await leases.claim(conn, job_id, worker, presence, await leases.backend_of(conn))
         if lease is None:
             return False
         await rechunk.begin(conn, job_id)
-        await limit_lock_waits(conn, LOCK_TIMEOUT_MS, session=True)
         try:
             await _rechunk_range(_Range(conn, store, keys, lease, project_id))
         except LeaseLost as lost:

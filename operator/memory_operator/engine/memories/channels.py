@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from memory_operator import traces
 from memory_operator.engine.embedding.connector import Connector
 from memory_operator.engine.embedding.metered import embed_at_once
-from memory_operator.engine.spaces.active import Resolved, SemanticStatus, resolve
+from memory_operator.engine.spaces.active import ActiveSpace, Resolved, SemanticStatus
 from memory_operator.errors import MemoryOperatorError, SpaceVanished, StoreUnavailable
 from memory_operator.logs import get_logger
 from memory_operator.memory.fusion import USUAL_DISPERSION, Dispersion
@@ -36,11 +36,10 @@ EMBED_SECONDS = 2.0
 CHANNEL_SECONDS = 0.5
 """Limit of one channel's search, from when it has a connection: what it waits before, it waits for others."""
 
-_STATEMENT_SECONDS = 0.9 * CHANNEL_SECONDS
-"""After this the server itself ends a statement, which is cheaper than to cancel it from here."""
-
 _SIZE_SECONDS = 30.0
 _CACHED_SIZES = 10_000
+
+_CREDENTIAL_CHANGED = "credential_changed_while_held"
 
 ChannelName = Literal["fulltext", "semantic"]
 ChannelStatus = Literal["ok", "timeout", "unavailable", "skipped"]
@@ -86,8 +85,9 @@ class Semantic(Channel):
 class Channels:
     """Searches for one process. One for each event loop."""
 
-    def __init__(self, store: Store, connector: Connector) -> None:
+    def __init__(self, store: Store, connector: Connector, active: ActiveSpace) -> None:
         self._store = store
+        self._active = active
         self._connector = connector
         # Which projects are small, and which filters few match: either way of reading gives the same, at another speed.
         self._small_words: TTLCache[int, bool] = TTLCache(_CACHED_SIZES, _SIZE_SECONDS)
@@ -107,7 +107,7 @@ class Channels:
                 small = await fulltext.is_small(conn, wanted.project_id)
                 self._small_words[wanted.project_id] = small
             sizes = fulltext.Sizes(small, await self._few_matching(conn, wanted))
-            return await fulltext.fulltext(conn, query, sizes, seconds=_STATEMENT_SECONDS)
+            return await fulltext.fulltext(conn, query, sizes)
 
         await self._within_limit("query.fulltext", channel, read)
         return channel
@@ -126,18 +126,18 @@ class Channels:
         """The memories nearest to a text in the active space; once more when that space vanished meanwhile."""
         channel = Semantic(resolved=resolved)
         try:
-            await self._once(channel, wanted, text)
+            await self._once(channel, wanted, text, first=True)
         except SpaceVanished:
             try:
-                channel.resolved = await resolve(self._store, wanted.embedding_version)
-                await self._once(channel, wanted, text)
+                channel.resolved = await self._active.resolve(wanted.embedding_version, anew=True)
+                await self._once(channel, wanted, text, first=False)
             except (SpaceVanished, StoreUnavailable):
                 channel.status = "unavailable"
         if channel.status in ("timeout", "unavailable") and channel.resolved.reason is None:
             channel.failed(channel.resolved.status, f"search_{channel.status}")
         return channel
 
-    async def _once(self, channel: Semantic, wanted: ChannelQuery, text: str) -> None:
+    async def _once(self, channel: Semantic, wanted: ChannelQuery, text: str, *, first: bool) -> None:
         space = channel.resolved.space
         if space is None:
             return
@@ -147,7 +147,11 @@ class Channels:
             span.note(status=channel.resolved.status, reason=channel.resolved.reason)
         channel.embed_seconds += time.perf_counter() - started
         if vector is None:
+            if first and await self._has_changed(space, wanted, channel.resolved.reason):
+                raise SpaceVanished
             return
+        # What has just been looked up may be changed all the time, as long as it is the active one.
+        only_active = None if wanted.embedding_version else space.seen_as if first else str(space.id)
 
         async def read(conn: Conn) -> list[Hit]:
             exact = self._small_vectors.get((space.id, wanted.project_id))
@@ -157,9 +161,19 @@ class Channels:
             channel.dispersion = await self._dispersion(conn, space.id, wanted.project_id)
             exact = exact or await self._few_matching(conn, wanted) is not None
             query = nearest.VectorQuery(wanted.project_id, vector, wanted.limit, wanted.filters)
-            return await nearest.nearest(conn, space, query, exact=exact, seconds=_STATEMENT_SECONDS)
+            return await nearest.nearest(conn, space, query, exact=exact, only_active=only_active)
 
-        await self._within_limit("query.semantic", channel, read)
+        await self._within_limit("query.semantic", channel, read, wanted.limit)
+
+    async def _has_changed(self, space: Space, wanted: ChannelQuery, reason: str | None) -> bool:
+        """Whether the embedder that gave nothing is another by now, or may have a credential that it was not sent."""
+        try:
+            found = (await self._active.resolve(wanted.embedding_version, anew=True)).space
+        except StoreUnavailable:
+            return False
+        if found is None or found.seen_as != space.seen_as:
+            return True
+        return reason == _CREDENTIAL_CHANGED and space.credential_moved and not found.credential_moved
 
     async def _dispersion(self, conn: Conn, space_id: int, project_id: int) -> Dispersion:
         dispersion = self._dispersions.get((space_id, project_id))
@@ -193,12 +207,14 @@ class Channels:
             return found
         return None
 
-    async def _within_limit(self, name: str, channel: Channel, read: Callable[[Conn], Awaitable[list[Hit]]]) -> None:
+    async def _within_limit(
+        self, name: str, channel: Channel, read: Callable[[Conn], Awaitable[list[Hit]]], limit: int = 0
+    ) -> None:
         """Run a search, as a span of that name, and note how it ended. SpaceVanished passes."""
         with traces.span(name) as span:
             started = time.perf_counter()
             try:
-                async with nearest.bounded(self._store, CHANNEL_SECONDS) as conn:
+                async with nearest.bounded(self._store, CHANNEL_SECONDS, limit) as conn:
                     started = time.perf_counter()
                     channel.hits = await read(conn)
                 channel.status = "ok"

@@ -24,19 +24,26 @@ from memory_operator.engine.memories.answer import (
     Result,
     ResultDiagnostics,
 )
-from memory_operator.engine.memories.channels import Channel, ChannelName, ChannelQuery, Channels, Semantic
+from memory_operator.engine.memories.channels import (
+    CHANNEL_SECONDS,
+    Channel,
+    ChannelName,
+    ChannelQuery,
+    Channels,
+    Semantic,
+)
 from memory_operator.engine.memories.prepare import in_a_thread_if_long, open_attributes, opened
 from memory_operator.engine.memories.rerank import Rerankers, RerankOptions
 from memory_operator.engine.memories.shaping import bare, cut_of, embeddable
 from memory_operator.engine.memories.weighing import Explanation, weighing
-from memory_operator.engine.spaces.active import Resolved, resolve
+from memory_operator.engine.spaces.active import ActiveSpace, Resolved
 from memory_operator.errors import InvalidInput, StoreUnavailable
 from memory_operator.logs import get_logger
 from memory_operator.memory.encryption import DataKey, Place, Undecryptable
 from memory_operator.memory.fusion import COUNTED, Fused, FusedRanking
 from memory_operator.memory.preprocess import preprocess
-from memory_operator.store.db.pool import Store
-from memory_operator.store.memories import memories
+from memory_operator.store.db.pool import Conn, Store
+from memory_operator.store.memories import memories, nearest
 from memory_operator.store.memories.memories import FoundMemory, Neighbour
 from memory_operator.store.memories.nearest import Filters, Hit
 from memory_operator.store.memories.tenants import KeyRing
@@ -85,7 +92,8 @@ class Recall:
     def __init__(self, store: Store, connector: Connector, keys: KeyRing) -> None:
         self._store = store
         self._keys = keys
-        self._channels = Channels(store, connector)
+        self._active = ActiveSpace(store)
+        self._channels = Channels(store, connector, self._active)
         self._rerankers = Rerankers(store, connector)
 
     async def query(
@@ -107,7 +115,7 @@ class Recall:
         if not 1 <= k <= MAX_RESULTS:
             raise InvalidInput(f"k is a number from 1 to {MAX_RESULTS}")
         text = await in_a_thread_if_long(len(query), lambda: preprocess(query))
-        resolved = await resolve(self._store, options.embedding_version)
+        resolved = await self._active.resolve(options.embedding_version, anew="semantic" not in options.channels)
         reranker = await self._rerankers.find(options.rerank, resolved)
         owner = await self._keys.known_tenant(self._store, tenant)
         project_id = await self._keys.known_project(self._store, owner, project) if owner else None
@@ -118,6 +126,8 @@ class Recall:
         looked_for = replace(filters or Filters(), each_chunk=options.granularity == "chunk")
         wanted = ChannelQuery(owner.id, project_id, text, limit, looked_for, options.embedding_version)
         words, meaning = await self._search(wanted, resolved, options.channels)
+        if meaning.resolved.space is not resolved.space:  # it was looked up again, and may have another rerank API
+            reranker = await self._rerankers.find(options.rerank, meaning.resolved)
         watch.lap("search")
         weighed = weighing(words, meaning, limit, options.weights)
         reading = _Reading({"fulltext": words.hits, "semantic": meaning.hits}, owner.key, text, options)
@@ -183,10 +193,12 @@ class Recall:
         shown = [_shown_chunk(item, reading.hits) for item in fused]
         if not shown:
             return []
-        async with self._store.connection() as conn:
-            found = await memories.found(conn, shown)
-            reach = reading.options.context
-            near = await memories.neighbours(conn, shown, reach) if reach else []
+        try:  # as the searches do, so that the connection needs no other settings
+            async with nearest.bounded(self._store, CHANNEL_SECONDS) as conn:
+                found, near = await _stored(conn, shown, reading.options.context)
+        except nearest.TookTooLong:
+            async with self._store.connection() as conn:
+                found, near = await _stored(conn, shown, reading.options.context)
         results = []
         for item, chunk_id in zip(fused, shown, strict=True):
             if chunk_id in found:
@@ -196,6 +208,12 @@ class Recall:
                 except Undecryptable:  # one damaged row must not take all others down with it
                     log.exception("memory %s is left out of an answer", found[chunk_id].version.canonical_id)
         return results
+
+
+async def _stored(
+    conn: Conn, shown: Sequence[int], reach: int
+) -> tuple[Mapping[int, FoundMemory], Sequence[Neighbour]]:
+    return await memories.found(conn, shown), await memories.neighbours(conn, shown, reach) if reach else []
 
 
 class _Reading:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from memory_operator.errors import Conflict, NotFound
@@ -26,6 +26,33 @@ class Resolved:
     """Given while the space is being filled."""
     rerank: RerankConfig | None = None
     """How the rerank API of the space's Provider is called, where it has one."""
+
+
+class ActiveSpace:
+    """The active space as a process last saw it. A ready one is looked up again once a search finds it changed.
+
+    Each search says by itself whether what it read is active (`nearest.nearest`), so that a stale one costs a retry
+    and gives no answer. One whose Provider has a rerank API is looked up for each query, as texts are sent there. One
+    for each event loop.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._ready: Resolved | None = None
+
+    async def resolve(self, embedding_version: str | None = None, *, anew: bool = False) -> Resolved:
+        """As the function `resolve`; `anew` where no search follows that would notice a change. Raises as that."""
+        if embedding_version is not None:
+            return await resolve(self._store, embedding_version)
+        if self._ready is not None and not anew:
+            return self._ready
+        found = await resolve(self._store)
+        self._ready = None
+        if found.space is not None and found.status == "ok" and found.rerank is None:
+            # By the time that it is used again, its Provider may name another vendor: only the credential that worked
+            # with this one is sent to it, and where that is another by now the space is looked up first.
+            self._ready = replace(found, space=replace(found.space, credential_moved=True))
+        return found
 
 
 async def resolve(store: Store, embedding_version: str | None = None) -> Resolved:

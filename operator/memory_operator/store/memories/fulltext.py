@@ -24,7 +24,6 @@ from memory_operator.store.memories.nearest import (
     Hit,
     filter_condition,
     filter_values,
-    limit_text,
 )
 
 ENOUGH_MATCHES = 2_000
@@ -125,10 +124,10 @@ class WordQuery(NamedTuple):
     filters: Filters
 
 
-async def fulltext(conn: Conn, query: WordQuery, sizes: Sizes, *, seconds: float) -> list[Hit]:
+async def fulltext(conn: Conn, query: WordQuery, sizes: Sizes) -> list[Hit]:
     """The memories of a project that have the words of a query, best first.
 
-    `conn` comes from `nearest.bounded`; each statement takes at most `seconds`. Raises TookTooLong.
+    `conn` comes from `nearest.bounded`. Raises TookTooLong.
 
     Scores: above 0.5 when all words are there, by how near they are to each other; otherwise half of the share
     that a memory has of the words that the project knows, rare ones weighing more.
@@ -137,7 +136,7 @@ async def fulltext(conn: Conn, query: WordQuery, sizes: Sizes, *, seconds: float
     only: Only = "matching" if values else "all"
     key = "id" if query.filters.each_chunk else "entry_id"
     question = _Question(conn, query.project_id, query.limit, sizes.small, only, values, key)
-    every, words = await _analysed(question, query.terms, seconds)
+    every, words = await _analysed(question, query.terms)
     if not words:
         return []
     most = LISTED_MATCHING_SMALL if sizes.small else LISTED_MATCHING
@@ -224,8 +223,8 @@ _ENGLISH = """
 select p.languages = array['english'] and p.language in ('auto', 'english') as alone,
   array[websearch_to_tsquery('english', $2)::text, plainto_tsquery('english', $3)::text] as every,
   array(select '''' || replace(replace(lexeme, '\\', '\\\\'), '''', '''''') || ''''
-    from unnest(to_tsvector('english', $4)) order by length(lexeme) desc, lexeme limit $5) as words,
-  set_config('statement_timeout', $6, false) from memory_projects p where p.id = $1
+    from unnest(to_tsvector('english', $4)) order by length(lexeme) desc, lexeme limit $5) as words
+  from memory_projects p where p.id = $1
 """
 
 # The parser is the same for every configuration, so that a word has one position in all of them: what the
@@ -247,10 +246,10 @@ select array(select websearch_to_tsquery(name::regconfig, one)::text from l, unn
 """
 
 
-async def _analysed(question: _Question, query: SearchTerms, seconds: float) -> tuple[str, list[str]]:
+async def _analysed(question: _Question, query: SearchTerms) -> tuple[str, list[str]]:
     """A query as the index has it: what asks for all its words, and each word by itself, as tsqueries."""
     folded, most = query.folded, MAX_WORDS + query.pairs
-    values = (question.project_id, query.written, query.parts, query.words, most, limit_text(seconds))
+    values = (question.project_id, query.written, query.parts, query.words, most)
     row = await fetch_one(question.conn, _ENGLISH, *values)
     english = query.language in (None, "english") and query.written == folded.written
     if row["alone"] and english and not query.singles and not query.pairs:

@@ -19,18 +19,18 @@ from numpy.typing import NDArray
 from pgvector import HalfVector, Vector
 
 from memory_operator.backoff import timeout_without_lag
-from memory_operator.errors import Retryable
-from memory_operator.store.db.pool import Conn, Row, Store
+from memory_operator.errors import Retryable, SpaceVanished
+from memory_operator.store.db.pool import EF_SEARCH, Conn, Row, Store
 from memory_operator.store.spaces import registry, vectors
-from memory_operator.store.spaces.spaces import Space
+from memory_operator.store.spaces.spaces import SEEN_AS, Space
 
 EXACT_BELOW_VECTORS = 10_000
 """Projects with fewer vectors in a space are scanned exactly: an index shared by all may not show them at all."""
 
-EF_SEARCH = 100
-"""Candidates that the index keeps: recall@10 is 0.999 there on 50,000 vectors of 768 dimensions, 0.96 at 40."""
-
 MAX_EF_SEARCH = 1_000
+
+_OF_LIMIT = 0.9
+"""Share of a search's time for each of its statements."""
 
 _READ_PER_STEP = 10
 """Vectors that are read one by one in the time in which the index shows one candidate, about."""
@@ -107,23 +107,21 @@ and (${{}}::timestamptz is null or e.created_at < ${{}})
 
 
 @asynccontextmanager
-async def bounded(store: Store, seconds: float) -> AsyncIterator[Conn]:
+async def bounded(store: Store, seconds: float, limit: int = EF_SEARCH) -> AsyncIterator[Conn]:
     """A connection for one search of at most so many seconds; waiting for the connection is no part of them.
 
-    A search tells the server how long its statements may take, and how to read. What it sets ends when the pool takes
-    the connection back. A transaction would do the same for two round trips more. Raises TookTooLong, StoreUnavailable.
+    The server itself ends a statement a little before, which is cheaper than to cancel it from here. `limit` is that of
+    `nearest`. Raises TookTooLong, StoreUnavailable.
     """
-    async with store.connection() as conn:
+    settings = {"statement_timeout": f"{max(1, round(_OF_LIMIT * seconds * 1000))}ms"}
+    if limit > EF_SEARCH:
+        settings["hnsw.ef_search"] = str(min(MAX_EF_SEARCH, limit))
+    async with store.connection(settings) as conn:
         try:
             async with timeout_without_lag(seconds):
                 yield conn
         except (asyncpg.QueryCanceledError, TimeoutError) as error:
             raise TookTooLong from error
-
-
-def limit_text(seconds: float) -> str:
-    """A value for `statement_timeout`."""
-    return f"{max(1, round(seconds * 1000))}ms"
 
 
 _HAS_VECTORS = """select exists (select from {vectors} where project_id = $1 offset $2)"""
@@ -198,6 +196,15 @@ join memory_chunks c on c.id = near.chunk_id and c.live
 """
 
 
+# One row at least says whether the space is the active one at the moment that is searched.
+_ONLY_ACTIVE = f"""
+select active.active, near.* from (select exists (select from memory_registry r
+  join memory_embedding_spaces s on s.id = r.active_space_id
+  where {{seen_as}} in (s.id::text, {SEEN_AS})) as active) active
+left join lateral ({{search}}) near on active.active
+"""
+
+
 class VectorQuery(NamedTuple):
     """What is looked for by nearness: at most `limit` memories of a project by a vector of shape (dimensions,)."""
 
@@ -213,20 +220,19 @@ async def nearest(
     query: VectorQuery,
     *,
     exact: bool,
-    seconds: float,
+    only_active: str | None = None,
 ) -> list[Hit]:
     """The memories nearest to a vector in one space, best first.
 
     `exact`: the index is left alone; for a small project, and where few match (`few_matching`). `conn` comes from
-    `bounded`; each statement takes at most `seconds`. Scores: the cosine
-    similarity (cosine, -1…1), the inner product (dot, -1…1 where the model's vectors have length 1), or
-    1 ÷ (1 + distance) (l2, 0…1). Raises SpaceVanished, TookTooLong.
+    `bounded`. Scores: the cosine similarity (cosine, -1…1), the inner product (dot, -1…1 where the model's vectors have
+    length 1), or 1 ÷ (1 + distance) (l2, 0…1). Raises TookTooLong, and SpaceVanished, also where `only_active` is no
+    name of the active space as it is now: `spaces.Space.seen_as`, or its id, which it has whatever else has changed.
     """
     vector = (HalfVector if space.column_type == "halfvec" else Vector)(query.vector)
     key = "chunk_id" if query.filters.each_chunk else "entry_id"
-    search = _Nearest(conn, space, query.project_id, vector, filter_values(query.filters), key)
+    search = _Nearest(conn, space, query.project_id, vector, filter_values(query.filters), key, only_active)
     limit = query.limit
-    await _prepare(conn, limit, seconds)
     hits = await search.widened(search.exactly if exact else search.by_index, limit)
     if not exact and len(hits) < limit:
         hits = await _exactly_after_all(search, limit) or hits
@@ -242,6 +248,7 @@ class _Nearest:
     filters: list[object]
     key: str
     """What is found: the column of it."""
+    only_active: str | None
 
     @property
     def exactly(self) -> str:
@@ -258,8 +265,16 @@ class _Nearest:
         many = limit
         operator = _OPERATORS[self.space.distance]
         text = vectors.for_space(statement, self.space.id, operator=operator)
+        values = list(self.filters)
+        if self.only_active is not None:
+            values.append(self.only_active)
+            text = _ONLY_ACTIVE.format(search=text, seen_as=f"${3 + len(values)}")
         while True:
-            rows = await self.conn.fetch(text, self.project_id, self.vector, many, *self.filters)
+            rows = await self.conn.fetch(text, self.project_id, self.vector, many, *values)
+            if self.only_active is not None:
+                if not rows[0]["active"]:
+                    raise SpaceVanished
+                rows = [row for row in rows if row["chunk_id"] is not None]
             ordered = sorted(rows, key=lambda row: (row["distance"], row["chunk_id"]))
             hits = _best_of_each(ordered, self.key, self.space.distance)
             if len(hits) >= limit or len(rows) < many or many >= _MOST_CHUNKS:
@@ -276,20 +291,6 @@ async def _exactly_after_all(search: _Nearest, limit: int) -> list[Hit]:
         return await search.widened(search.exactly, limit)
     except asyncpg.QueryCanceledError:
         return []
-
-
-# The literal loads the extension's library, and with it the settings; pgvector 0.7 lacks the second.
-_PREPARE = """
-select set_config('statement_timeout', $1, false), '[0]'::vector is null,
-set_config('hnsw.ef_search', $2, false),
-case when current_setting('hnsw.iterative_scan', true) is not null
-  then set_config('hnsw.iterative_scan', 'relaxed_order', false) end
-"""
-
-
-async def _prepare(conn: Conn, limit: int, seconds: float) -> None:
-    candidates = min(MAX_EF_SEARCH, max(EF_SEARCH, limit))
-    await conn.execute(_PREPARE, limit_text(seconds), str(candidates))
 
 
 def _best_of_each(rows: Sequence[Row], key: str, distance: str) -> list[Hit]:

@@ -42,6 +42,8 @@ class Space:
     """HMAC of the credential that last worked with the space's vendor."""
     credential_moved: bool = False
     """The Provider names another vendor by now: only the credential that worked is used."""
+    seen_as: str = ""
+    """Its id, the version of its row, and a digest of its Provider's rerank API: another as soon as one changes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +70,16 @@ class SpaceFigures:
     """Why its embedder gives no vectors at the moment."""
 
 
+SEEN_AS = (
+    "s.id || ' ' || s.xmin::text || ' ' || coalesce((select md5(p.rerank::text) from memory_providers p"
+    " where p.namespace = s.provider_namespace and p.name = s.provider_name and p.absent_since is null), '')"
+)
+
 _COLUMNS = (
     "s.id, coalesce(s.space_identity, s.identity) as identity, s.space_key, s.embedding_version, s.provider_namespace,"
     " s.provider_name, s.provider_uid, s.provider_generation, s.config, s.column_type, s.dimensions, s.distance,"
-    " s.state, s.create_enabled, s.created_at, s.credential_proof, s.credential_moved"
+    " s.state, s.create_enabled, s.created_at, s.credential_proof, s.credential_moved,"
+    f" {SEEN_AS} as seen_as"
 )
 
 
@@ -93,6 +101,7 @@ def _space(row: Row) -> Space:
         created_at=row["created_at"],
         credential_proof=row["credential_proof"],
         credential_moved=row["credential_moved"],
+        seen_as=row["seen_as"],
     )
 
 
