@@ -70,32 +70,49 @@ _BUSY = (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError, asyncpg.S
 
 @asynccontextmanager
 async def translate_errors() -> AsyncIterator[None]:
-    """Turn the driver's errors into ours: StoreUnavailable or LockBusy. All others pass unchanged."""
+    """Turn the driver's errors into ours: StoreUnavailable or LockBusy. All others pass unchanged.
+
+    A task that is cancelled meanwhile ends with CancelledError, also where the roll-back fails that this brings about:
+    with its error alone a loop that goes on after errors would go on, and never stop.
+    """
+    task = asyncio.current_task()
+    cancellations = task.cancelling() if task else 0
     try:
         yield
-    except _BUSY as error:
-        raise LockBusy(f"another session holds a lock that is needed ({type(error).__name__})") from error
-    except asyncpg.UndefinedTableError as error:
-        raise SpaceVanished from error
-    except asyncpg.InternalServerError as error:
-        # A statement that was prepared before finds its table gone at another place.
-        if "could not open relation" not in str(error):
-            raise
-        raise SpaceVanished from error
-    except asyncpg.ForeignKeyViolationError as error:
-        if not (error.constraint_name or "").endswith("_space_id_fkey"):
-            raise
-        raise SpaceVanished from error
-    except asyncpg.ClientConfigurationError as error:
-        raise ConfigurationError("the database URL cannot be used", hint="its options are those of libpq") from error
-    except _UNREACHABLE as error:
-        raise StoreUnavailable(
+    except Exception as error:
+        if task and task.cancelling() > cancellations:
+            raise asyncio.CancelledError from error
+        if ours := _translated(error):
+            raise ours from error
+        raise
+
+
+def _translated(error: Exception) -> Exception | None:
+    if isinstance(error, _BUSY):
+        return LockBusy(f"another session holds a lock that is needed ({type(error).__name__})")
+    if _tells_of_a_discarded_space(error):
+        return SpaceVanished()
+    if isinstance(error, asyncpg.ClientConfigurationError):
+        return ConfigurationError("the database URL cannot be used", hint="its options are those of libpq")
+    if isinstance(error, _UNREACHABLE):
+        return StoreUnavailable(
             f"the database cannot be used at the moment ({type(error).__name__})",
             hint="look at the database server; this goes on by itself when it is back",
-        ) from error
-    except (asyncpg.InvalidAuthorizationSpecificationError, asyncpg.InvalidCatalogNameError) as error:
-        what = "has no such database" if isinstance(error, asyncpg.InvalidCatalogNameError) else "refuses the login"
-        raise StoreUnavailable(f"the database server {what}", hint="check the database URL") from error
+        )
+    if isinstance(error, asyncpg.InvalidCatalogNameError):
+        return StoreUnavailable("the database server has no such database", hint="check the database URL")
+    if isinstance(error, asyncpg.InvalidAuthorizationSpecificationError):
+        return StoreUnavailable("the database server refuses the login", hint="check the database URL")
+    return None
+
+
+def _tells_of_a_discarded_space(error: Exception) -> bool:
+    if isinstance(error, asyncpg.InternalServerError):
+        # A statement that was prepared before finds its table gone at another place.
+        return "could not open relation" in str(error)
+    if isinstance(error, asyncpg.ForeignKeyViolationError):
+        return (error.constraint_name or "").endswith("_space_id_fkey")
+    return isinstance(error, asyncpg.UndefinedTableError)
 
 
 async def fetch_one(conn: Conn, statement: str, *values: object) -> Row:
