@@ -57,6 +57,15 @@ MemoryId = Annotated[
     str, typer.Argument(metavar="ID", help="The id of a memory, or as much of its beginning as no other has.")
 ]
 
+RerankOption = Annotated[
+    str | None,
+    typer.Option(
+        "--rerank",
+        metavar="PROVIDER",
+        help="Re-rank by this Provider, namespace/name; active: by the one that is read; off: not at all.",
+    ),
+]
+
 # How it is done.
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Only say what would happen; nothing is changed.")]
 YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
@@ -75,6 +84,17 @@ CheckOption = Annotated[
 def given(**options: Any) -> dict[str, Any]:
     """The part of a request that these options make: those that were given."""
     return {name: value for name, value in options.items() if value is not None}
+
+
+def reranking(provider: str | None, top: int | None) -> dict[str, Any]:
+    """What a query says of re-ranking; nothing where nothing was said. Raises MisuseError."""
+    if provider is None and top is None:
+        return {}
+    if provider == "off":
+        if top is not None:
+            raise MisuseError("--rerank off and --rerank-top do not go together", "leave one of them out")
+        return {"rerank": {"top": 0}}
+    return {"rerank": given(provider=None if provider == "active" else provider, top=top)}
 
 
 def metadata(pairs: list[str] | None) -> dict[str, str] | None:

@@ -328,3 +328,44 @@ def test_answers_that_a_channel_is_missing_from_are_counted(run: Run, store: Sto
     [found] = json.loads(result.stdout)["sets"]
     assert found["ways"][0]["incomplete_answers"] == {"timeout": 4, "filling": 4}
     assert any("4 timeout" in remark for remark in found["remarks"])
+
+
+def test_re_ranked_answers_are_compared_with_those_that_nobody_re_ranks(
+    run: Run, store: Store, memory_api: StubMemoryApi, judged: Path
+) -> None:
+    result = run("eval", "--judged", str(judged), "--rerank", "agents/reranker", "--json")
+    assert result.exit_code == 0, result.stderr
+    [found] = json.loads(result.stdout)["sets"]
+    ways = ["default", "re-ranked", "full-text alone", "semantic alone"]
+    assert [one["way"] for one in found["ways"]] == ways
+    assert found["comparisons"][0]["against"] == "re-ranked"
+    bodies = memory_api.bodies("POST", "/memory/query")
+    said = [body["rerank"] for body in bodies if "channels" not in body]
+    assert sorted(said, key=str) == [{"provider": "agents/reranker"}] * 3 + [{"top": 0}] * 3
+    assert all(body["rerank"] == {"top": 0} for body in bodies if "channels" in body)
+
+
+def test_the_default_is_re_ranked_as_everybodys_queries_are_and_channels_alone_never(
+    run: Run, store: Store, memory_api: StubMemoryApi, judged: Path
+) -> None:
+    run("eval", "--judged", str(judged))
+    bodies = memory_api.bodies("POST", "/memory/query")
+    assert {json.dumps(body.get("rerank")) for body in bodies if "channels" not in body} == {"null"}
+    assert {json.dumps(body.get("rerank")) for body in bodies if "channels" in body} == {'{"top": 0}'}
+    memory_api.received.clear()
+    run("eval", "--judged", str(judged), "--rerank", "off")
+    assert all(body["rerank"] == {"top": 0} for body in memory_api.bodies("POST", "/memory/query"))
+
+
+def test_answers_that_re_ranking_is_missing_from_are_told(
+    run: Run, store: Store, memory_api: StubMemoryApi, judged: Path
+) -> None:
+    def unavailable(request: Received) -> Reply:
+        answer = store.query(request)
+        answer.body["diagnostics"]["rerank"] = {"status": "unavailable", "reason": "circuit_open"}
+        return answer
+
+    memory_api.on("POST", "/memory/query", unavailable)
+    result = run("eval", "--judged", str(judged), "--rerank", "active", "--json")
+    [found] = json.loads(result.stdout)["sets"]
+    assert found["ways"][1]["incomplete_answers"] == {"not re-ranked": 3}

@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -17,7 +17,7 @@ from memory_operator.client.evaluation.judged_set import JudgedSet, read_judged_
 from memory_operator.client.evaluation.known_items import SHOWS, known_items
 from memory_operator.client.evaluation.ways import Way, ask_all, ways_of
 from memory_operator.client.exit_codes import ExitCode
-from memory_operator.client.options import ProjectOption, SpaceOption, seconds_of
+from memory_operator.client.options import ProjectOption, RerankOption, SpaceOption, reranking, seconds_of
 from memory_operator.client.server import paths
 from memory_operator.client.server.api import ApiClient
 from memory_operator.client.server.memory_ids import pages
@@ -130,12 +130,15 @@ def evaluate(
     in_flight: Annotated[int, typer.Option("--in-flight", min=1, max=16, help="Requests at the same time.")] = 4,
     wait: Annotated[str, typer.Option("--wait", metavar="TIME", help="For vectors of loaded documents.")] = "15m",
     seed: Annotated[int, typer.Option("--seed", help="Of what is drawn at random.")] = 1,
+    rerank: RerankOption = None,
 ) -> None:
     """Measure how good answers are: by default, by each channel alone, and in each space.
 
     --judged reads corpus.jsonl, queries.jsonl and qrels.tsv. The documents are loaded into a project of their own,
     which is erased afterwards; embedding them is paid as usual. With --project the questions are asked there: of a
     project that --keep left, or of your own memories, with their ids for documents.
+
+    With --rerank, answers that this Provider re-ranks are compared with those that nobody does.
 
     --self makes questions of words of your own memories. It shows whether they are found again, not how well
     questions in other words are answered.
@@ -150,7 +153,7 @@ def evaluate(
         raise MisuseError("give either --judged or --self", "memory eval --self 100 asks about your own memories")
     sets = read_judged_sets(judged) if judged else []
     earlier = gate.read_earlier(against) if against else None
-    run = _evaluation(session, space, (k, seed, in_flight, seconds_of(wait)))
+    run = _evaluation(session, space, (k, seed, in_flight, seconds_of(wait)), reranking(rerank, None).get("rerank"))
     if known is not None:
         results = [_about_own(run, project or "default", known)]
     else:
@@ -162,7 +165,9 @@ def evaluate(
     session.end(ExitCode.GATE_NOT_PASSED if failed else ExitCode.DONE)
 
 
-def _evaluation(session: Session, space: str | None, figures: tuple[int, int, int, int]) -> _Evaluation:
+def _evaluation(
+    session: Session, space: str | None, figures: tuple[int, int, int, int], rerank: dict[str, Any] | None
+) -> _Evaluation:
     found = read(SpacesDocument, session.api.get(paths.SPACES)).spaces
     in_use = [one.embedding_version for one in found if one.state in ("filling", "ready")]
     active = next((one.embedding_version for one in found if one.active), None)
@@ -171,7 +176,7 @@ def _evaluation(session: Session, space: str | None, figures: tuple[int, int, in
         active, in_use = named[0], named
     others = [version for version in in_use if version != active]
     k, seed, in_flight, wait_seconds = figures
-    ways = ways_of(active, others, named=space is not None)
+    ways = ways_of(active, others, named=space is not None, rerank=rerank)
     return _Evaluation(session, ways, in_use, k, seed, in_flight, wait_seconds)
 
 

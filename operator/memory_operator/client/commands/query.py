@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from memory_operator.client.errors import MisuseError
-from memory_operator.client.options import ProjectOption, given, stdin_text
+from memory_operator.client.options import ProjectOption, RerankOption, given, reranking, stdin_text
 from memory_operator.client.server import paths
 from memory_operator.client.server.schemas import FoundDocument, HitDocument, QueryDiagnosticsDocument
 from memory_operator.client.session import Session, command
@@ -43,13 +43,7 @@ def query(
     ] = None,
     all_equal: Annotated[bool, typer.Option("--all", help="Show each of several memories with the same text.")] = False,
     explain: Annotated[bool, typer.Option("--explain", help="Show what each channel gives to each score.")] = False,
-    rerank: Annotated[
-        str | None,
-        typer.Option(
-            metavar="PROVIDER",
-            help="Re-rank by this Provider, namespace/name; active: by the one that is read; off: not at all.",
-        ),
-    ] = None,
+    rerank: RerankOption = None,
     rerank_top: Annotated[
         int | None, typer.Option("--rerank-top", min=1, max=100, help="How many results are re-ranked.")
     ] = None,
@@ -72,21 +66,10 @@ def query(
         min_score=min_score, context=context, granularity="chunk" if chunks else None, explain=explain or None
     )
     body |= {"fold": False} if all_equal else {}
-    body |= _reranking(rerank, rerank_top)
+    body |= reranking(rerank, rerank_top)
     found = session.answer(FoundDocument, session.api.post(paths.QUERY, body))
     if found is not None:
         _show_found(session, found, project or "default")
-
-
-def _reranking(provider: str | None, top: int | None) -> dict[str, Any]:
-    """What a request says of re-ranking; nothing where nothing was said."""
-    if provider is None and top is None:
-        return {}
-    if provider == "off":
-        if top is not None:
-            raise MisuseError("--rerank off and --rerank-top do not go together", "leave one of them out")
-        return {"rerank": {"top": 0}}
-    return {"rerank": given(provider=None if provider == "active" else provider, top=top)}
 
 
 def _time(text: str | None) -> str | None:

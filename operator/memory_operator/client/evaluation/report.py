@@ -107,7 +107,7 @@ def _documents(ranking: Sequence[str], documents: Mapping[str, str]) -> list[str
 
 def _short(one: WayResult) -> str:
     reasons = ", ".join(f"{count:,} {reason}" for reason, count in sorted(one.short.items()))
-    return f"{one.way}: answers that a channel, or vectors, are missing from: {reasons}"
+    return f"{one.way}: answers that a channel, vectors or re-ranking are missing from: {reasons}"
 
 
 def show(screen: Screen, result: SetResult) -> None:

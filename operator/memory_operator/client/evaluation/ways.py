@@ -12,6 +12,7 @@ from memory_operator.client.errors import MisunderstoodError
 from memory_operator.client.server.api import ApiClient
 
 DEFAULT = "default"
+NOT_RERANKED: Mapping[str, Mapping[str, Any]] = {"rerank": {"top": 0}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,15 +34,25 @@ class Rankings:
     """Answers that a channel is missing from, by the reason."""
 
 
-def ways_of(active: str | None, others: Sequence[str], *, named: bool) -> list[Way]:
-    """The default and each channel alone; the same in the other spaces. `named` asks `active` by its name."""
+def ways_of(
+    active: str | None, others: Sequence[str], *, named: bool, rerank: Mapping[str, Any] | None = None
+) -> list[Way]:
+    """The default and each channel alone; the same in the other spaces. `named` asks `active` by its name.
+
+    No channel alone is re-ranked. With `rerank`, which a query says of it, no default is either, and one more way is.
+    """
     space = {"embedding_version": active} if named else {}
-    ways = [Way(DEFAULT, space), Way("full-text alone", {"channels": ["fulltext"]})]
+    as_usual = {} if rerank is None else NOT_RERANKED
+    ways = [Way(DEFAULT, {**space, **as_usual})]
+    if rerank is not None and rerank != NOT_RERANKED["rerank"]:
+        ways.append(Way("re-ranked", {**space, "rerank": rerank}))
+    ways.append(Way("full-text alone", {"channels": ["fulltext"], **NOT_RERANKED}))
     if active is not None:
-        ways.append(Way("semantic alone", {**space, "channels": ["semantic"]}))
+        ways.append(Way("semantic alone", {**space, "channels": ["semantic"], **NOT_RERANKED}))
     for version in others:
-        ways.append(Way(f"default in {version}", {"embedding_version": version}))
-        ways.append(Way(f"semantic in {version}", {"embedding_version": version, "channels": ["semantic"]}))
+        in_it = {"embedding_version": version}
+        ways.append(Way(f"default in {version}", {**in_it, **as_usual}))
+        ways.append(Way(f"semantic in {version}", {**in_it, "channels": ["semantic"], **NOT_RERANKED}))
     return ways
 
 
@@ -83,8 +94,11 @@ def _note(rankings: Rankings, question: str, document: Any) -> None:
         diagnostics = document["diagnostics"]
         statuses = [str(channel["status"]) for channel in diagnostics["channels"].values()]
         semantic = str(diagnostics["semantic_status"])
+        reranked = str((diagnostics.get("rerank") or {}).get("status", "ok"))
     except (AttributeError, KeyError, TypeError) as error:
         raise MisunderstoodError("the server's answer to a query was not understood") from error
     rankings.short.update(status for status in statuses if status in ("timeout", "unavailable"))
     if semantic in ("filling", "embedder_unavailable"):
         rankings.short[semantic] += 1
+    if reranked != "ok":
+        rankings.short["not re-ranked"] += 1
