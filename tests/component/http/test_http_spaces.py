@@ -310,7 +310,26 @@ async def test_a_provider_that_no_space_could_be_made_for_is_listed_with_the_rea
             waiting: list[dict[str, Any]] = (await api.get(SPACES)).json()["without_space"]
             return [each for each in waiting if each["reason"] == "SecretMissing"]
 
-        [waiting] = await until(told, "the switch is in the history")
+        [waiting] = await until(told, "it is listed")
         assert waiting["provider"] == "default/memory"
         assert waiting["phase"] == "Error"
         assert "default/key" in waiting["message"]
+
+
+async def test_a_provider_whose_edit_cannot_be_applied_is_listed_while_its_space_is_in_use(
+    world: World, api: Api
+) -> None:
+    async with world.operator(), world.worker():
+        for name, dimensions in (("older", 64), ("younger", 32)):
+            spec = {"type": "mock", "model": "m", "embedding": {"dimensions": dimensions}}
+            await world.until_phase(world.cluster.apply(name, spec), "Ready")
+        assert (await api.get(SPACES)).json()["not_applied"] == []
+        world.cluster.apply("older", {"type": "mock", "model": "m", "embedding": {"dimensions": 32}})
+
+        async def told() -> list[dict[str, Any]]:
+            found: list[dict[str, Any]] = (await api.get(SPACES)).json()["not_applied"]
+            return found
+
+        [refused] = await until(told, "it is listed")
+        assert (refused["provider"], refused["reason"]) == ("default/older", "DuplicateSpace")
+        assert "default/younger" in refused["message"]

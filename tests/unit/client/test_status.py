@@ -157,6 +157,7 @@ def test_a_doctor_finds_nothing_wrong_where_nothing_is(run: Run, memory_api: Stu
 
 
 WAITING = {"provider": "a/b", "reason": "SecretMissing", "message": "there is no Secret x"}
+REFUSED = {"provider": "a/b", "reason": "DuplicateSpace", "message": "c/d has it"}
 PAUSED = job(id=7, state="paused", paused_for="user")
 DOUBT = "the model m makes no vectors of 768 dimensions"
 
@@ -165,6 +166,7 @@ DOUBT = "the model m makes no vectors of 768 dimensions"
     ("status", "listed", "said", "code"),
     [
         (state(ACTIVE), {"without_space": [WAITING]}, "a/b has no space: SecretMissing: there is no Secret x", 1),
+        (state(ACTIVE), {"not_applied": [REFUSED]}, "what a/b says now is not applied: DuplicateSpace: c/d has it", 1),
         (state(status="disabled"), {}, "memory embeddings activate NAME", 9),
         (state(), {}, "apply a Provider with role embedding", 4),
         (state(space()), {"spaces": [space()]}, "choose one: memory embeddings activate NAME", 9),

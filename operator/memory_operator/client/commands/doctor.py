@@ -45,6 +45,8 @@ def doctor(session: Session) -> None:
 def _problems(overview: OverviewDocument, listed: SpacesDocument) -> Iterator[Problem]:
     for each in listed.without_space:
         yield f"{each.provider} has no space: {each.reason}: {each.message}", "correct the Provider or what it names"
+    for each in listed.refused:
+        yield f"what {each.provider} says now is not applied: {each.reason}: {each.message}", "correct the Provider"
     match overview.semantic_status:
         case "disabled":
             yield "semantic search is off", "turn it on: memory embeddings activate NAME"

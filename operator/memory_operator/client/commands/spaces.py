@@ -26,11 +26,11 @@ app = typer.Typer()
 
 @command(app, "list")
 def list_spaces(session: Session) -> None:
-    """List the spaces; * marks the active one, ! one in trouble, and Providers without a space."""
+    """List the spaces; * marks the active one, ! one in trouble, and Providers that are not applied."""
     found = session.answer(SpacesDocument, session.api.get(paths.SPACES))
     if found is not None:
         show_spaces(session, found.spaces)
-        show_waiting(session, found.without_space)
+        show_waiting(session, found)
 
 
 @command(app, "activate")

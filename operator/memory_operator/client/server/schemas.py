@@ -115,7 +115,7 @@ class SpaceDocument(AnswerDocument):
 
 
 class WaitingDocument(AnswerDocument):
-    """A Provider that no space could be made for yet."""
+    """A Provider that waits for something to be put right."""
 
     provider: str
     reason: str
@@ -127,6 +127,13 @@ class SpacesDocument(AnswerDocument):
 
     spaces: tuple[SpaceDocument, ...]
     without_space: tuple[WaitingDocument, ...] = ()
+    not_applied: tuple[WaitingDocument, ...] = ()
+
+    @property
+    def refused(self) -> list[WaitingDocument]:
+        """Providers whose present spec is not applied, but for those whose embedder is in trouble anyway."""
+        troubled = {space.provider for space in self.spaces if space.trouble}
+        return [each for each in self.not_applied if each.provider not in troubled]
 
 
 class ActivatedDocument(AnswerDocument):

@@ -10,7 +10,7 @@ from memory_operator.client.server.schemas import (
     HeldDocument,
     OverviewDocument,
     SpaceDocument,
-    WaitingDocument,
+    SpacesDocument,
 )
 from memory_operator.client.session import Session
 from memory_operator.client.terminal.format import moment, number, share
@@ -55,10 +55,12 @@ def _row(space: SpaceDocument) -> tuple[str, ...]:
     )
 
 
-def show_waiting(session: Session, waiting: Iterable[WaitingDocument]) -> None:
-    """The Providers that no space could be made for yet, and why."""
-    for each in waiting:
+def show_waiting(session: Session, found: SpacesDocument) -> None:
+    """The Providers that no space could be made for yet, and those whose present spec is not applied, and why."""
+    for each in found.without_space:
         session.screen.remark(f"! {each.provider} has no space: {each.reason}: {each.message}", "red")
+    for each in found.refused:
+        session.screen.remark(f"! {each.provider} is not applied as it is now: {each.reason}: {each.message}", "red")
 
 
 def semantic_sentence(overview: OverviewDocument) -> str:

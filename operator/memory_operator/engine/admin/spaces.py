@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from memory_operator.contract.resource import ProviderRef
-from memory_operator.contract.status import ConditionType, ProviderStatus
+from memory_operator.contract.status import ConditionType, Phase, ProviderStatus
 from memory_operator.engine.spaces import activation
 from memory_operator.engine.spaces.active import SemanticStatus
 from memory_operator.engine.spaces.progress import JobView, view_of
@@ -114,6 +114,13 @@ class Catalog:
         async with self._store.connection() as conn:
             rows = await providers.all_rows(conn)
         return [_waiting(row) for row in rows if row.applied_space_id is None and row.absent_since is None]
+
+    async def not_applied(self) -> list[Waiting]:
+        """Providers whose space is in use while what they say by now cannot be applied, the oldest first."""
+        async with self._store.connection() as conn:
+            rows = await providers.all_rows(conn)
+        there = [_waiting(row) for row in rows if row.applied_space_id is not None and row.absent_since is None]
+        return [each for each in there if each.phase in (Phase.ERROR, Phase.UNAVAILABLE)]
 
     async def overview(self) -> Overview:
         """Spaces, jobs and held changes."""

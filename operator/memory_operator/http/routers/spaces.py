@@ -41,6 +41,9 @@ async def spaces(request: Request, identity: Known) -> Response:
             without_space=[
                 WaitingAnswer.of(each) for each in await catalog.without_space() if each.ref.namespace in visible
             ],
+            not_applied=[
+                WaitingAnswer.of(each) for each in await catalog.not_applied() if each.ref.namespace in visible
+            ],
         )
     )
 

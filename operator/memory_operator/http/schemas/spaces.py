@@ -95,7 +95,7 @@ class SpaceAnswer(AnswerModel):
 
 
 class WaitingAnswer(AnswerModel):
-    """A Provider that no space could be made for yet."""
+    """A Provider that waits for something to be put right."""
 
     provider: str
     phase: str
@@ -113,6 +113,9 @@ class SpacesAnswer(AnswerModel):
 
     spaces: list[SpaceAnswer]
     without_space: list[WaitingAnswer] = Field(description="Providers that no space could be made for yet.")
+    not_applied: list[WaitingAnswer] = Field(
+        description="Providers with a space whose spec, as it is by now, cannot be applied."
+    )
 
 
 class StatusAnswer(AnswerModel):
