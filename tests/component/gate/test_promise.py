@@ -42,6 +42,7 @@ FIELDS: dict[str, list[Any]] = {
     "embedding.limits": [None, {"concurrency": 1}, {"requestsPerMinute": 60000, "tokensPerMinute": 10**9}],
     "embedding.budget": [None, {"tokensPerDay": 10**9, "costPerJob": "1000"}],
     "embedding.caSecretRef": [None, {"name": "ca"}],
+    "embedding.rerank": [None, {"model": "r", "timeout": "500ms"}, {"form": "TEI", "baseURL": "http://127.0.0.1:9"}],
     "colour": [None, "a field that there is not"],
     "platform": [None, {"type": "azure"}],
 }
