@@ -84,8 +84,10 @@ class LimitedH11(HeadLimit, H11Protocol):
     """The protocol that is pure Python."""
 
 
-def bind(host: str, port: int) -> socket.socket:
+def bind(host: str, port: int, *, listen: bool = True) -> socket.socket:
     """A listening socket; port 0 takes a free one. Raises OSError.
+
+    Without `listen` it refuses connections until whoever is given it listens.
 
     asyncio turns Nagle's algorithm off only where the protocol is named; with it, an answer on a connection that is
     used again waits 40 ms for the client's delayed acknowledgement.
@@ -97,7 +99,8 @@ def bind(host: str, port: int) -> socket.socket:
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
-        listener.listen(BACKLOG)
+        if listen:
+            listener.listen(BACKLOG)
     except OSError:
         listener.close()
         raise

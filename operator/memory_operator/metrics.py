@@ -12,6 +12,7 @@ from prometheus_client import (
     Histogram,
     PlatformCollector,
     ProcessCollector,
+    generate_latest,
 )
 
 
@@ -67,3 +68,7 @@ class Metrics:
 
         self.http_requests = counter("memory_http_requests_total", "Requests.", ["method", "route", "status"])
         self.http_seconds = histogram("memory_http_request_seconds", "Time to answer, by route.", ["method", "route"])
+
+    async def text(self) -> bytes:
+        """All of them, in Prometheus's format."""
+        return generate_latest(self.registry)

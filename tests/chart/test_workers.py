@@ -37,13 +37,15 @@ def test_the_operator_fills_only_where_nobody_else_does(chart: Chart) -> None:
 
 def test_each_process_has_as_many_connections_and_fills_as_its_values_say(chart: Chart) -> None:
     values = {component: {"databaseConnections": 10 + place} for place, component in enumerate(PROCESSES)}
-    objects = containers(chart.render(OFFLINE, values, {"worker": {"fillsAtOnce": 3, "ledgerDays": 30}}))
+    others = {"worker": {"fillsAtOnce": 3, "ledgerDays": 30}, "api": {"workers": 4}}
+    objects = containers(chart.render(OFFLINE, values, others))
     for place, component in enumerate(PROCESSES):
         environment = objects[f"Deployment/memory-{component}:{component}"]["env"]
         given = {each["name"]: each.get("value") for each in environment}
         assert given["MEMORY_DATABASE_CONNECTIONS"] == str(10 + place)
         assert given.get("MEMORY_FILLS_AT_ONCE") == (None if component == "api" else "3")
         assert given.get("MEMORY_LEDGER_DAYS") == (None if component == "api" else "30")
+        assert given.get("MEMORY_API_WORKERS") == ("4" if component == "api" else None)
 
 
 @pytest.mark.parametrize("metric", ["auto", "cpu", "pendingChunks"])

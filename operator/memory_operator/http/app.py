@@ -60,7 +60,7 @@ def create_app(
         return HTMLResponse(docs_page(app.openapi()), headers={"Content-Security-Policy": CONTENT_SECURITY})
 
     if probes:
-        app.router.routes.extend(probe_routes(services.not_ready, metrics.registry))
+        app.router.routes.extend(probe_routes(services.not_ready, metrics))
     app.add_middleware(
         Guard,
         screen=auth.screen,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Callable
 
 from memory_operator.http.app import create_app
@@ -22,7 +23,7 @@ REQUESTS_PER_CONNECTION = 16
 async def serve_api(
     services: Services,
     auth: Authenticator,
-    address: tuple[str, int],
+    address: tuple[str, int] | socket.socket,
     stop: asyncio.Event,
     *,
     probes: bool = False,
@@ -37,9 +38,14 @@ async def serve_api(
     app = create_app(services, auth, code_version(), probes=probes, metrics=services.store.metrics, slots=slots)
 
     def announce(actual: int) -> None:
-        host = address[0]
+        host = address.getsockname()[0] if isinstance(address, socket.socket) else address[0]
         log.info("the API listens on http://%s:%d", f"[{host}]" if ":" in host else host, actual)
         if listening is not None:
             listening(actual)
 
-    await serve(app, address, stop, listening=announce, drain_seconds=drain_seconds)
+    following = asyncio.create_task(services.recall.follow_switches(), name="switches of the active space")
+    try:
+        await serve(app, address, stop, listening=announce, drain_seconds=drain_seconds)
+    finally:
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)

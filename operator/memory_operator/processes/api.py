@@ -22,6 +22,7 @@ from memory_operator.kube.client import open_api
 from memory_operator.kube.reviews import access_reviewer, token_reviewer
 from memory_operator.kube.secrets import secret_reader
 from memory_operator.metrics import Metrics
+from memory_operator.processes.api_workers import answer_owner, place_of, run_api_workers
 from memory_operator.processes.options import ApiOptions
 from memory_operator.processes.runtime import run_parts
 from memory_operator.processes.wiring import Base, open_base
@@ -47,6 +48,11 @@ async def run_api_process(options: ApiOptions, stop: asyncio.Event) -> None:
     """Serve until `stop` is set. Raises ConfigurationError."""
     if options.auth_mode == "none":
         no_auth(options.host)  # refuses what is not loopback before anything else is looked at
+    place = place_of(options.environment)
+    if place is None and options.workers > 1:
+        await run_api_workers(options, stop)
+        return
+    address = (options.host, options.port) if place is None else place.listener
     ready: list[Services] = []
     metrics = Metrics()
 
@@ -54,6 +60,9 @@ async def run_api_process(options: ApiOptions, stop: asyncio.Event) -> None:
         return await ready[0].not_ready() if ready else "memory: waiting for the database"
 
     async def probes(stop: asyncio.Event) -> None:
+        if place is not None:
+            await answer_owner(place, not_ready, metrics, stop)
+            return
         await serve_probes(options.probe_host, options.probe_port, ready=not_ready, metrics=metrics, stop=stop)
 
     async def serve(stop: asyncio.Event) -> None:
@@ -63,7 +72,7 @@ async def run_api_process(options: ApiOptions, stop: asyncio.Event) -> None:
                 if base is not None:
                     ready.append(make_services(base))
                     drain = DRAIN_SECONDS if options.engine_settings().in_pod else 0.0
-                    await serve_api(ready[0], auth, (options.host, options.port), stop, drain_seconds=drain)
+                    await serve_api(ready[0], auth, address, stop, drain_seconds=drain)
 
     await run_parts(stop, probes=probes, api=serve)
 

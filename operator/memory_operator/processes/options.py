@@ -158,6 +158,15 @@ class ApiOptions(ProcessOptions):
     namespaces: Namespaces = ()
     host: Annotated[str, Option(envvar="MEMORY_HOST", help="Address to listen on.")] = ANY_ADDRESS
     port: Annotated[int, Option(envvar="MEMORY_PORT", min=1, max=65535, help="Port to listen on.")] = 8080
+    workers: Annotated[
+        int,
+        Option(
+            envvar="MEMORY_API_WORKERS",
+            min=1,
+            max=64,
+            help="Processes that serve the port; each has database connections of its own.",
+        ),
+    ] = 1
     auth_mode: WhoMayCall = "kubernetes"
     tokens_file: TokensFile = None
 

@@ -96,6 +96,10 @@ class Recall:
         self._channels = Channels(store, connector, self._active)
         self._rerankers = Rerankers(store, connector)
 
+    async def follow_switches(self) -> None:
+        """Hear of switches of the active space, until cancelled; queries are right without it."""
+        await self._active.follow()
+
     async def query(
         self,
         tenant: str,

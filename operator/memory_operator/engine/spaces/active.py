@@ -8,6 +8,7 @@ from typing import Literal
 from memory_operator.errors import Conflict, NotFound
 from memory_operator.plan.coverage import coverage
 from memory_operator.plan.space import RerankConfig
+from memory_operator.store.db.listen import listen
 from memory_operator.store.db.pool import Conn, Store
 from memory_operator.store.spaces import providers, registry, spaces
 from memory_operator.store.spaces.spaces import Space
@@ -53,6 +54,11 @@ class ActiveSpace:
             # with this one is sent to it, and where that is another by now the space is looked up first.
             self._ready = replace(found, space=replace(found.space, credential_moved=True))
         return found
+
+    async def follow(self) -> None:
+        """Forget the space whenever spaces are said to have changed, until cancelled: saves the retry, and a call."""
+        async for _ in listen(self._store, "memory-api-listen", [registry.CHANNEL]):
+            self._ready = None
 
 
 async def resolve(store: Store, embedding_version: str | None = None) -> Resolved:

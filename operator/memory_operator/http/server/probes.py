@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import Protocol
 
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from memory_operator.http.server.uvicorn import serve
-from memory_operator.metrics import Metrics
 
 PROBE_PATHS = ("/livez", "/readyz", "/metrics")
 
@@ -22,7 +22,15 @@ NotReady = Callable[[], Awaitable[str | None]]
 _READY_SECONDS = 3.0
 
 
-def probe_routes(not_ready: NotReady, registry: CollectorRegistry) -> list[Route]:
+class Exposed(Protocol):
+    """What counts."""
+
+    async def text(self) -> bytes:
+        """All counts, in Prometheus's format."""
+        ...
+
+
+def probe_routes(not_ready: NotReady, exposed: Exposed) -> list[Route]:
     """The three routes. They need no authentication, so they carry no tenant and no text of a user."""
 
     async def livez(_: Request) -> Response:
@@ -37,7 +45,7 @@ def probe_routes(not_ready: NotReady, registry: CollectorRegistry) -> list[Route
         return PlainTextResponse(f"{reason or 'ok'}\n", 503 if reason else 200)
 
     async def metrics(_: Request) -> Response:
-        return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+        return Response(await exposed.text(), media_type=CONTENT_TYPE_LATEST)
 
     endpoints = {"/livez": livez, "/readyz": readyz, "/metrics": metrics}
     return [Route(path, endpoints[path]) for path in PROBE_PATHS]
@@ -48,7 +56,7 @@ async def serve_probes(
     port: int,
     *,
     ready: NotReady,
-    metrics: Metrics,
+    metrics: Exposed,
     stop: asyncio.Event,
     listening: Callable[[int], None] | None = None,
 ) -> None:
@@ -56,4 +64,4 @@ async def serve_probes(
 
     Raises ConfigurationError when the port cannot be had.
     """
-    await serve(Starlette(routes=probe_routes(ready, metrics.registry)), (host, port), stop, listening=listening)
+    await serve(Starlette(routes=probe_routes(ready, metrics)), (host, port), stop, listening=listening)

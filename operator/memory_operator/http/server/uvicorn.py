@@ -35,7 +35,7 @@ class _Server(QuietServer):
 
 async def serve(
     app: ASGIApp,
-    address: tuple[str, int],
+    address: tuple[str, int] | socket.socket,
     stop: asyncio.Event,
     *,
     listening: Callable[[int], None] | None = None,
@@ -45,18 +45,20 @@ async def serve(
 ) -> None:
     """Serve on (host, port) until `stop` is set, then let the requests in hand end. Port 0 takes a free one.
 
-    For `drain_seconds` more it still answers, and ends each connection with its answer: whoever sends requests here
-    may not have heard yet that this server stops.
+    Instead of an address it may be a socket that listens already, which is closed at the end. For `drain_seconds` more
+    it still answers, and ends each connection with its answer: whoever sends requests here may not have heard yet that
+    this server stops.
 
     `listening` is told the port once connections are taken. Raises ConfigurationError when it cannot be had.
     """
-    listener = _bind(*address)
+    listener = address if isinstance(address, socket.socket) else bind_or_say_why(*address)
+    host, port = listener.getsockname()[:2]
     server = _Server(_config(app, grace_seconds, head_seconds))
-    running = asyncio.create_task(server.serve(sockets=[listener]), name="http server on {} port {}".format(*address))
+    running = asyncio.create_task(server.serve(sockets=[listener]), name=f"http server on {host} port {port}")
     stopping = asyncio.create_task(stop.wait(), name="http stop")
     try:
         if listening is not None:
-            listening(listener.getsockname()[1])
+            listening(port)
         await asyncio.wait([running, stopping], return_when=asyncio.FIRST_COMPLETED)
         server.drain()
         await asyncio.wait([running], timeout=drain_seconds)
@@ -97,12 +99,12 @@ def _protocol() -> type[Any]:
     return LimitedHttpTools
 
 
-def _bind(host: str, port: int) -> socket.socket:
-    """A listening socket. Raises ConfigurationError naming the address that cannot be had."""
+def bind_or_say_why(host: str, port: int, *, listen: bool = True) -> socket.socket:
+    """A socket as `bind` makes it. Raises ConfigurationError naming the address that cannot be had."""
     if not 0 <= port <= _LAST_PORT:  # getaddrinfo would take the remainder
         raise ConfigurationError(f"cannot listen on {host} port {port}", hint=f"ports go from 1 to {_LAST_PORT}")
     try:
-        return bind(host, port)
+        return bind(host, port, listen=listen)
     except OSError as error:
         taken = error.errno == errno.EADDRINUSE
         raise ConfigurationError(
