@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from fixtures.engine import World
@@ -114,6 +115,30 @@ async def test_a_deleted_owners_space_goes_to_the_live_provider_that_asks_for_it
             "the older Provider has the space of the deleted one",
         )
         assert await vectors(world, 2) == 10
+
+
+async def test_of_several_that_ask_for_a_space_without_an_owner_the_oldest_gets_it_then_the_first_by_name(
+    world: World,
+) -> None:
+    await world.stored(10)
+    long_ago = datetime(2024, 1, 1, tzinfo=UTC)
+    ages = {"c-younger": long_ago + timedelta(days=1), "b-younger": long_ago + timedelta(days=1), "z-oldest": long_ago}
+    async with world.operator(), world.worker():
+        owner = world.cluster.apply("owner", mock("wanted"))
+        await world.until_phase(owner, "Ready")
+        for name, made in ages.items():
+            await world.until_phase(world.cluster.apply(name, mock(name), made=made), "Ready")
+        for name in ages:
+            await is_duplicate(world, world.cluster.apply(name, mock("wanted")))
+        for name in ("z-oldest", "b-younger", "c-younger"):
+            world.cluster.delete(owner)
+            owner = ProviderRef("default", name)
+            await until(
+                lambda owner=owner: world.cluster.statuses[owner].embedding.embedding_version == "wanted-64-1",
+                f"{owner} has the space that is without an owner",
+            )
+            assert await world.value("select provider_name from memory_embedding_spaces where id = 1") == name
+        assert await vectors(world, 1) == 10
 
 
 async def test_a_space_that_a_live_provider_asks_for_is_not_pruned(world: World) -> None:

@@ -115,6 +115,30 @@ async def test_consent_that_could_mean_several_providers_is_refused_and_names_th
         assert world.cluster.statuses[first].embedding.applied_dimensions == 64
 
 
+async def test_consent_to_what_none_of_several_providers_is_held_at_is_refused_and_names_them(
+    world: World, api: Api
+) -> None:
+    await world.stored(5)
+    async with world.operator(), world.worker():
+        await held(world, "first", model="a")
+        second = world.cluster.apply("second", mock(64, model="b"))
+        await world.until_phase(second, "Ready")
+        problem = refused(await api.post(PATH, {"target_dim": 256}), 409, "ambiguous_provider")
+        assert problem["providers"] == ["default/first", "default/second"]
+        assert "default/first, default/second" in problem["detail"]
+        assert "none is held at dimension 256" in problem["detail"]
+        assert "provider" in problem["hint"]
+        assert (await api.get(PATH)).json()["markers"] == []
+        document = (await api.post(PATH, {"target_dim": 256, "provider": "default/second"})).json()
+        assert (document["provider"], document["matches_held_change"]) == ("default/second", False)
+
+
+async def test_consent_for_no_provider_at_all_asks_for_the_one_to_come(api: Api) -> None:
+    problem = refused(await api.post(PATH, {"target_dim": 128}), 409, "no_provider")
+    assert "provider" in problem["hint"]
+    assert (await api.get(PATH)).json()["markers"] == []
+
+
 async def test_a_marker_that_opens_a_held_change_names_its_provider(world: World, api: Api) -> None:
     await world.stored(5)
     async with world.operator(), world.worker():
