@@ -100,6 +100,8 @@ requirements: ## Pin the dependencies of each image and of the tests, with hashe
 	  if [ $$name = judges ]; then which="--group judges"; else which="--extra $$name pyproject.toml"; fi; \
 	  $(VENV)-pin/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	    --no-emit-find-links --no-header $$which --output-file requirements/$$name.txt; done
+	cd tests/bench && $(abspath $(VENV)-pin)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	  --no-emit-index-url --no-emit-find-links --no-header peers/langgraph.in --output-file peers/langgraph.txt
 	rm -rf $(VENV)-pin
 
 clean: ## Remove what was installed; the data in .memory stays

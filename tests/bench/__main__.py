@@ -12,7 +12,20 @@ import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from bench import cluster, crowded_fill, fill, filters, gate, load, migration, peer, query, webhook
+from bench import (
+    cluster,
+    crowded_fill,
+    fill,
+    filters,
+    gate,
+    http_query,
+    langgraph,
+    load,
+    migration,
+    peer,
+    query,
+    webhook,
+)
 from bench.figures import Figure
 from fixtures.postgres import open_folder
 from memory_operator.dev.postgres.server import EmbeddedPostgres, RunningPostgres
@@ -32,9 +45,10 @@ Scenario = Callable[[RunningPostgres, argparse.Namespace], Awaitable[list[Figure
 BENCHES: dict[str, Scenario] = {
     "gate": lambda server, options: gate.run(server, options.large),
     "fill": lambda server, options: fill.run(
-        server, options.large, options.scenario or (), options.peer_python if options.peer else None
+        server, options.large, options.scenario or (), options.peer_python if options.peer in peer.PEERS else None
     ),
     "query": lambda server, options: query.run(server.dsn),
+    "http": lambda server, options: http_query.run(server, options.peer),
     "load": lambda server, options: load.run(server),
     "spaces": lambda server, options: crowded_fill.run(server),
     "migrations": lambda server, options: migration.run(server, options.large),
@@ -50,7 +64,9 @@ def main() -> None:
     parser.add_argument("--large", action="store_true", help="a million vectors where the promise is about them")
     parser.add_argument("--only", choices=sorted(BENCHES), action="append", help="run only this part")
     parser.add_argument("--scenario", choices=list(fill.SCENARIOS), action="append", help="of the fill only this one")
-    parser.add_argument("--peer", choices=peer.PEERS, help="measure this one on the same texts and the same vendor")
+    parser.add_argument(
+        "--peer", choices=(*peer.PEERS, langgraph.NAME), help="measure this one on the same texts and the same vendor"
+    )
     parser.add_argument("--peer-python", default=sys.executable, help="the Python that it is installed for")
     options = parser.parse_args()
     set_up_logs(level=logging.CRITICAL)

@@ -54,7 +54,7 @@ async def run(server: RunningPostgres) -> list[Figure]:
         with scene.worker():
             await scene.serve("served", CHUNKS, DIMENSIONS)
         bodies = await _bodies(scene)
-        with _api(scene, port) as api:
+        with serve_api(scene, port) as api:
             await ask_all_the_time(port, "busy", bodies, 4, for_seconds(WARM_UP_SECONDS))
             figures = await _many_clients(port, bodies)
             figures += await _two_tenants(port, bodies)
@@ -62,7 +62,8 @@ async def run(server: RunningPostgres) -> list[Figure]:
     return figures
 
 
-def _api(scene: Scene, port: int) -> OwnProcess:
+def serve_api(scene: Scene, port: int) -> OwnProcess:
+    """An API of its own, for callers with the tokens busy, slow and single."""
     rights = ["memories:get", "memories:create"]
     entries = [
         {"name": name, "sha256": hashlib.sha256(name.encode()).hexdigest(), "tenant": tenant, "rights": rights}
