@@ -149,3 +149,17 @@ async def test_where_both_serve_the_first_keeps_the_status_and_the_other_says_so
                 assert writers(found) == {f"memory-operator:{served.name}"}
             await until(lambda: "another installation of memory-operator serves" in caplog.text, "the other says so")
             assert caplog.text.count("another installation of memory-operator serves") == 1
+
+
+async def test_where_the_first_is_gone_the_other_tells_of_the_next_edit(
+    world: World, second: World, served: Namespace, beside: Namespace
+) -> None:
+    await asyncio.to_thread(served.let_in, beside)
+    async with operating(world, served), world.worker():
+        served.provider()
+        await settled(served)
+    async with operating(second, beside, served, grace_seconds=GRACE_SECONDS), second.worker():
+        ready = "select coalesce(bool_or(status ->> 'phase' = 'Ready'), false) from memory_providers"
+        await until(lambda: second.value(ready), "it is Ready for the other too")
+        served.provider(embedding={"dimensions": 64, "limits": {"concurrency": 2}})
+        assert f"memory-operator:{beside.name}" in writers(await settled(served))

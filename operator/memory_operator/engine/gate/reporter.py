@@ -31,6 +31,12 @@ class _Published:
     again_at: float | None = None
     """When to try again, where the status of another installation was left standing."""
 
+    def seconds_left(self, status: ProviderStatus, now: float) -> float:
+        """For how long another installation's status is left standing; what is said of an edit does not wait so."""
+        if self.again_at is None or self.status.observed_generation != status.observed_generation:
+            return 0.0
+        return max(0.0, self.again_at - now)
+
 
 class Reporter:
     """Publishes statuses for one operator process, and remembers what it published."""
@@ -138,9 +144,9 @@ class Reporter:
         if self._in_pod and (before is None or before.observed_generation != provider.generation):
             events += repeated_warnings(provider)
         known, now = self._published.get(provider.ref), _now()
-        if known is not None and not events and known.again_at is not None and now < known.again_at:
+        if known is not None and not events and (left := known.seconds_left(status, now)):
             self._published[provider.ref] = replace(known, status=status)
-            return known.again_at - now
+            return left
         again = await self._source.publish(provider.ref, provider.uid, status, events)
         self._published[provider.ref] = _Published(status, now, None if again is None else now + again)
         return again
