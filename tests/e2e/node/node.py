@@ -25,7 +25,7 @@ from e2e.node.packages import search_path
 from e2e.node.settings import DNS_IMAGE, PAUSE_IMAGE, write_settings
 
 START_SECONDS = 120.0
-STOP_SECONDS = 60.0
+STOP_SECONDS = 300.0
 COMMAND_SECONDS = 300.0
 REQUEST_SECONDS = 30.0
 POLL_SECONDS = 0.1
