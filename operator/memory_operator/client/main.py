@@ -40,7 +40,10 @@ _COMMANDS = {
     "usage": ("usage", "Show calls to embedding vendors, their tokens and what they cost."),
 }
 _EMBEDDINGS = {
-    "list": ("spaces", "List the spaces; * marks the active one, ! one in trouble, and Providers that are not applied."),
+    "list": (
+        "spaces",
+        "List the spaces; * marks the active one, ! one in trouble, and Providers that are not applied.",
+    ),
     "status": ("fill_status", "Show the spaces, the fills that are under way and the changes that wait for consent."),
     "activate": ("spaces", "Let queries read another space, at once and without embedding anything."),
     "deactivate": ("spaces", "Turn semantic search off: no space is active, and queries answer from full-text."),
