@@ -14,11 +14,15 @@ from fixtures.engine import Cluster, World, open_world
 from fixtures.waiting import until
 from memory_operator.contract.resource import ProviderObject, ProviderRef
 from memory_operator.contract.status import ProviderStatus
+from memory_operator.engine.admin.spaces import Catalog
 from memory_operator.engine.gate import probes
 from memory_operator.engine.ports.sources import Listing, ProviderEvent
+from memory_operator.store.db.activity import Actor
 from memory_operator.store.db.pool import Conn, Store
 from vendor.script import Fault
 from vendor.stub import StubVendor
+
+BY = Actor("tester", "test")
 
 
 class CountingCluster(Cluster):
@@ -243,3 +247,50 @@ async def test_each_switch_and_each_new_fault_of_a_spec_is_one_event(world: Worl
             operator.enqueue(ref)
     assert [event.message for event in told("SpaceSwitched")] == ["b-64-2 has taken the place of a-64-1; dimension 64"]
     assert len(told("InvalidSpec")) == 2
+
+
+async def test_a_switch_that_a_request_makes_is_told_as_one_event_of_each_provider_it_concerns(world: World) -> None:
+    def told(*reasons: str) -> list[tuple[str, str, str]]:
+        return [
+            (ref.name, event.reason, event.message) for ref, event in world.cluster.events if event.reason in reasons
+        ]
+
+    await world.stored(5)
+    async with world.operator(), world.worker():
+        first = world.cluster.apply("first", {**mock("a"), "embedding": {"dimensions": 64, "activation": "Manual"}})
+        await world.until_phase(first, "Ready")
+        await world.until_phase(world.cluster.apply("second", mock("b")), "Ready")
+        world.cluster.events.clear()
+        await Catalog(world.store).activate(None, "default/second", BY)
+        await until(lambda: len(told("Active", "NotActive")) == 2, "both Providers are told")
+        assert sorted(told("Active", "NotActive")) == [
+            ("first", "NotActive", "another space is active; `memory embeddings activate` changes that"),
+            ("second", "Active", "queries read b-64-2"),
+        ]
+        world.cluster.apply("first", {**mock("c"), "embedding": {"dimensions": 64, "activation": "Manual"}})
+        await until(
+            lambda: world.value("select state = 'ready' from memory_embedding_spaces where id = 3"), "space 3 is full"
+        )
+        assert told("SpaceSwitched") == []
+        await Catalog(world.store).activate("c-64-3", None, BY)
+        await until(lambda: told("SpaceSwitched"), "the switch is told")
+    assert told("SpaceSwitched") == [("first", "SpaceSwitched", "c-64-3 has taken the place of a-64-1; dimension 64")]
+
+
+async def test_the_log_line_of_a_changed_dimension_names_its_provider(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="memory_operator")
+    await world.stored(5)
+    async with world.operator(), world.worker():
+        for name in ("one", "two"):
+            await world.until_phase(world.cluster.apply(name, mock(name)), "Ready")
+        two = world.cluster.apply("two", mock("two", 32))
+        await world.until_phase(two, "Held")
+        await world.fetch("insert into memory_embedding_dim_change_consent (target_dim) values (32)")
+        await until(lambda: world.cluster.statuses[two].embedding.applied_dimensions == 32, "dimension 32 is applied")
+    lines = [record for record in caplog.records if "dimension changed" in record.getMessage()]
+    assert [record.getMessage() for record in lines] == [
+        "default/two: dimension changed from 64 to 32, 5 vectors discarded"
+    ]
+    assert [vars(record)["provider"] for record in lines] == ["default/two"]

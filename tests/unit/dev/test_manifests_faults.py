@@ -183,6 +183,23 @@ async def test_the_status_is_there_to_be_read_and_goes_with_its_provider(source,
     assert list((state / "status").iterdir()) == []
 
 
+async def test_a_switch_and_each_new_text_about_a_spec_are_log_lines_that_name_their_provider(source, folder, caplog):
+    caplog.set_level("INFO")
+    (folder / "a.yaml").write_text(provider())
+    found = await source.get(A)
+    switched = ProviderEvent("Normal", "SpaceSwitched", "b has taken the place of a")
+    invalid = [ProviderEvent("Warning", "InvalidSpec", f"spec.{field}: no such field") for field in ("modle", "typ")]
+    for generation, event in enumerate([switched, *invalid], start=1):
+        status = ProviderStatus(phase=Phase.READY, observed_generation=generation)
+        await source.publish(A, found.uid, status, [event])
+
+    assert [(r.levelname, r.getMessage()) for r in caplog.records if "default/a" in r.getMessage()] == [
+        ("INFO", "default/a: SpaceSwitched: b has taken the place of a"),
+        ("WARNING", "default/a: InvalidSpec: spec.modle: no such field"),
+        ("WARNING", "default/a: InvalidSpec: spec.typ: no such field"),
+    ]
+
+
 async def test_an_edit_is_warned_of_with_the_figures_of_what_is_stored(source, folder, state, steered, caplog):
     (folder / "a.yaml").write_text(provider())
     found = await source.get(A)
