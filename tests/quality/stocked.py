@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -45,6 +46,8 @@ class Stocked:
     store: Store
     recall: Recall
     connector: Connector
+    other: Connector
+    """Of a pool of its own: a local model computes on one thread of each, and a machine has two cores."""
     keys: KeyRing
     spaces: Mapping[str, Space]
     documents: dict[str, dict[UUID, str]]
@@ -83,14 +86,17 @@ class Stocked:
         return found
 
     async def _vectors(self, space: Space, texts: Sequence[str]) -> NDArray[np.float32]:
-        embedder = await self.connector.embedder(space.config)
-        parts = [
-            await embedder.embed(
-                texts[start : start + _AT_ONCE], mode="document", timeout=_SECONDS, dimensions=space.config.dimensions
-            )
-            for start in range(0, len(texts), _AT_ONCE)
-        ]
-        return np.concatenate([part.vectors for part in parts])
+        half = len(texts) // 2
+        parts = [(self.connector, texts[:half]), (self.other, texts[half:])]
+        answers = await asyncio.gather(
+            *(self._part(connector, space.config, part) for connector, part in parts if part)
+        )
+        return np.concatenate(answers)
+
+    async def _part(self, connector: Connector, config: SpaceConfig, texts: Sequence[str]) -> NDArray[np.float32]:
+        embedder = await connector.embedder(config)
+        answer = await embedder.embed(texts, mode="document", timeout=_SECONDS, dimensions=config.dimensions)
+        return answer.vectors
 
     async def settle(self) -> None:
         """Let the planner know what is there, and measure what workers measure."""
@@ -115,11 +121,15 @@ class Stocked:
 async def stocked(dsn: str, models: Sequence[str]) -> AsyncIterator[Stocked]:
     """An empty store with a space for each model."""
     await migrate(dsn)
-    async with await open_store(dsn, application="memory-quality") as store, EmbedderPool() as pool:
-        connector = Connector(pool, _no_secret, CredentialAllowList(), {})
+    async with (
+        await open_store(dsn, application="memory-quality") as store,
+        EmbedderPool() as pool,
+        EmbedderPool() as second,
+    ):
+        connector, other = (Connector(of, _no_secret, CredentialAllowList(), {}) for of in (pool, second))
         keys = KeyRing(MasterKey(bytes(32)))
         made = {model: await _space(store, model) for model in models}
-        yield Stocked(store, Recall(store, connector, keys), connector, keys, made, {})
+        yield Stocked(store, Recall(store, connector, keys), connector, other, keys, made, {})
 
 
 async def _no_secret(namespace: str, name: str) -> Mapping[str, str]:
