@@ -3,7 +3,8 @@
 A channel's scores are normalised over its candidates: 0 for the weakest that is counted, 1 for the best. How far apart
 these two are says how much the channel knows. Full-text scores are the share of the question's words that a memory has,
 rare ones weighing more: where all candidates have as much of them the words decide nothing. A best vector that stands
-out by less than the vectors of the project differ anyway decides nothing either. Who knows less weighs less.
+out by less than the vectors of the project differ anyway decides nothing either. Who knows less weighs less, and that
+both found a memory says as much as the one that knows less.
 """
 
 from __future__ import annotations
@@ -11,17 +12,21 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-WEIGHTS: Mapping[str, float] = {"fulltext": 0.43, "semantic": 0.52}
+WEIGHTS: Mapping[str, float] = {"fulltext": 0.4, "semantic": 0.5}
 """Of channels that know as much as can be. docs/retrieval.md says how they were found."""
 
-AGREEMENT = 0.05
-"""For a memory that more than one channel found. With the weights this is 1: the most that a score can be."""
+AGREEMENT = 0.1
+"""For a memory that more than one channel found, where all of them know as much as can be. With the weights this is 1:
+the most that a score can be."""
 
-FULLTEXT_SPAN = 0.3
+FULLTEXT_SPAN = 0.4
 """How far the best full-text score is from the weakest where words decide: 0.5 is all of them against none."""
 
-SEMANTIC_SPAN = 3.0
+SEMANTIC_SPAN = 2.5
 """The same for vectors, in standard deviations of the similarities between the project's own."""
+
+SEMANTIC_POWER = 2
+"""Vectors stand out by half of that by chance alone: they know a quarter then."""
 
 COUNTED = 60
 """Candidates that a channel is normalised over, so that a longer answer begins as a shorter one does."""
@@ -49,11 +54,13 @@ class Ranking:
     """The score that counts as nothing."""
     span: float
     """How far the best score is from the weakest in a channel that knows as much as can be; above 0."""
+    power: int = 1
+    """Of what the share of that span counts."""
 
     @property
     def knows(self) -> float:
         """0…1: how much the channel knows about the question."""
-        return min(1.0, (self.scores[0] - self.weakest) / self.span) if self.scores else 0.0
+        return min(1.0, (self.scores[0] - self.weakest) / self.span) ** self.power if self.scores else 0.0
 
     def normalised(self, score: float) -> float:
         """0…1: a score between the weakest and the best."""
@@ -94,12 +101,19 @@ def by_vectors(keys: Sequence[int], scores: Sequence[float], limit: int, dispers
     counted = min(COUNTED, limit)
     last = scores[min(counted, len(scores)) - 1] if scores else 0.0
     weakest = last if len(scores) >= counted else min(last, dispersion.mean)
-    return Ranking(keys, scores, weakest, max(SEMANTIC_SPAN * dispersion.deviation, 1e-6))
+    return Ranking(keys, scores, weakest, max(SEMANTIC_SPAN * dispersion.deviation, 1e-6), SEMANTIC_POWER)
 
 
 def weigh(rankings: Mapping[str, Ranking]) -> Mapping[str, float]:
     """What each channel weighs for the question at hand."""
     return {channel: WEIGHTS[channel] * ranking.knows for channel, ranking in rankings.items()}
+
+
+def agreement(rankings: Mapping[str, Ranking], given_weights: Mapping[str, float] | None = None) -> float:
+    """What it is worth for the question at hand that more than one channel found a memory."""
+    if given_weights is not None:
+        return AGREEMENT if all(given_weights[channel] > 0 for channel in rankings) else 0.0
+    return AGREEMENT * min((ranking.knows for ranking in rankings.values()), default=0.0)
 
 
 def given(weights: Mapping[str, float]) -> Mapping[str, float]:
@@ -135,13 +149,14 @@ class FusedRanking:
         return Fused(key, agreement + sum(share.contribution for share in shares.values()), agreement, shares)
 
 
-def fuse(rankings: Mapping[str, Ranking], weights: Mapping[str, float], least: float = 0.0) -> FusedRanking:
-    """One ranking of several, without the items of a score below `least`.
+def fuse(
+    rankings: Mapping[str, Ranking], weights: Mapping[str, float], agreed: float, least: float = 0.0
+) -> FusedRanking:
+    """One ranking of several, without the items of a score below `least`; `agreed` goes to those that several found.
 
     Ties go to the item with the better single rank, then to the one that the earlier channel found, then to the
     higher key: the order never depends on chance.
     """
-    agreement = AGREEMENT if all(weights[channel] > 0 for channel in rankings) else 0.0
     totals: dict[int, float] = {}
     places: dict[int, int] = {}
     for number, (channel, ranking) in enumerate(rankings.items()):
@@ -149,11 +164,11 @@ def fuse(rankings: Mapping[str, Ranking], weights: Mapping[str, float], least: f
         for place, (key, score) in enumerate(zip(ranking.keys, ranking.scores, strict=True)):
             part = weight * ranking.normalised(score)
             if key in totals:
-                totals[key] += part + agreement
+                totals[key] += part + agreed
                 places[key] = min(places[key], place * len(rankings) + number)
             else:
                 totals[key] = part
                 places[key] = place * len(rankings) + number
     kept = totals if least <= 0 else [key for key, total in totals.items() if total >= least]
     keys = sorted(kept, key=lambda key: (-totals[key], places[key], -key))
-    return FusedRanking(rankings, weights, agreement, keys)
+    return FusedRanking(rankings, weights, agreed, keys)

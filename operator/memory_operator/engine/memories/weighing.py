@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 from memory_operator.engine.memories.channels import Channel, Semantic
 from memory_operator.memory.fusion import (
-    AGREEMENT,
     WEIGHTS,
     Dispersion,
     FusedRanking,
     Ranking,
+    agreement,
     by_vectors,
     by_words,
     fuse,
@@ -27,7 +27,7 @@ class ChannelWeight:
     weight: float
     usual: float
     knows: float
-    """0…1: how far `best` is from `weakest`, as a share of `span`."""
+    """0…1: how far `best` is from `weakest`, as a share of `span`; of vectors its square."""
     best: float | None
     """None where it found nothing."""
     weakest: float
@@ -40,7 +40,7 @@ class Explanation:
 
     channels: Mapping[str, ChannelWeight]
     agreement: float
-    """For a memory that both channels found, where both weigh something."""
+    """For a memory that both channels found: a tenth of what the one knows that knows less."""
     weights_given: bool
     dispersion: Dispersion
     """Of the project's vectors in the space."""
@@ -52,12 +52,13 @@ class Weighing:
 
     rankings: Mapping[str, Ranking]
     weights: Mapping[str, float]
+    agreement: float
     weights_given: bool
     dispersion: Dispersion
 
     def fused(self, least: float) -> FusedRanking:
         """One ranking, without the items of lower scores."""
-        return fuse(self.rankings, self.weights, least)
+        return fuse(self.rankings, self.weights, self.agreement, least)
 
     def explained(self) -> Explanation:
         """The figures behind it."""
@@ -72,7 +73,7 @@ class Weighing:
             )
             for name, ranking in self.rankings.items()
         }
-        return Explanation(channels, AGREEMENT, self.weights_given, self.dispersion)
+        return Explanation(channels, self.agreement, self.weights_given, self.dispersion)
 
 
 def weighing(words: Channel, meaning: Semantic, limit: int, wanted: Mapping[str, float] | None) -> Weighing:
@@ -85,4 +86,6 @@ def weighing(words: Channel, meaning: Semantic, limit: int, wanted: Mapping[str,
         "fulltext": by_words(*parts(words), limit),
         "semantic": by_vectors(*parts(meaning), limit, meaning.dispersion),
     }
-    return Weighing(rankings, given(wanted) if wanted else weigh(rankings), wanted is not None, meaning.dispersion)
+    weights = given(wanted) if wanted else weigh(rankings)
+    agreed = agreement(rankings, weights if wanted else None)
+    return Weighing(rankings, weights, agreed, wanted is not None, meaning.dispersion)

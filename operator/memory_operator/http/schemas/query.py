@@ -195,7 +195,7 @@ class ChannelWeightAnswer(AnswerModel):
 
     weight: float
     usual: float
-    knows: float = Field(description="0…1: how far `best` is from `weakest`, as a share of `span`.")
+    knows: float = Field(description="0…1: how much of `span` `best` is from `weakest`; of vectors its square.")
     best: float | None = Field(description="Its best score; null where it found nothing.")
     weakest: float = Field(description="The score that counts as nothing.")
     span: float
@@ -212,7 +212,7 @@ class ExplanationAnswer(AnswerModel):
     """How a score comes about: of each channel weight × (score - weakest) ÷ (best - weakest), and the agreement."""
 
     channels: dict[str, ChannelWeightAnswer]
-    agreement: float = Field(description="For a memory that both channels found.")
+    agreement: float = Field(description="For a memory that both channels found: a tenth of the lesser `knows`.")
     weights_given: bool
     dispersion: DispersionAnswer
 

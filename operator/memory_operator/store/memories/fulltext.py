@@ -29,7 +29,7 @@ from memory_operator.store.memories.nearest import (
 ENOUGH_MATCHES = 2_000
 """Matches of all words that are ranked; of more than that, the newest ones."""
 
-MAX_WORDS = 10
+MAX_WORDS = 16
 """Words that are looked for one by one: the longest, which are the rarest."""
 
 RARE_MATCHES = 128
