@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -80,10 +81,17 @@ class _Record:
 class Probes:
     """The answers of embedders, for one operator process."""
 
-    def __init__(self, store: Store, connector: Connector, enqueue: Callable[[ProviderRef], None]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        connector: Connector,
+        enqueue: Callable[[ProviderRef], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._store = store
         self._connector = connector
         self._enqueue = enqueue
+        self._clock = clock
         self._records: dict[ProviderRef, _Record] = {}
         self._unreadable: dict[ProviderRef, int] = {}
         self._ordinary: asyncio.Queue[tuple[ProviderRef, _Record]] = asyncio.Queue()
@@ -103,7 +111,7 @@ class Probes:
             return None
         if record.error is None:  # the length of its vectors is what was wrong
             return backoff(1, LAST_PAUSE_SECONDS, LAST_PAUSE_SECONDS)
-        pause = max(0.0, record.again_at - asyncio.get_running_loop().time())
+        pause = max(0.0, record.again_at - self._clock())
         if isinstance(record.error, Permanent):
             pause = min(pause, backoff(record.failures, FIRST_PAUSE_SECONDS, _SECRET_PAUSE_SECONDS))
         return pause
@@ -137,7 +145,7 @@ class Probes:
     def _answer(
         self, ref: ProviderRef, record: _Record, question: _Question, call: CallConfig, expected: int | None
     ) -> int:
-        now = asyncio.get_running_loop().time()
+        now = self._clock()
         if record.error is not None:
             if now >= record.again_at and not record.under_way:
                 record.under_way = True
@@ -188,7 +196,7 @@ class Probes:
             record.error = known or MemoryOperatorError("the embedder could not be asked; the operator's log says why")
             record.failures += 1
         record.under_way = False
-        record.answered_at = asyncio.get_running_loop().time()
+        record.answered_at = self._clock()
         record.again_at = record.answered_at + _pause(record)
 
 
