@@ -86,8 +86,8 @@ BUILT = {
     f"memories.fulltext.{name} {only}": statement
     for only in get_args(fulltext.Only)
     for name, statement in (
-        ("_ALL_WORDS", fulltext.all_words_statement(only)),
-        ("_RARE_WORDS", fulltext.rare_words_statement(2, only)),
+        ("_ALL_WORDS", fulltext.words_statement(2, only)),
+        ("_RARE_WORDS", fulltext.words_statement(2, only, every=False)),
         ("_NEWEST", fulltext.newest_statement(2, only)),
     )
 } | {"memories.nearest._ONLY_ACTIVE": nearest._ONLY_ACTIVE.format(search=nearest._EXACTLY_FILTERED, seen_as="$9")}

@@ -1,6 +1,6 @@
 """The full-text channel: memories by their words, the more and the rarer the better.
 
-Three questions, each asked only while the one before did not find enough:
+Three questions, each answered only while the one before did not find enough, the first two by one statement:
 
 1. Which memories have all the words? Ranked by how near the words are to each other.
 2. Which have a rare word? A word is rare when its matches can all be looked at. Nothing is cut off here, so an old
@@ -55,6 +55,9 @@ _COMMON_WEIGHT = math.log(1 + _SCALE / (4 * RARE_MATCHES))
 
 Only = Literal["all", "matching", "listed"]
 """Chunks of a project that are looked at: all; those that match a filter, asked one by one; some, by their ids."""
+
+_VALUES: dict[Only, int] = {"all": 0, "matching": 5, "listed": 1}
+"""Parameters of each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,14 +149,13 @@ async def fulltext(conn: Conn, query: WordQuery, sizes: Sizes) -> list[Hit]:
         if not found:
             return []
         question = replace(question, only="listed", values=[found])
-    hits = await _all_words(question, every) if every else []
+    hits, rare = await _all_and_rare_words(question, every, words)
     if len(hits) < query.limit:
-        hits = _without_repeats([*hits, *await _some_words(question, words)])
+        hits = _without_repeats([*hits, *await _some_words(question, rare)])
     return hits[: query.limit]
 
 
-async def _some_words(question: _Question, words: Sequence[str]) -> list[Hit]:
-    rare = await _rare_words(question, words)
+async def _some_words(question: _Question, rare: _Rare) -> list[Hit]:
     hits = rare.hits
     pairs = [f"{one} & {other}" for one, other in itertools.combinations(rare.common[:_MAX_PAIRED], 2)]
     for queries in ([" | ".join(pairs)] if pairs else [], rare.common):
@@ -192,30 +194,13 @@ def _restriction(only: Only, first: int) -> str:
 # chunks until there are enough.
 _ALL_WORDS = f"""
 select * from (select distinct on ({{key}}) {{key}} as key, id,
-    0.5 + 0.5 * ts_rank_cd(tsv, $2::text::tsquery, 32) as score from (
+    0.5 + 0.5 * ts_rank_cd(tsv, ${{every}}::text::tsquery, 32) as score from (
   select c.id, c.entry_id, c.tsv from memory_chunks c
-  where c.live and c.project_id = $1 and ($4::text is null or c.tsv @@ $4::text::tsquery)
-  and c.tsv @@ $2::text::tsquery {{restriction}}
+  where c.live and c.project_id = $1 and (${{lexeme}}::text is null or c.tsv @@ ${{lexeme}}::text::tsquery)
+  and c.tsv @@ ${{every}}::text::tsquery {{restriction}}
   order by c.id desc limit {ENOUGH_MATCHES}) matching
 order by {{key}}, score desc, id) best order by score desc, key desc limit $3
 """
-
-
-def all_words_statement(only: Only, key: str = "entry_id") -> str:
-    """The memories with all words of a query; `key` is what is found."""
-    return _ALL_WORDS.format(restriction=_restriction(only, 5), key=key)
-
-
-async def _all_words(question: _Question, every: str) -> list[Hit]:
-    rows = await question.conn.fetch(
-        all_words_statement(question.only, question.key),
-        question.project_id,
-        every,
-        question.limit,
-        question.lexeme,
-        *question.values,
-    )
-    return [Hit(row["key"], row["id"], row["score"], "all") for row in rows]
 
 
 # All that is asked in a project of English alone, which is most of them.
@@ -276,13 +261,13 @@ async def _analysed(question: _Question, query: SearchTerms) -> tuple[str, list[
 # Unordered on purpose: which matches of a common word these are does not matter, they are not used.
 _MATCHES_OF_WORD = f"""
 (select {{word}} as word, c.id, c.entry_id from memory_chunks c
-where c.live and c.project_id = $1 and c.tsv @@ ${{parameter}}::text::tsquery {{restriction}}
+where c.live and c.project_id = $1 and c.tsv @@ ${{parameter}}::text::tsquery {{restriction}} {{unless_enough}}
 limit {RARE_MATCHES + 1})
 """
 
 # The fewer matches a word has, the more it says: in the project, or among what is listed.
 _RARE_WORDS = f"""
-with matching as materialized ({{matches}}),
+with {{all_words}} matching as materialized ({{matches}}),
 words as materialized (select word, ($2::text[])[word + 1]::tsquery as query,
   count(*) > {RARE_MATCHES} as common, case when count(*) > {RARE_MATCHES} then {_COMMON_WEIGHT}
   else ln(1 + {_SCALE} / count(*))::float8 end as weight from matching group by word),
@@ -290,34 +275,51 @@ found as (select m.id, m.entry_id, sum(w.weight) as weight from matching m join 
   where not w.common {{restriction}} group by m.id, m.entry_id),
 best as (select * from (select distinct on ({{key}}) id, entry_id, weight from found
   order by {{key}}, weight desc, id desc) f order by weight desc, id desc limit 2 * $3)
-select c.{{key}} as key, c.id, (select sum(w.weight) from words w where c.tsv @@ w.query) as score, null as word
-  from best join memory_chunks c using (id)
-union all select null, null, weight, case when common then word end from words
+select c.{{key}} as key, c.id, (select sum(w.weight) from words w where c.tsv @@ w.query) as score, null as word,
+  false as every from best join memory_chunks c using (id)
+union all select null, null, weight, case when common then word end, false from words {{all_found}}
 """
 
 
-def rare_words_statement(words: int, only: Only, key: str = "entry_id") -> str:
-    """The memories with rare ones of so many words, and the weight of each word."""
+def words_statement(words: int, only: Only, key: str = "entry_id", *, every: bool = True) -> str:
+    """The memories with rare ones of so many words, and the weight of each word; `key` is what is found.
+
+    With `every` those with all words of the query first, and the others only where these are too few.
+    """
     listed, matching = (_restriction(only, 4 + words) if only == kind else "" for kind in ("listed", "matching"))
+    last = 3 + words + _VALUES[only]
+    all_words = _ALL_WORDS.format(restriction=listed or matching, key=key, every=last + 1, lexeme=last + 2)
+    unless_enough = "and (select count(*) from all_words) < $3" if every else ""
     matches = " union all ".join(
-        _MATCHES_OF_WORD.format(word=number, parameter=number + 4, restriction=listed) for number in range(words)
+        _MATCHES_OF_WORD.format(word=number, parameter=number + 4, restriction=listed, unless_enough=unless_enough)
+        for number in range(words)
     )
-    return _RARE_WORDS.format(matches=matches, restriction=matching, key=key)
+    return _RARE_WORDS.format(
+        matches=matches,
+        restriction=matching,
+        key=key,
+        all_words=f"all_words as materialized ({all_words})," if every else "",
+        all_found="union all select key, id, score, null, true from all_words" if every else "",
+    )
 
 
-async def _rare_words(question: _Question, words: Sequence[str]) -> _Rare:
+async def _all_and_rare_words(question: _Question, every: str, words: Sequence[str]) -> tuple[list[Hit], _Rare]:
+    """The memories with all words, best first; and those with rare ones, where the others are too few."""
     rows = await question.conn.fetch(
-        rare_words_statement(len(words), question.only, question.key),
+        words_statement(len(words), question.only, question.key, every=bool(every)),
         question.project_id,
         list(words),
         question.limit,
         *(question.narrowed(word) for word in words),
         *question.values,
+        *([every, question.lexeme] if every else []),
     )
-    total = sum(row["score"] for row in rows if row["id"] is None)
-    hits = [Hit(row["key"], row["id"], 0.5 * row["score"] / total, "any") for row in rows if row["id"]]
-    common = [words[row["word"]] for row in rows if row["word"] is not None]
-    return _Rare(hits, common, total)
+    first = [Hit(row["key"], row["id"], row["score"], "all") for row in rows if row["every"]]
+    others = [row for row in rows if not row["every"]]
+    total = sum(row["score"] for row in others if row["id"] is None)
+    hits = [Hit(row["key"], row["id"], 0.5 * row["score"] / total, "any") for row in others if row["id"]]
+    common = [words[row["word"]] for row in others if row["word"] is not None]
+    return sorted(first, key=lambda hit: (-hit.score, -hit.key)), _Rare(hits, common, total)
 
 
 _NEWEST_OF_QUERY = """
