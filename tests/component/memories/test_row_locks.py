@@ -1,0 +1,28 @@
+"""What adds leave written on the rows that all of them use."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from fixtures.memories import Memories, config
+
+AT_ONCE = 16
+
+
+@pytest.mark.parametrize("table", ["memory_registry", "memory_projects", "memory_tenants", "memory_embedding_spaces"])
+async def test_adds_at_the_same_time_lock_no_row_that_all_of_them_use(memories: Memories, table: str) -> None:
+    await memories.space(config())
+    await memories.add("The first one makes the rows.")
+
+    async def rows() -> list[tuple[str, ...]]:
+        """Where each row is, and who wrote and who locked it last: a lock of a row is written to it."""
+        found = await memories.world.fetch(f"select ctid::text, xmin::text, xmax::text from {table}")
+        return [tuple(row) for row in found]
+
+    before = await rows()
+    assert len(before) == 1
+    for wave in range(3):
+        await asyncio.gather(*(memories.add(f"Number {number} of wave {wave}.") for number in range(AT_ONCE)))
+    assert await rows() == before
