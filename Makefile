@@ -12,7 +12,7 @@ PYTEST = $(BIN)/python -m pytest -n 4 --dist loadgroup
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-unit test-long mutants images e2e kind check format bench bench-large quality generate requirements clean
+.PHONY: help install run test test-unit test-long mutants images e2e e2e-long kind check format bench bench-large quality generate requirements clean
 
 help: ## Show this help
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -58,7 +58,11 @@ images: install ## Make the images under build/images without a container engine
 
 e2e: install ## Install the chart on a real node and try it there (root, Debian; the first time takes 20 minutes)
 	$(BIN)/python tests/e2e/prepare.py
-	MEMORY_NODE=required $(BIN)/python -m pytest -m node tests/e2e
+	MEMORY_NODE=required $(BIN)/python -m pytest -m "node and not long" tests/e2e
+
+e2e-long: install ## The chart beside another release, the group's CRD and an older one of ours, on a node; half an hour
+	$(BIN)/python tests/e2e/prepare.py
+	MEMORY_NODE=required $(BIN)/python -m pytest -m "node and long" tests/e2e
 
 kind: ## Install the chart into a new kind cluster (Docker, kind, kubectl, helm)
 	docker build --quiet -f operator/Dockerfile -t memory-operator:$(VERSION) .
