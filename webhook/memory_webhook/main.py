@@ -26,7 +26,7 @@ from memory_webhook.tls import PairError, TlsFiles
 EXIT_FAILED = 1
 EXIT_USAGE = 2
 
-_KEEP_ALIVE_SECONDS = 120
+KEEP_ALIVE_SECONDS = 120
 """Longer than the API server keeps an idle connection (90 s), so that it never sends into one that we just closed."""
 _GRACE_SECONDS = 1
 """A review takes milliseconds. What still holds a connection by then is a client that does not answer our goodbye."""
@@ -63,8 +63,8 @@ async def serve(settings: Settings) -> None:
         raise StartError(str(error)) from error
     metrics.tls_loads.labels("ok").inc()
     with listening(settings.host, settings.port) as door, listening(settings.probe_host, settings.probe_port) as probes:
-        reviews = _server(review_app(metrics))
-        probing = _server(probe_app(metrics, lambda: _not_ready(reviews, stop)))
+        reviews = server_of(review_app(metrics))
+        probing = server_of(probe_app(metrics, lambda: _not_ready(reviews, stop)))
         log.info("reviews on %s port %d, probes on %s port %d", *_address(door), *_address(probes))
         tasks = [
             asyncio.create_task(probing.serve([]), name="probes"),
@@ -114,14 +114,15 @@ def _not_ready(reviews: uvicorn.Server, stop: asyncio.Event) -> str | None:
     return None if reviews.started else "starting"
 
 
-def _server(app: App) -> uvicorn.Server:
+def server_of(app: App, keep_alive_seconds: int = KEEP_ALIVE_SECONDS) -> uvicorn.Server:
+    """A server that closes a connection which is idle for so long after a request."""
     config = uvicorn.Config(
         app,
         log_config=None,
         access_log=False,
         lifespan="off",
         server_header=False,
-        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
+        timeout_keep_alive=keep_alive_seconds,
         timeout_graceful_shutdown=_GRACE_SECONDS,
     )
     config.load()
