@@ -182,6 +182,30 @@ async def test_a_bare_marker_that_served_one_provider_never_opens_the_gate_of_an
         assert await world.value("select count(*) from memory_vectors_2") == 10
 
 
+async def test_a_marker_that_is_recorded_while_its_change_is_given_up_does_not_outlive_it(
+    world: World, vendor: StubVendor
+) -> None:
+    await world.stored(10)
+    async with world.operator(), world.worker():
+        ref = await filled(world, vendor)
+        world.cluster.apply("memory", spec(vendor, 32))
+        await held_at(world, ref, 32)
+        async with world.store.transaction() as conn:
+            await conn.execute(INSERT, 32)
+            world.cluster.apply("memory", spec(vendor, 64))
+            await until(lambda: _given_up_or_waiting(world), "the operator gives it up, or waits for the marker")
+        await until(lambda: is_withdrawn(world), "the marker is withdrawn")
+
+
+async def _given_up_or_waiting(world: World) -> bool:
+    return bool(
+        await world.value(
+            "select not exists (select 1 from memory_pending_changes) or exists"
+            " (select 1 from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock')"
+        )
+    )
+
+
 async def is_withdrawn(world: World) -> bool:
     return await markers(world) == ["withdrawn"]
 
