@@ -15,7 +15,7 @@ from memory_operator.store.jobs import jobs
 from memory_operator.store.spaces import hnsw, registry
 
 
-async def walked(world: World, memories: Memories, chunks: int, pending: int) -> None:
+async def exhausted(world: World, memories: Memories, chunks: int, pending: int) -> None:
     """A space of which every range is done, that lacks nothing but what is pending."""
     space = await memories.space(config(), active=False, state="filling")
     await hnsw.build(world.store, hnsw.Wanted(space.id, space.column_type, space.distance))
@@ -44,7 +44,7 @@ async def walked(world: World, memories: Memories, chunks: int, pending: int) ->
 async def test_a_space_is_ready_once_at_most_100_chunks_or_a_thousandth_of_them_wait_and_says_that_they_do(
     world: World, memories: Memories, chunks: int, pending: int, is_ready: bool
 ) -> None:
-    await walked(world, memories, chunks, pending)
+    await exhausted(world, memories, chunks, pending)
     async with asyncio.TaskGroup() as group:
         await complete_exhausted(world.store, IndexBuilds(group, lambda: None))
     [view] = await Catalog(world.store).spaces()
