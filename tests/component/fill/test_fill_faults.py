@@ -90,14 +90,12 @@ async def test_a_vendor_that_always_says_429_is_asked_ever_more_seldom_and_the_f
     world: World, vendor: StubVendor
 ) -> None:
     async with world.operator(), world.worker():
-        vendor.latency_ms = 50
         await world.stored(CHUNKS)
         ref = world.cluster.apply("memory", provider(vendor))
-        await until(
-            lambda: world.value("select sum(n) > 0 from memory_embedding_counters where scope = 1"),
-            "the first vectors are counted",
-        )
+        await until(lambda: complete(world), "the first are filled")
         vendor.fault = Fault(status=429)
+        await world.stored(CHUNKS)
+        await world.store_pending(1)
         await until(
             lambda: world.cluster.condition(ref, "Reachable").status == "False", "the vendor is told as unreachable"
         )

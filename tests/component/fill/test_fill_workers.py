@@ -33,6 +33,11 @@ def folder(parent: Path, name: str) -> Path:
     return made
 
 
+_PRESENT = """
+select count(*) = 2 from pg_stat_activity where datname = current_database() and application_name = 'memory-presence'
+"""
+
+
 async def test_two_workers_share_a_fill_and_pay_no_chunk_twice(
     world: World, vendor: StubVendor, tmp_path: Path
 ) -> None:
@@ -42,6 +47,7 @@ async def test_two_workers_share_a_fill_and_pay_no_chunk_twice(
             OwnProcess(folder(tmp_path, "one"), world.dsn, "worker"),
             OwnProcess(folder(tmp_path, "two"), world.dsn, "worker"),
         ):
+            await until(lambda: world.value(_PRESENT), "both are there")
             world.cluster.apply("memory", provider(vendor, dimensions=256, batchSize=100))
             await until(lambda: complete(world), "the fill is complete")
     await sound(world)
