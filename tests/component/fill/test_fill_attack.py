@@ -258,6 +258,21 @@ async def test_a_trouble_is_over_when_what_waited_for_it_is_gone(world: World, v
         await world.until_phase(ref, "Ready")
 
 
+async def test_a_trouble_that_a_worker_left_behind_is_over_when_nothing_waits_for_the_vendor(
+    world: World, vendor: StubVendor
+) -> None:
+    async with world.operator():
+        async with world.worker():
+            ref = world.cluster.apply("memory", provider(vendor))
+            await world.until_phase(ref, "Ready")
+            vendor.stop()
+            await world.stored(1)
+            await world.store_pending(1)
+            await until(lambda: world.cluster.condition(ref, "Reachable").status == "False", "the vendor is told of")
+        await world.fetch("delete from memory_embedding_pending")
+        await until(lambda: world.cluster.condition(ref, "Reachable").status == "True", "no trouble is told any more")
+
+
 async def test_a_commit_whose_acknowledgement_was_lost_is_counted_once(world: World, vendor: StubVendor) -> None:
     await world.stored(1)
     async with world.operator():

@@ -350,9 +350,9 @@ async def note_last_error(conn: Conn, space_id: int, code: str | None, text: str
     await conn.execute(_NOTE_LAST_ERROR, space_id, code, text, registry.CHANNEL)
 
 
-_LAST_ERRORS = """
-select id, trouble_code, trouble from memory_embedding_spaces
-where trouble is not null and ($1::bigint[] is null or id = any($1))
+_LAST_ERRORS = f"""
+select s.id, s.trouble_code, s.trouble from memory_embedding_spaces s
+where s.trouble is not null and ($1::bigint[] is null or s.id = any($1)) and {registry.IS_TRIED}
 """
 
 
