@@ -18,8 +18,8 @@ async def test_who_has_the_fewest_connections_gets_the_next_one(world: World) ->
         async def work(caller: str) -> None:
             CALLER.set(caller)
             async with store.connection() as conn:
-                await conn.execute("select 1")
                 served.append(caller)
+                await conn.execute("select 1")
 
         async with AsyncExitStack() as taken:
             CALLER.set("busy")
@@ -30,7 +30,7 @@ async def test_who_has_the_fewest_connections_gets_the_next_one(world: World) ->
                 tasks.append(asyncio.create_task(work(caller), name=caller))
                 await asyncio.sleep(0)
         await ends(asyncio.gather(*tasks), "all are served")
-    assert served[0] == "single"
+    assert "single" in served[:2], "two connections are given back at once"
     assert served.count("busy") == 4
 
 
