@@ -168,6 +168,11 @@ async def _tell(conn: Any, settings: Mapping[str, str]) -> None:
         told.update(wanted)
 
 
+def _doubt(conn: Any) -> None:
+    """Take nothing for known of a session in which something failed or was cancelled."""
+    conn.told.update(dict.fromkeys(conn.told, _UNKNOWN))
+
+
 class Store:
     """The database of one process's event loop. Open it with `open_store`, close it with `async with`."""
 
@@ -203,7 +208,11 @@ class Store:
         """
         async with translate_errors(), self._turn(), self._pool.acquire(timeout=ACQUIRE_SECONDS) as conn:
             await _tell(conn, settings or {})
-            yield conn
+            try:
+                yield conn
+            except BaseException:
+                _doubt(conn)
+                raise
 
     @asynccontextmanager
     async def _turn(self) -> AsyncIterator[None]:
@@ -298,8 +307,14 @@ case when current_setting('hnsw.iterative_scan', true) is not null
 """
 
 
-async def _as_it_is(_conn: Conn) -> None:
-    """The driver rolls back what was not finished; what a session was told is looked at when it is taken again."""
+async def _as_it_is(conn: Any) -> None:
+    """Leave what a session was told, which is looked at when it is taken again; end what an error may have left open.
+
+    The driver rolls back the transactions that it knows of. It does not know of one that began while its statement was
+    cancelled: whoever had the session next would have worked in it, and lost what they wrote.
+    """
+    if _UNKNOWN in conn.told.values():
+        await conn.execute("rollback")
 
 
 @asynccontextmanager
