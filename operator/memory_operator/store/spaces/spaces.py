@@ -151,8 +151,7 @@ async def all_spaces(conn: Conn) -> list[Space]:
 
 
 _ALL_WITH_FIGURES = f"""
-select {_COLUMNS}, s.id is not distinct from r.active_space_id as active,
-case when {registry.IS_TRIED} then s.trouble end as trouble,
+select {_COLUMNS}, s.id is not distinct from r.active_space_id as active, s.trouble,
 coalesce((select sum(n) from memory_embedding_counters c where c.scope = s.id), 0)::bigint as vectors,
 coalesce((select sum(n) from memory_embedding_counters c where c.scope = {registry.CHUNKS}), 0)::bigint as chunks,
 (select count(*) from memory_embedding_quarantine q where q.space_id = s.id) as quarantined,
