@@ -350,9 +350,13 @@ async def note_last_error(conn: Conn, space_id: int, code: str | None, text: str
     await conn.execute(_NOTE_LAST_ERROR, space_id, code, text, registry.CHANNEL)
 
 
-_LAST_ERRORS = f"""
+# Where nothing waits for a space's embedder nobody calls it, and what was last heard of it says nothing. The first of
+# what waits, by the index: to tell whether there is any, the planner may hash all that is pending.
+_LAST_ERRORS = """
 select s.id, s.trouble_code, s.trouble from memory_embedding_spaces s
-where s.trouble is not null and ($1::bigint[] is null or s.id = any($1)) and {registry.IS_TRIED}
+where s.trouble is not null and ($1::bigint[] is null or s.id = any($1)) and coalesce(
+  (select j.id from memory_reembed_jobs j where j.space_id = s.id and j.state in ('running', 'paused')),
+  (select w.chunk_id from memory_embedding_pending w where w.space_id = s.id order by w.chunk_id limit 1)) is not null
 """
 
 

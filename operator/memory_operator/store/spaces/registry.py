@@ -13,10 +13,6 @@ CHANNEL = "memory_spaces"
 CHUNKS = 0
 """Scope of the counter of live chunks; every other scope is a space's id."""
 
-IS_TRIED = """(exists (select 1 from memory_reembed_jobs j where j.space_id = s.id and j.state in ('running', 'paused'))
-  or exists (select 1 from memory_embedding_pending w where w.space_id = s.id))"""
-"""Whether anything waits for a space's embedder. Else what was last heard of it says nothing: nobody asks it again."""
-
 _SLOTS = 16
 
 
