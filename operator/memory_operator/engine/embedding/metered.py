@@ -187,11 +187,18 @@ async def _written_down(store: Store, intent: Intent, *, durable: bool = False) 
         entry = await ledger.intend(conn, intent, durable=durable)
     if entry is None:
         raise StoreUnavailable("a call could not be written down")
+    async with completed(store, entry) as meter:
+        yield meter
+
+
+@asynccontextmanager
+async def completed(store: Store, entry: LedgerEntry) -> AsyncIterator[Metered]:
+    """The meter of a call outside a fill that is written down; its row is completed when this ends."""
     meter = Metered(store, entry)
     try:
         yield meter
     finally:
-        await write_outcomes(store, meter)
+        await _write_outcomes(store, meter)
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,8 +254,8 @@ async def probe_dimensions(store: Store, connector: Connector, ref: ProviderRef,
         return await probe(embedder, PROBE_SECONDS, meter)
 
 
-async def write_outcomes(store: Store, meter: Metered) -> None:
-    """Complete the rows of calls outside a fill; where that fails they are marked unanswered in time."""
+async def _write_outcomes(store: Store, meter: Metered) -> None:
+    """Complete the rows of a call; where that fails they are marked unanswered in time."""
     try:
         async with store.connection() as conn:
             outcomes = meter.outcomes()

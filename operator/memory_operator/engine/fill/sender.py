@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from memory_operator.backoff import backoff
-from memory_operator.embedders import PROBE_TEXT, Embedder, Embeddings, batch_limit, calls_a_vendor
+from memory_operator.embedders import PROBE_TEXT, Embedder, Embeddings, batch_limit, calls_a_vendor, probe
 from memory_operator.engine.embedding.circuit_breaker import Breaker
 from memory_operator.engine.embedding.connector import PROBE_SECONDS, Connector
 from memory_operator.engine.embedding.metered import Metered, check_fit
@@ -309,13 +309,11 @@ class Sender:
         if calls_a_vendor(config):
             meter = Metered(self._store, await self._permit_for_probe())
         try:
-            reply = await embedder.embed(
-                [PROBE_TEXT], mode="document", timeout=PROBE_SECONDS, dimensions=None, meter=meter
-            )
+            length = await probe(embedder, PROBE_SECONDS, meter)
         finally:
             if meter is not None:
                 self._in_flight.add_result(CallResult(outcomes=meter.outcomes(), job=job))
-        if reply.vectors.shape[1] != self._space.dimensions:
+        if length != self._space.dimensions:
             return False
         self._succeeded_at = self._clock()
         return True

@@ -9,9 +9,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
-from memory_operator.embedders import PROBE_TEXT, calls_a_vendor
+from memory_operator.embedders import PROBE_TEXT, calls_a_vendor, probe
 from memory_operator.engine.embedding.connector import PROBE_SECONDS
-from memory_operator.engine.embedding.metered import Metered, write_outcomes
+from memory_operator.engine.embedding.metered import completed
 from memory_operator.engine.fill.pipeline import WorkerContext
 from memory_operator.errors import LockBusy, MemoryOperatorError, StoreUnavailable
 from memory_operator.logs import get_logger
@@ -83,9 +83,6 @@ class Trials:
             found = await limits.request(conn, Intent.of(space, "probe", [share], None, self._context.presence))
         if not isinstance(found, Granted):
             return
-        meter = Metered(store, found.entry)
-        try:
-            await embedder.embed([PROBE_TEXT], mode="document", timeout=PROBE_SECONDS, dimensions=None, meter=meter)
-        finally:
-            await write_outcomes(store, meter)
+        async with completed(store, found.entry) as meter:
+            await probe(embedder, PROBE_SECONDS, meter)
         connector.breaker(space.config).succeeded()
