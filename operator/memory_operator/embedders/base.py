@@ -41,6 +41,12 @@ class Relevance:
     """As `Counted.tokens`."""
 
 
+def counted_tokens(answers: Sequence[Counted]) -> int | None:
+    """Tokens of all answers; None where there is none, or the vendor did not count for each."""
+    counts = [answer.tokens for answer in answers if answer.tokens is not None]
+    return sum(counts) if answers and len(counts) == len(answers) else None
+
+
 class Meter(Protocol):
     """Records each request that one `embed` sends to a vendor, since each may have to be paid.
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from simdjson import Array, Object
 
 from memory_operator.contract.rerank import RerankForm
-from memory_operator.embedders.base import Meter, Relevance
+from memory_operator.embedders.base import Meter, Relevance, counted_tokens
 from memory_operator.embedders.http.endpoint import endpoint
 from memory_operator.embedders.http.json import json_array, json_object, token_count
 from memory_operator.embedders.http.request import Decode, VendorRequest
@@ -56,39 +56,27 @@ def _tei_request(_model: str, question: str, texts: Sequence[str]) -> Composed:
     return {"query": question, "texts": texts, "raw_scores": False, "return_text": False, "truncate": True}
 
 
-def _decode_cohere(body: bytes, count: int, _: int | None, source: str) -> Relevance:
-    answer = json_object(body, source)
-    # Cohere bills searches, and says how many tokens there were in some replies only.
-    return Relevance(
-        _scores(answer.get("results"), "relevance_score", count, source),
-        _counted(_inner(answer, "meta"), "tokens", "input_tokens"),
-    )
+def _decoder(entries: str, *tokens: str) -> Decode[Relevance]:
+    """Reads an object with a list of that name, and the vendor's count of tokens where that path leads."""
 
+    def decode(body: bytes, count: int, _: int | None, source: str) -> Relevance:
+        answer = json_object(body, source)
+        return Relevance(_scores(answer.get(entries), "relevance_score", count, source), _counted(answer, tokens))
 
-def _decode_voyage(body: bytes, count: int, _: int | None, source: str) -> Relevance:
-    answer = json_object(body, source)
-    scores = _scores(answer.get("data"), "relevance_score", count, source)
-    return Relevance(scores, _counted(answer, "usage", "total_tokens"))
-
-
-def _decode_jina(body: bytes, count: int, _: int | None, source: str) -> Relevance:
-    answer = json_object(body, source)
-    scores = _scores(answer.get("results"), "relevance_score", count, source)
-    return Relevance(scores, _counted(answer, "usage", "total_tokens"))
+    return decode
 
 
 def _decode_tei(body: bytes, count: int, _: int | None, source: str) -> Relevance:
     return Relevance(_scores(json_array(body, source), "score", count, source), None)
 
 
-def _inner(answer: Object | None, name: str) -> Object | None:
-    found = answer.get(name) if answer is not None else None
-    return found if isinstance(found, Object) else None
-
-
-def _counted(answer: Object | None, part: str, name: str) -> int | None:
-    counts = _inner(answer, part)
-    return token_count(counts.get(name)) if counts is not None else None
+def _counted(answer: Object, path: Sequence[str]) -> int | None:
+    found: object = answer
+    for name in path:
+        if not isinstance(found, Object):
+            return None
+        found = found.get(name)
+    return token_count(found)
 
 
 def _scores(entries: object, name: str, count: int, source: str) -> tuple[float, ...]:
@@ -111,9 +99,10 @@ def _scores(entries: object, name: str, count: int, source: str) -> tuple[float,
 
 
 _DIALECTS: Mapping[RerankForm, _Dialect] = {
-    "Cohere": _Dialect("/v2/rerank", _cohere_request, _decode_cohere),
-    "Voyage": _Dialect("/v1/rerank", _voyage_request, _decode_voyage),
-    "Jina": _Dialect("/v1/rerank", _jina_request, _decode_jina),
+    # Cohere bills searches, and says how many tokens there were in some replies only.
+    "Cohere": _Dialect("/v2/rerank", _cohere_request, _decoder("results", "meta", "tokens", "input_tokens")),
+    "Voyage": _Dialect("/v1/rerank", _voyage_request, _decoder("data", "usage", "total_tokens")),
+    "Jina": _Dialect("/v1/rerank", _jina_request, _decoder("results", "usage", "total_tokens")),
     "TEI": _Dialect("/rerank", _tei_request, _decode_tei, _TEI_TEXTS),
 }
 
@@ -143,9 +132,8 @@ class VendorReranker:
                 await self._request(request, question, texts[start : start + most])
                 for start in range(0, len(texts), most)
             ]
-        counts = [part.tokens for part in parts if part.tokens is not None]
         scores = tuple(score for part in parts for score in part.scores)
-        return Relevance(scores, sum(counts) if parts and len(counts) == len(parts) else None)
+        return Relevance(scores, counted_tokens(parts))
 
     async def _request(self, request: VendorRequest, question: str, texts: Sequence[str]) -> Relevance:
         reply = await request.post(self._dialect.compose(self._model, question, texts), len(texts))

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from memory_operator.embedders.base import Embeddings, Meter, with_prefix
+from memory_operator.embedders.base import Embeddings, Meter, counted_tokens, with_prefix
 from memory_operator.embedders.http.endpoint import Endpoint
 from memory_operator.embedders.http.request import Decode, VendorRequest
 from memory_operator.embedders.http.status_errors import ABOUT_THE_TEXTS, refusal
@@ -107,10 +107,8 @@ class VendorEmbedder:
         parts = [await self._request(call, inputs[start : start + limit]) for start in range(0, len(inputs), limit)]
         if len(parts) == 1:
             return parts[0]
-        counts = [part.tokens for part in parts if part.tokens is not None]
-        tokens = sum(counts) if len(counts) == len(parts) else None
         try:
-            return Embeddings(np.concatenate([part.vectors for part in parts]), tokens)
+            return Embeddings(np.concatenate([part.vectors for part in parts]), counted_tokens(parts))
         except ValueError:
             raise BadReply(f"{self._endpoint.host} returned vectors of different lengths") from None
 
