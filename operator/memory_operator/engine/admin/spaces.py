@@ -109,18 +109,17 @@ class Catalog:
         async with self._store.connection() as conn:
             return await _views(conn)
 
-    async def without_space(self) -> list[Waiting]:
-        """Providers that exist and have no space, the oldest first: a Secret may be missing, or a vendor down."""
-        async with self._store.connection() as conn:
-            rows = await providers.all_rows(conn)
-        return [_waiting(row) for row in rows if row.applied_space_id is None and row.absent_since is None]
+    async def waiting(self) -> tuple[list[Waiting], list[Waiting]]:
+        """Providers that wait for something to be put right, the oldest first.
 
-    async def not_applied(self) -> list[Waiting]:
-        """Providers whose space is in use while what they say by now cannot be applied, the oldest first."""
+        Those that have no space: a Secret may be missing, or a vendor down. And those whose space is in use while what
+        they say by now cannot be applied.
+        """
         async with self._store.connection() as conn:
-            rows = await providers.all_rows(conn)
-        there = [_waiting(row) for row in rows if row.applied_space_id is not None and row.absent_since is None]
-        return [each for each in there if each.phase in (Phase.ERROR, Phase.UNAVAILABLE)]
+            there = [row for row in await providers.all_rows(conn) if row.absent_since is None]
+        without_space = [_waiting(row) for row in there if row.applied_space_id is None]
+        with_space = [_waiting(row) for row in there if row.applied_space_id is not None]
+        return without_space, [each for each in with_space if each.phase in (Phase.ERROR, Phase.UNAVAILABLE)]
 
     async def overview(self) -> Overview:
         """Spaces, jobs and held changes."""

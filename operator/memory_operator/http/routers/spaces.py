@@ -35,15 +35,12 @@ async def spaces(request: Request, identity: Known) -> Response:
     """Every space with its figures."""
     visible = await readable(request, identity)
     catalog = services_of(request).catalog
+    without_space, not_applied = await catalog.waiting()
     return reply(
         SpacesAnswer(
             spaces=[SpaceAnswer.of(view) for view in await catalog.spaces() if view.space.ref.namespace in visible],
-            without_space=[
-                WaitingAnswer.of(each) for each in await catalog.without_space() if each.ref.namespace in visible
-            ],
-            not_applied=[
-                WaitingAnswer.of(each) for each in await catalog.not_applied() if each.ref.namespace in visible
-            ],
+            without_space=[WaitingAnswer.of(each) for each in without_space if each.ref.namespace in visible],
+            not_applied=[WaitingAnswer.of(each) for each in not_applied if each.ref.namespace in visible],
         )
     )
 
