@@ -19,6 +19,11 @@ MatchKind = Literal["semantic", "fulltext", "both"]
 RerankStatus = Literal["ok", "unavailable"]
 
 
+def milliseconds(seconds: float) -> float:
+    """A time as diagnostics tell it."""
+    return round(seconds * 1000, 3)
+
+
 @dataclass(frozen=True, slots=True)
 class ChannelMatch:
     """How one channel ranked a memory."""

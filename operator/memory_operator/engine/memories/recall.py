@@ -23,6 +23,7 @@ from memory_operator.engine.memories.answer import (
     RerankDiagnostics,
     Result,
     ResultDiagnostics,
+    milliseconds,
 )
 from memory_operator.engine.memories.channels import (
     CHANNEL_SECONDS,
@@ -299,10 +300,10 @@ def _diagnostics(
         embedding_version=resolved.space.embedding_version if resolved.space else None,
         coverage=resolved.coverage,
         channels={
-            name: ChannelDiagnostics(len(channel.hits), _ms(channel.seconds), channel.status)
+            name: ChannelDiagnostics(len(channel.hits), milliseconds(channel.seconds), channel.status)
             for name, channel in (("fulltext", words), ("semantic", meaning))
         },
-        timings_ms={**watch.laps_ms(), "embed": _ms(meaning.embed_seconds)},
+        timings_ms={**watch.laps_ms(), "embed": milliseconds(meaning.embed_seconds)},
         cut=cut_of(text),
         explanation=explanation,
         rerank=rerank,
@@ -324,8 +325,4 @@ class _StepTimer:
     def laps_ms(self) -> dict[str, float]:
         """Milliseconds of each step, and in all."""
         total = time.perf_counter() - self._started
-        return {**{name: _ms(seconds) for name, seconds in self._laps.items()}, "total": _ms(total)}
-
-
-def _ms(seconds: float) -> float:
-    return round(seconds * 1000, 3)
+        return {**{name: milliseconds(seconds) for name, seconds in self._laps.items()}, "total": milliseconds(total)}

@@ -5,8 +5,8 @@ Where it does not answer in time, or not in a way that can be used, the answer i
 
 from __future__ import annotations
 
-import asyncio
 import math
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -14,7 +14,7 @@ from memory_operator import traces
 from memory_operator.contract.resource import ProviderRef
 from memory_operator.engine.embedding.connector import Connector
 from memory_operator.engine.embedding.metered import RerankCall, rerank_at_once
-from memory_operator.engine.memories.answer import RerankDiagnostics, RerankMatch, Result
+from memory_operator.engine.memories.answer import RerankDiagnostics, RerankMatch, Result, milliseconds
 from memory_operator.engine.memories.channels import error_code
 from memory_operator.engine.spaces.active import Resolved
 from memory_operator.errors import Conflict, MemoryOperatorError
@@ -79,7 +79,7 @@ class Rerankers:
         self, reranking: Reranking, tenant_id: int, question: str, results: Sequence[Result]
     ) -> tuple[list[Result] | None, RerankDiagnostics]:
         """The results with the first of them in another order; None where the API gave none that can be used."""
-        began, first = asyncio.get_running_loop().time(), results[: reranking.top]
+        began, first = time.perf_counter(), results[: reranking.top]
         with traces.span("query.rerank") as span:
             scores, reason = await self._scores(reranking, tenant_id, question, [result.text for result in first])
             span.note(status="unavailable" if reason else "ok", reason=reason)
@@ -91,7 +91,7 @@ class Rerankers:
             reason=reason,
             texts=len(first),
             least_relevance=ordered[len(first) - 1].score if ordered else None,
-            ms=round((asyncio.get_running_loop().time() - began) * 1000, 3),
+            ms=milliseconds(time.perf_counter() - began),
         )
 
     async def _scores(
