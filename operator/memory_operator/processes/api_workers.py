@@ -38,6 +38,9 @@ _HEALTHY_SECONDS = 60.0
 _ANSWER_SECONDS = 2.0
 _KILL_SECONDS = STOP_SECONDS - 2
 _LINE_BYTES = 1 << 22
+_NOT_READY, _METRICS = "not ready", "metrics"
+"""What a worker is asked."""
+_NO_ANSWER = (TimeoutError, ConnectionError, ValueError)
 _SAME_COMMAND = "from memory_operator.cli import main; main()"
 
 
@@ -70,9 +73,9 @@ async def answer_owner(place: WorkerPlace, not_ready: NotReady, metrics: Metrics
             if not question.done() or not question.result():
                 question.cancel()
                 return
-            reason, text = await not_ready(), await metrics.text()
-            answer = {"number": int(question.result()), "not_ready": reason, "metrics": text.decode()}
-            writer.write(json.dumps(answer).encode() + b"\n")
+            number, wanted = json.loads(question.result())
+            found = await not_ready() if wanted == _NOT_READY else (await metrics.text()).decode()
+            writer.write(json.dumps([number, found]).encode() + b"\n")
             await writer.drain()
     except ConnectionError:
         return  # the owner was killed
@@ -108,25 +111,35 @@ class ApiWorker:
             log.error("API worker %d ended %s, retrying in %.1f s", self.number, how, pause)
             await wait_for_event(stop, pause)
 
-    async def report(self) -> tuple[str | None, str]:
-        """Why the worker is not ready, None when it is; and its metrics."""
+    async def not_ready(self) -> str | None:
+        """Why the worker is not ready; None when it is."""
         try:
-            async with asyncio.timeout(_ANSWER_SECONDS), self._one_question:
-                return await self._answer()
-        except (TimeoutError, ConnectionError, ValueError):
-            return f"memory: API worker {self.number} does not answer", ""
+            return await self._reply_to(_NOT_READY)
+        except _NO_ANSWER:
+            return f"memory: API worker {self.number} does not answer"
 
-    async def _answer(self) -> tuple[str | None, str]:
+    async def metrics(self) -> str:
+        """Its metrics; none where it does not answer."""
+        try:
+            return await self._reply_to(_METRICS) or ""
+        except _NO_ANSWER:
+            return ""
+
+    async def _reply_to(self, wanted: str) -> str | None:
+        async with asyncio.timeout(_ANSWER_SECONDS), self._one_question:
+            return await self._answer(wanted)
+
+    async def _answer(self, wanted: str) -> str | None:
         if self._line is None:
             raise ConnectionError
         reader, writer = self._line
         self._questions += 1
-        number = self._questions
-        writer.write(b"%d\n" % number)
+        question = self._questions
+        writer.write(json.dumps([question, wanted]).encode() + b"\n")
         while True:  # an answer that came too late for its question comes first
-            answer = json.loads(await reader.readline())
-            if answer["number"] == number:
-                return answer["not_ready"], answer["metrics"]
+            number, found = json.loads(await reader.readline())
+            if number == question:
+                return None if found is None else str(found)
 
     async def _run_once(self, stop: asyncio.Event) -> int:
         ours, theirs = socket.socketpair()
@@ -162,13 +175,14 @@ class _Workers:
 
     async def not_ready(self) -> str | None:
         """Why no worker is ready; None when one is."""
-        reasons = [reason for reason, _ in await self._reports()]
+        reasons = await asyncio.gather(*(worker.not_ready() for worker in self._workers))
         return None if None in reasons else reasons[0]
 
     async def text(self) -> bytes:
         """The metrics of each worker, under its number: each counts for itself, and from zero when it is started."""
         families: dict[str, list[str]] = {}
-        for worker, (_, text) in zip(self._workers, await self._reports(), strict=True):
+        texts = await asyncio.gather(*(worker.metrics() for worker in self._workers))
+        for worker, text in zip(self._workers, texts, strict=True):
             for line in text.splitlines():
                 if line.startswith("# "):
                     family = families.setdefault(line.split()[2], [])
@@ -177,9 +191,6 @@ class _Workers:
                 else:
                     family.append(_labelled(line, worker.number))
         return "".join(f"{line}\n" for family in families.values() for line in family).encode()
-
-    async def _reports(self) -> list[tuple[str | None, str]]:
-        return await asyncio.gather(*(worker.report() for worker in self._workers))
 
 
 def _labelled(sample: str, number: int) -> str:
