@@ -7,10 +7,11 @@ from memory_operator.store.db.pool import Conn
 SLICE_ROWS = 2_000
 """Rows that one transaction adds up, about: all rows of a call have one time, and go together."""
 
+_OLD = "at < date_trunc('day', now(), 'UTC') - make_interval(days => $1)"
+
 # A call has a row for each tenant: it counts once for each, and for all of them together once, at its first row.
-_ROLL_UP = """
-with oldest as (select at from memory_usage_ledger
-  where at < date_trunc('day', now(), 'UTC') - make_interval(days => $1) order by at limit $2),
+_ROLL_UP = f"""
+with oldest as (select at from memory_usage_ledger where {_OLD} order by at limit $2),
 gone as (delete from memory_usage_ledger l where l.at >= (select min(at) from oldest)
   and l.at <= (select max(at) from oldest) and l.state <> 'sent' returning l.*),
 numbered as (select g.*, (at at time zone 'utc')::date as day,
@@ -43,10 +44,7 @@ select count(*) from gone
 """
 
 
-_OLDEST = """
-select at from memory_usage_ledger where at < date_trunc('day', now(), 'UTC') - make_interval(days => $1)
-and state <> 'sent' order by at limit 1
-"""
+_OLDEST = f"""select at from memory_usage_ledger where {_OLD} and state <> 'sent' order by at limit 1"""
 
 
 async def is_due(conn: Conn, kept_days: int) -> bool:
