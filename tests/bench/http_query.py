@@ -24,6 +24,7 @@ from bench.stock import PROJECT, TEXTS, Stock
 from bench.wrk import Load, Wrk, is_there
 from fixtures.dev import free_port
 from memory_operator.dev.postgres.server import RunningPostgres
+from memory_operator.memory.fusion import COUNTED
 from memory_operator.memory.search_terms import query_terms
 from memory_operator.store.memories import fulltext, memories, nearest
 from memory_operator.store.memories.fulltext import Sizes, WordQuery
@@ -41,7 +42,7 @@ WORDS = 4
 RESULTS = 10
 RAW = 200
 VENDOR_MS = 20
-LIMIT = 40
+LIMIT = COUNTED
 """Candidates that each channel is asked for, for RESULTS."""
 
 

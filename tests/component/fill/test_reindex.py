@@ -282,10 +282,7 @@ async def test_words_are_indexed_anew_while_their_memories_are_cut_anew(
             project = await languages.claim(conn, "default")
             assert project is not None
             await cutting.enter_async_context(reindexing(world))
-            waits = (
-                "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
-            )
-            await until(lambda: world.value(waits), "the cut waits for the project")
+            await until(world.waits_for_a_lock, "the cut waits for the project")
             chunks = await languages.read(conn, project, 10)
             await languages.rewrite(conn, project.id, [(chunk.id, "german", "haus") for chunk in chunks])
             await languages.advance(conn, project.id, None)

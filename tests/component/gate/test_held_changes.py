@@ -43,6 +43,14 @@ async def held_at(world: World, ref: ProviderRef, dimensions: int, word: str = "
     )
 
 
+async def held_at_32(world: World, vendor: StubVendor) -> ProviderRef:
+    """A Provider whose space is full, and whose change to 32 is held."""
+    ref = await filled(world, vendor)
+    world.cluster.apply("memory", spec(vendor, 32))
+    await held_at(world, ref, 32)
+    return ref
+
+
 def settled(world: World, ref: ProviderRef) -> str:
     found = world.cluster.condition(ref, "DimensionSettled")
     return found.message if found else ""
@@ -133,9 +141,7 @@ async def test_a_marker_inserted_while_the_operator_is_stopped_opens_what_is_hel
 ) -> None:
     await world.stored(10)
     async with world.operator(), world.worker():
-        ref = await filled(world, vendor)
-        world.cluster.apply("memory", spec(vendor, 32))
-        await held_at(world, ref, 32)
+        ref = await held_at_32(world, vendor)
     await world.fetch(INSERT, 32)
     async with world.operator(), world.worker():
         await applied(world, ref, 32)
@@ -147,9 +153,7 @@ async def test_a_marker_for_what_was_held_is_gone_when_the_operator_starts_on_an
 ) -> None:
     await world.stored(10)
     async with world.operator(), world.worker():
-        ref = await filled(world, vendor)
-        world.cluster.apply("memory", spec(vendor, 32))
-        await held_at(world, ref, 32)
+        ref = await held_at_32(world, vendor)
     await world.fetch(INSERT, 32)
     world.cluster.apply("memory", spec(vendor, 16))
     async with world.operator(), world.worker():
@@ -187,9 +191,7 @@ async def test_a_marker_that_is_recorded_while_its_change_is_given_up_does_not_o
 ) -> None:
     await world.stored(10)
     async with world.operator(), world.worker():
-        ref = await filled(world, vendor)
-        world.cluster.apply("memory", spec(vendor, 32))
-        await held_at(world, ref, 32)
+        await held_at_32(world, vendor)
         async with world.store.transaction() as conn:
             await conn.execute(INSERT, 32)
             world.cluster.apply("memory", spec(vendor, 64))
@@ -198,12 +200,7 @@ async def test_a_marker_that_is_recorded_while_its_change_is_given_up_does_not_o
 
 
 async def _given_up_or_waiting(world: World) -> bool:
-    return bool(
-        await world.value(
-            "select not exists (select 1 from memory_pending_changes) or exists"
-            " (select 1 from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock')"
-        )
-    )
+    return await world.value("select count(*) = 0 from memory_pending_changes") or await world.waits_for_a_lock()
 
 
 async def is_withdrawn(world: World) -> bool:
@@ -230,9 +227,7 @@ async def test_the_databases_clock_says_what_is_expired(world: World, vendor: St
 async def test_any_time_that_the_table_takes_is_read(world: World, vendor: StubVendor, moment: str) -> None:
     await world.stored(10)
     async with world.operator(), world.worker():
-        ref = await filled(world, vendor)
-        world.cluster.apply("memory", spec(vendor, 32))
-        await held_at(world, ref, 32)
+        ref = await held_at_32(world, vendor)
         await world.fetch(
             "insert into memory_embedding_dim_change_consent (target_dim, expires_at, created_at)"
             f" values (32, '{moment}', '{moment}')"
@@ -246,9 +241,7 @@ async def test_any_time_that_the_table_takes_is_read(world: World, vendor: StubV
 async def test_the_activity_log_says_which_marker_opened_which_gate(world: World, vendor: StubVendor) -> None:
     await world.stored(10)
     async with world.operator(), world.worker():
-        ref = await filled(world, vendor)
-        world.cluster.apply("memory", spec(vendor, 32))
-        await held_at(world, ref, 32)
+        ref = await held_at_32(world, vendor)
         marker = await world.value(INSERT + " returning id", 32)
         await applied(world, ref, 32)
     detail = await world.value("select detail from memory_activity where kind = 'reshape'")

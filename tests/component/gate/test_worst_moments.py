@@ -47,16 +47,6 @@ async def states(world: World) -> dict[str, str]:
     return {row["model"]: row["state"] for row in rows}
 
 
-async def waits_for_a_lock(world: World) -> bool:
-    """Whether a session of ours waits for a row that another holds."""
-    return bool(
-        await world.value(
-            "select exists (select 1 from pg_stat_activity where wait_event_type = 'Lock'"
-            " and datname = current_database())"
-        )
-    )
-
-
 async def test_an_edit_taken_back_while_the_fill_beside_is_switched_ends_with_the_old_space_active(
     world: World, vendor: StubVendor
 ) -> None:
@@ -72,7 +62,7 @@ async def test_an_edit_taken_back_while_the_fill_beside_is_switched_ends_with_th
         async with world.store.transaction() as conn:
             await registry.lock_registry_exclusive(conn)
             world.cluster.apply("memory", provider(vendor))
-            await until(lambda: waits_for_a_lock(world), "somebody waits for a lock")
+            await until(world.waits_for_a_lock, "somebody waits for a lock")
             row, beside = await providers.by_space(conn, 2), await spaces.get(conn, 2)
             assert row is not None
             assert beside is not None
@@ -117,7 +107,7 @@ async def test_a_change_is_not_held_for_a_provider_that_has_just_gone(world: Wor
             await registry.lock_registry_exclusive(conn)
             await conn.execute("select 1 from memory_providers for share")
             world.cluster.apply("memory", provider(vendor, dimensions=32))
-            await until(lambda: waits_for_a_lock(world), "somebody waits for a lock")
+            await until(world.waits_for_a_lock, "somebody waits for a lock")
             world.cluster.delete(ref)
         await until(
             lambda: world.value("select absent_since is not null from memory_providers"),
@@ -297,7 +287,7 @@ async def test_a_fill_is_cancelled_in_the_middle_of_a_batch_without_a_deadlock(
     async with world.store.transaction() as conn:
         await jobs.advance(conn, lease.job_id, 5, 0, 0)
         cancelling = asyncio.create_task(cancel(), name="cancel")
-        await until(lambda: waits_for_a_lock(world), "somebody waits for a lock")
+        await until(world.waits_for_a_lock, "somebody waits for a lock")
         await leases.fence(conn, [lease])
     await cancelling
     assert await world.value("select state from memory_reembed_jobs") == "cancelled"
@@ -338,7 +328,7 @@ async def test_writers_who_come_later_do_not_overtake_a_switch_that_waits(world:
     async with world.store.transaction() as conn:
         await registry.lock_registry_shared(conn)
         switching = asyncio.create_task(take("switch", registry.lock_registry_exclusive), name="switch")
-        await until(lambda: waits_for_a_lock(world), "somebody waits for a lock")
+        await until(world.waits_for_a_lock, "somebody waits for a lock")
         writing = asyncio.create_task(take("writer", registry.lock_registry_shared), name="writer")
         await until(
             lambda: world.value("select count(*) = 2 from pg_stat_activity where wait_event_type = 'Lock'"),
