@@ -153,12 +153,19 @@ class _Session(asyncpg.Connection):
 _TELL = """select set_config(name, value, false) from unnest($1::text[], $2::text[]) as s (name, value)"""
 
 
-async def _tell(conn: Any, settings: Mapping[str, str]) -> None:
+def _told(conn: Any) -> dict[str, str]:
+    """What a session was told; a connection that was lost has none, since the driver takes it away at once."""
+    told: dict[str, str] | None = getattr(conn, "told", None)
+    if told is None:
+        raise asyncpg.ConnectionDoesNotExistError("the session was lost")
+    return told
+
+
+async def _tell(conn: Conn, told: dict[str, str], settings: Mapping[str, str]) -> None:
     """Have a session run with these settings; others that it was told before are as they were when it began.
 
     Costs nothing where it was told just these: that is why no connection is reset when it goes back to the pool.
     """
-    told: dict[str, str] = conn.told
     wanted = {**_BEGUN_WITH, **settings}
     differ = {name: wanted.get(name) for name in {*told, *wanted} if told.get(name) != wanted.get(name)}
     if differ:
@@ -168,9 +175,9 @@ async def _tell(conn: Any, settings: Mapping[str, str]) -> None:
         told.update(wanted)
 
 
-def _doubt(conn: Any) -> None:
+def _doubt(told: dict[str, str]) -> None:
     """Take nothing for known of a session in which something failed or was cancelled."""
-    conn.told.update(dict.fromkeys(conn.told, _UNKNOWN))
+    told.update(dict.fromkeys(told, _UNKNOWN))
 
 
 class Store:
@@ -207,11 +214,12 @@ class Store:
         stays need one of `dedicated`. Raises StoreUnavailable, LockBusy.
         """
         async with translate_errors(), self._turn(), self._pool.acquire(timeout=ACQUIRE_SECONDS) as conn:
-            await _tell(conn, settings or {})
+            told = _told(conn)
+            await _tell(conn, told, settings or {})
             try:
                 yield conn
             except BaseException:
-                _doubt(conn)
+                _doubt(told)
                 raise
 
     @asynccontextmanager
@@ -313,7 +321,7 @@ async def _as_it_is(conn: Any) -> None:
     The driver rolls back the transactions that it knows of. It does not know of one that began while its statement was
     cancelled: whoever had the session next would have worked in it, and lost what they wrote.
     """
-    if _UNKNOWN in conn.told.values():
+    if _UNKNOWN in _told(conn).values():
         await conn.execute("rollback")
 
 
