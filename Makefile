@@ -11,6 +11,9 @@ QUALITY_ARGS ?=
 PYTEST = $(BIN)/python -m pytest -n 4 --dist loadgroup
 VERSION = $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 
+# Tests start hundreds of processes: without byte code each would compile all of this first.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help install run test test-unit test-long mutants images e2e e2e-long kind check format bench bench-large quality generate requirements clean
 
