@@ -21,6 +21,7 @@ pytest_plugins = [
 ]
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist writes the groups into the names of tests in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put into one group, for `--dist loadgroup`, what shares something that is costly to make.
 
@@ -43,5 +44,5 @@ def _group(item: pytest.Item) -> str | None:
         return "control plane of operators" if "served" in item.fixturenames else "control plane"
     definitions = item._fixtureinfo.name2fixturedefs.values()
     if any(each.scope == "module" for found in definitions for each in found):
-        return str(item.path)
+        return item.location[0]
     return None

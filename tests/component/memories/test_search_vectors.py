@@ -221,10 +221,12 @@ async def test_a_space_that_was_dropped_is_told_as_such_also_to_a_prepared_state
 async def test_the_server_itself_ends_a_search_that_takes_too_long(memories: Memories) -> None:
     world = memories.world
     space = await memories.space(config(DIMENSIONS))
-    made = await stock(world, space, {BIG: 4_000})
-    with pytest.raises(TookTooLong):
-        async with nearest.bounded(world.store, 0.002) as conn:
-            await nearest.nearest(conn, space, nearest.VectorQuery(BIG, made[0], 40, Filters()), exact=True)
+    made = await stock(world, space, {BIG: 30})
+    async with world.store.transaction() as other:
+        await other.execute(f"lock table {vectors.table(space.id)}")
+        with pytest.raises(TookTooLong):
+            async with nearest.bounded(world.store, 0.2) as conn:
+                await nearest.nearest(conn, space, nearest.VectorQuery(BIG, made[0], 40, Filters()), exact=True)
     # What the search set is gone with it, whichever connection comes next.
     for name, value in (
         ("statement_timeout", "0"),
