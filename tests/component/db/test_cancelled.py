@@ -81,6 +81,7 @@ async def test_a_session_that_is_lost_while_it_goes_back_to_the_pool_is_told_as_
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def reset(conn: asyncpg.Connection) -> None:
+        monkeypatch.undo()
         await lose(world, conn)
 
     async def work() -> None:
