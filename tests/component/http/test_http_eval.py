@@ -55,7 +55,9 @@ async def test_a_judged_set_is_loaded_measured_and_removed(memories: Memories, a
     assert set(means) == {"default", "full-text alone", "semantic alone"}
     assert means["full-text alone"] == 1.0
     assert found["remarks"] == []
-    assert (await api.get("/v1/stats")).json()["memories"] == 0
+    stats = (await api.get("/v1/stats")).json()
+    assert (stats["memories"], stats["projects"]) == (0, [])
+    assert (await api.get("/v1/projects")).json() == {"projects": []}
 
 
 async def test_known_items_of_real_memories_are_found_again(memories: Memories, api: Api) -> None:

@@ -143,6 +143,27 @@ def test_what_was_loaded_is_removed_when_a_question_fails(
     assert store.memories == {}
 
 
+def test_what_could_not_be_removed_is_told_with_the_project_and_what_to_do(
+    run: Run, store: Store, memory_api: StubMemoryApi, judged: Path
+) -> None:
+    kept = "00000002-0000-4000-8000-000000000000"
+    memory_api.on("DELETE", f"/memory/{kept}", problem(409, "concurrent_change", "not now"))
+    result = run("eval", "--judged", str(judged))
+    assert (result.exit_code, list(store.memories)) == (0, [kept])
+    told = " ".join(result.stderr.split())
+    assert "project eval-beasts could not be removed: 1 of its memories could not be erased" in told
+    assert "memory list --project eval-beasts shows what is left" in told
+
+
+def test_a_list_that_fails_at_the_end_is_told_after_the_result(
+    run: Run, store: Store, memory_api: StubMemoryApi, judged: Path
+) -> None:
+    memory_api.on("GET", "/v1/memories", problem(400, "invalid_input", "no list today"))
+    result = run("eval", "--judged", str(judged))
+    assert (result.exit_code, "The default is" in result.stdout) == (0, True)
+    assert "could not be removed: no list today" in " ".join(result.stderr.split())
+
+
 def test_it_waits_until_the_spaces_have_the_vectors(
     run: Run, store: Store, memory_api: StubMemoryApi, judged: Path
 ) -> None:

@@ -82,16 +82,22 @@ class _Evaluation:
         return result
 
     def remove(self, project: str) -> None:
-        """Erase a project; what goes wrong is said, and stops nothing."""
-        by_hand = f"memory list --project {project} shows them, memory delete --purge erases one"
+        """Erase a project's memories, without which there is none; what goes wrong is said, and stops nothing."""
         try:
             with self.progress("removing", None) as tell:
                 failed = loading.remove(self.session.api, project, self.in_flight, tell)
         except CommandError as failure:
-            self.session.screen.remark(f"project {project} could not be removed: {failure.detail}; {by_hand}", "yellow")
-            return
-        if failed:
-            self.session.screen.remark(f"{number(failed)} memories could not be removed; {by_hand}", "yellow")
+            self._tell_of_rest(project, failure.detail)
+        except KeyboardInterrupt:
+            self._tell_of_rest(project, "interrupted")
+            raise
+        else:
+            if failed:
+                self._tell_of_rest(project, f"{number(failed)} of its memories could not be erased")
+
+    def _tell_of_rest(self, project: str, reason: str) -> None:
+        by_hand = f"memory list --project {project} shows what is left, memory delete ID --purge erases one"
+        self.session.screen.remark(f"project {project} could not be removed: {reason}; {by_hand}", "yellow")
 
     @contextlib.contextmanager
     def progress(self, name: str, total: int | None) -> Iterator[Callable[[int], None]]:

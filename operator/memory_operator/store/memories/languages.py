@@ -52,12 +52,14 @@ class IndexedChunk:
 
 _PROJECTS = """
 select p.slug as project, p.language, p.languages, p.words_after is not null as rewriting
-from memory_projects p join memory_tenants t on t.id = p.tenant_id where t.name = $1 order by p.slug
+from memory_projects p join memory_tenants t on t.id = p.tenant_id where t.name = $1
+and (p.language <> 'auto' or exists (select from memory_entries e
+  where e.project_id = p.id and e.current and not e.tombstone)) order by p.slug
 """
 
 
 async def projects(conn: Conn, tenant: str) -> list[ProjectWords]:
-    """The projects of a tenant, by name."""
+    """The projects of a tenant that have memories or a language of their own, by name."""
     return [ProjectWords(**dict(row)) for row in await conn.fetch(_PROJECTS, tenant)]
 
 
