@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 
 WEIGHTS: Mapping[str, float] = {"fulltext": 0.4, "semantic": 0.5}
 """Of channels that know as much as can be. docs/retrieval.md says how they were found."""
@@ -154,21 +155,27 @@ def fuse(
 ) -> FusedRanking:
     """One ranking of several, without the items of a score below `least`; `agreed` goes to those that several found.
 
-    Ties go to the item with the better single rank, then to the one that the earlier channel found, then to the
-    higher key: the order never depends on chance.
+    Ties go to the item with the better single rank, then to the one that the earlier channel found: the order never
+    depends on chance.
     """
+    given_by = [_given(ranking, weights[channel]) for channel, ranking in rankings.items()]
     totals: dict[int, float] = {}
-    places: dict[int, int] = {}
-    for number, (channel, ranking) in enumerate(rankings.items()):
-        weight = weights[channel]
-        for place, (key, score) in enumerate(zip(ranking.keys, ranking.scores, strict=True)):
-            part = weight * ranking.normalised(score)
-            if key in totals:
-                totals[key] += part + agreed
-                places[key] = min(places[key], place * len(rankings) + number)
-            else:
-                totals[key] = part
-                places[key] = place * len(rankings) + number
+    for found in zip_longest(*given_by):  # in the order of ties, which sorting keeps
+        for item in found:
+            if item is not None:
+                key, part = item
+                totals[key] = totals[key] + part + agreed if key in totals else part
     kept = totals if least <= 0 else [key for key, total in totals.items() if total >= least]
-    keys = sorted(kept, key=lambda key: (-totals[key], places[key], -key))
-    return FusedRanking(rankings, weights, agreed, keys)
+    return FusedRanking(rankings, weights, agreed, sorted(kept, key=totals.__getitem__, reverse=True))
+
+
+def _given(ranking: Ranking, weight: float) -> list[tuple[int, float]]:
+    """What a channel gives to each key: `Ranking.normalised` times its weight, for a whole ranking at once."""
+    if not ranking.scores:
+        return []
+    weakest = ranking.weakest
+    above = ranking.scores[0] - weakest
+    return [
+        (key, weight * ((score - weakest) / above) if score > weakest else 0.0)
+        for key, score in zip(ranking.keys, ranking.scores, strict=True)
+    ]

@@ -20,7 +20,8 @@ from pgvector import HalfVector, Vector
 
 from memory_operator.backoff import timeout_without_lag
 from memory_operator.errors import Retryable, SpaceVanished
-from memory_operator.store.db.pool import EF_SEARCH, Conn, Row, Store
+from memory_operator.memory.fusion import COUNTED
+from memory_operator.store.db.pool import EF_SEARCH, Conn, Store
 from memory_operator.store.spaces import registry, vectors
 from memory_operator.store.spaces.spaces import SEEN_AS, Space
 
@@ -34,9 +35,6 @@ _OF_LIMIT = 0.9
 
 _READ_PER_STEP = 10
 """Vectors that are read one by one in the time in which the index shows one candidate, about."""
-
-_WANTED = 40
-"""Candidates that a query asks for, as long as it wants no more than twenty answers."""
 
 _WIDEN = 8
 _MOST_CHUNKS = 5_000
@@ -68,8 +66,7 @@ class Filters:
     """Chunks are found, each by itself, instead of memories by their best one."""
 
 
-@dataclass(frozen=True, slots=True)
-class Hit:
+class Hit(NamedTuple):
     """A memory that a channel found, by its best chunk; or a chunk, where those are looked for."""
 
     key: int
@@ -148,7 +145,7 @@ async def few_matching(conn: Conn, project_id: int, filters: Filters) -> int | N
     """
     # By the index it takes as many candidates until enough of them match as the matches are rarer among all chunks.
     chunks = (await registry.counted(conn, [registry.CHUNKS])).get(registry.CHUNKS, 0)
-    few = isqrt(_WANTED * _READ_PER_STEP * max(0, chunks))
+    few = isqrt(COUNTED * _READ_PER_STEP * max(0, chunks))
     count = int(await conn.fetchval(_COUNT_MATCHING, project_id, few + 1, *filter_values(filters)))
     return count if count <= few else None
 
@@ -274,9 +271,9 @@ class _Nearest:
             if self.only_active is not None:
                 if not rows[0]["active"]:
                     raise SpaceVanished
-                rows = [row for row in rows if row["chunk_id"] is not None]
-            ordered = sorted(rows, key=lambda row: (row["distance"], row["chunk_id"]))
-            hits = _best_of_each(ordered, self.key, self.space.distance)
+                rows = rows if rows[0]["chunk_id"] is not None else []
+            ordered = sorted([(row["distance"], row["chunk_id"], row[self.key]) for row in rows])
+            hits = _best_of_each(ordered, self.space.distance)
             if len(hits) >= limit or len(rows) < many or many >= _MOST_CHUNKS:
                 return hits
             many = min(many * _WIDEN, _MOST_CHUNKS)
@@ -293,12 +290,12 @@ async def _exactly_after_all(search: _Nearest, limit: int) -> list[Hit]:
         return []
 
 
-def _best_of_each(rows: Sequence[Row], key: str, distance: str) -> list[Hit]:
+def _best_of_each(ordered: Sequence[tuple[float, int, int]], distance: str) -> list[Hit]:
+    """The first of each key, of distances with chunk and key."""
     best: dict[int, Hit] = {}
-    for row in rows:
-        if row[key] not in best:
-            score = _similarity(row["distance"], distance)
-            best[row[key]] = Hit(row[key], row["chunk_id"], score, "vector")
+    for far, chunk_id, key in ordered:
+        if key not in best:
+            best[key] = Hit(key, chunk_id, _similarity(far, distance), "vector")
     return list(best.values())
 
 
