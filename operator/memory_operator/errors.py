@@ -4,6 +4,7 @@
     ├── Retryable                 the same call may succeed later
     │   ├── EmbedderUnreachable   no answer, or a 5xx, from a vendor
     │   ├── RateLimited           a vendor asked us to slow down
+    │   ├── BudgetReached         a Provider's budget leaves no room today
     │   ├── SourceUnavailable     the API server, a Secret or a folder could not be read
     │   ├── StoreUnavailable      PostgreSQL could not be reached
     │   ├── LockBusy              another session holds a lock that we do not queue behind
@@ -62,6 +63,10 @@ class EmbedderUnreachable(Retryable):
 
 class RateLimited(Retryable):
     """The embedding vendor asks us to slow down."""
+
+
+class BudgetReached(Retryable):
+    """A Provider's budget leaves no room for this call today."""
 
 
 class SourceUnavailable(Retryable):

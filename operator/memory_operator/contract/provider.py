@@ -87,7 +87,7 @@ class Limits(SpecModel):
 
 
 class Budget(SpecModel):
-    """What re-embedding may use before it pauses."""
+    """What re-embedding may use before it pauses; in a day with re-ranking."""
 
     tokens_per_job: Annotated[int, Field(ge=1)] | None = Field(default=None, description="Tokens of one job.")
     cost_per_job: DecimalText | None = Field(default=None, description="US dollars of one job.")
@@ -115,7 +115,9 @@ class EmbeddingSpec(SpecModel):
     create_enabled: bool | None = Field(default=None, description="false stops embedding new memories.")
     batch_size: Annotated[int, Field(ge=1, le=2048)] | None = Field(default=None, description="Texts in one call.")
     limits: Limits | None = Field(default=None, description="What the vendor allows.")
-    budget: Budget | None = Field(default=None, description="What re-embedding may use before it pauses.")
+    budget: Budget | None = Field(
+        default=None, description="What re-embedding may use before it pauses; in a day with re-ranking."
+    )
     query_prefix: Annotated[str, Field(max_length=1024)] | None = Field(
         default=None, description="Put before every text that is searched with."
     )

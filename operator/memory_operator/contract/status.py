@@ -31,6 +31,7 @@ class ConditionType(StrEnum):
     DIMENSION_SETTLED = "DimensionSettled"
     POPULATED = "Populated"
     ACTIVE = "Active"
+    RERANKING = "Reranking"
 
 
 class Reason(StrEnum):
@@ -48,6 +49,7 @@ class Reason(StrEnum):
     SECRET_UNREADABLE = "SecretUnreadable"
     ANSWERED = "Answered"
     EMBEDDER_UNREACHABLE = "EmbedderUnreachable"
+    RERANKER_UNREACHABLE = "RerankerUnreachable"
     CREDENTIAL_REFUSED = "CredentialRefused"
     REQUEST_REJECTED = "RequestRejected"
     SETTLED = "Settled"

@@ -97,12 +97,23 @@ def rerank_config(namespace: str, spec: ProviderSpec) -> RerankConfig | None:
             "model": rerank.model or "",
             "timeout_seconds": duration_seconds(rerank.timeout) if rerank.timeout else DEFAULT_SECONDS,
             "input_cost_per_1k": None if price is None else Decimal(price),
+            **({} if rerank.base_url else {"limits": _without_concurrency(own), "budget": _of_day(own)}),
             "form": form,
             "top": rerank.top or DEFAULT_TEXTS,
             "always": rerank.when != "OnRequest",
             "elsewhere": rerank.base_url is not None,
         }
     )
+
+
+def _without_concurrency(own: CallConfig) -> LimitsConfig:
+    """The vendor's limits as they are for its rerank API: a query does not wait for the calls of fills to end."""
+    return own.limits.model_copy(update={"concurrency": None})
+
+
+def _of_day(own: CallConfig) -> BudgetConfig:
+    """What the Provider's budget says of a day, which calls to its rerank API are part of."""
+    return own.budget.model_copy(update={"tokens_per_job": None, "cost_per_job": None})
 
 
 def _secret(ref: SecretKeyRef | None) -> SecretKeyConfig | None:

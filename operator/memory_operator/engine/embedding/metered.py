@@ -15,20 +15,23 @@ from memory_operator.engine.embedding.connector import PROBE_SECONDS, Connector
 from memory_operator.engine.embedding.spans import space_span
 from memory_operator.errors import (
     BadReply,
+    BudgetReached,
     EmbedderUnreachable,
     MemoryOperatorError,
+    RateLimited,
     SourceUnavailable,
     StoreUnavailable,
 )
 from memory_operator.logs import get_logger
 from memory_operator.memory.chunking import estimate_tokens
 from memory_operator.plan.cost import believable, split
-from memory_operator.plan.space import CallConfig, Mode, RerankConfig
+from memory_operator.plan.space import BudgetConfig, CallConfig, LimitsConfig, Mode, RerankConfig
 from memory_operator.store.db.pool import Store
 from memory_operator.store.spaces import vectors
 from memory_operator.store.spaces.spaces import Space
-from memory_operator.store.usage import ledger
+from memory_operator.store.usage import ledger, limits
 from memory_operator.store.usage.ledger import Ending, Intent, LedgerEntry, Outcome, Purpose, Share
+from memory_operator.store.usage.limits import Granted, Wait
 
 log = get_logger(__name__)
 
@@ -72,6 +75,12 @@ class Metered:
     def unusable(self) -> None:
         """See `Meter.unusable`."""
         self._end("unusable", None)
+
+    @property
+    def counts_for_the_day(self) -> bool:
+        """Whether the call is part of what its Provider may use in a day."""
+        intent = self._entry.intent
+        return intent.purpose == "rerank" and intent.config.budget != BudgetConfig()
 
     @property
     def tokens(self) -> int | None:
@@ -183,12 +192,17 @@ async def _embed_once(
 @asynccontextmanager
 async def _written_down(store: Store, intent: Intent, *, durable: bool = False) -> AsyncIterator[Metered]:
     """The meter of a call: its row is there before it leaves, and is completed when this ends."""
+    async with completed(store, await _intended(store, intent, durable=durable)) as meter:
+        yield meter
+
+
+async def _intended(store: Store, intent: Intent, *, durable: bool = False) -> LedgerEntry:
+    """The row of a call that asks for no limits."""
     async with store.connection() as conn:
         entry = await ledger.intend(conn, intent, durable=durable)
     if entry is None:
         raise StoreUnavailable("a call could not be written down")
-    async with completed(store, entry) as meter:
-        yield meter
+    return entry
 
 
 @asynccontextmanager
@@ -221,7 +235,8 @@ class RerankCall:
 async def rerank_at_once(store: Store, connector: Connector, call: RerankCall) -> Relevance:
     """Score texts for somebody who waits, within the configuration's time limit, as `embed_at_once` embeds some.
 
-    Raises what `Connector.reranker` and `Reranker.rerank` raise, CircuitOpen, StoreUnavailable.
+    Raises what `Connector.reranker` and `Reranker.rerank` raise, CircuitOpen, BudgetReached, StoreUnavailable; and
+    RateLimited where the Provider's limits let no call leave within that time.
     """
     config, now = call.config, asyncio.get_running_loop().time
     ends = now() + config.timeout_seconds
@@ -234,11 +249,30 @@ async def rerank_at_once(store: Store, connector: Connector, call: RerankCall) -
                 reranker = await connector.reranker(config)
         except TimeoutError as error:
             raise SourceUnavailable(f"the credential was not read within {config.timeout_seconds:.3g} s") from error
-        async with _written_down(store, call.intent()) as meter:
+        async with completed(store, await _permitted(store, call.intent(), ends)) as meter:
             left = max(0.001, ends - now())
             found = await reranker.rerank(call.question, call.texts, timeout=left, meter=meter)
         span.note(tokens=meter.tokens)
     return found
+
+
+async def _permitted(store: Store, intent: Intent, ends: float) -> LedgerEntry:
+    """The row of a call that limits and budget let leave; it waits for its turn as long as there is time."""
+    config, now = intent.config, asyncio.get_running_loop().time
+    if (config.limits, config.budget) == (LimitsConfig(), BudgetConfig()):
+        return await _intended(store, intent)
+    while True:
+        async with store.transaction() as conn:
+            if config.budget != BudgetConfig():
+                room = await limits.day_left(conn, intent)
+                if room.tokens is not None and room.tokens < intent.tokens:
+                    raise BudgetReached(f"the budget is used up: {room.bound}", hint="raise spec.embedding.budget")
+            found = await limits.request(conn, intent)
+        if isinstance(found, Granted):
+            return found.entry
+        if not isinstance(found, Wait) or now() + found.seconds >= ends:
+            raise RateLimited("spec.embedding.limits let no call leave in time")
+        await asyncio.sleep(found.seconds)
 
 
 async def probe_dimensions(store: Store, connector: Connector, ref: ProviderRef, config: CallConfig) -> int:
@@ -259,7 +293,9 @@ async def _write_outcomes(store: Store, meter: Metered) -> None:
     try:
         async with store.connection() as conn:
             outcomes = meter.outcomes()
-            await ledger.complete(conn, outcomes, durable=False)
+            fresh = await ledger.complete(conn, outcomes, durable=False)
+            if meter.counts_for_the_day:
+                await ledger.spend_of_day(conn, fresh)
             for outcome in outcomes:
                 store.metrics.calls.labels(outcome.entry.intent.purpose, outcome.ending).inc()
     except MemoryOperatorError as error:

@@ -21,10 +21,20 @@ from memory_operator.engine.gate.snapshot import StoredState
 from memory_operator.engine.ports.sources import ProviderEvent
 from memory_operator.plan.coverage import shown
 from memory_operator.store.jobs.jobs import Job
+from memory_operator.store.spaces.rerank_apis import ANSWERED
 from memory_operator.store.spaces.spaces import Space
 
 _WORKER_REASONS = {"CredentialRefused": Reason.CREDENTIAL_REFUSED, "RateLimited": Reason.RATE_LIMITED}
 """What Reachable says of an error that the worker met, by its class; all others are EmbedderUnreachable."""
+
+_RERANK_REASONS = {
+    "CredentialRefused": Reason.CREDENTIAL_REFUSED,
+    "SecretMissing": Reason.SECRET_MISSING,
+    "RequestRejected": Reason.REQUEST_REJECTED,
+    "BadReply": Reason.REQUEST_REJECTED,
+    "BudgetReached": Reason.BUDGET_REACHED,
+}
+"""What Reranking says of an error that queries met, by its class; all others are RerankerUnreachable."""
 
 _HARMLESS = (Reason.FILLING, Reason.NOT_ACTIVE, Reason.NO_SPACE)
 """Reasons for a False that nobody needs to act on."""
@@ -104,7 +114,9 @@ def compose(
     phase = _phase(findings, verdicts, stored)
     if ConditionType.READY not in verdicts:
         verdicts[ConditionType.READY] = _ready(verdicts, phase)
-    now, conditions = datetime.now(UTC), list(before.conditions) if before else []
+    now = datetime.now(UTC)
+    known = before.conditions if before else []
+    conditions = [each for each in known if each.type != ConditionType.RERANKING or each.type in verdicts]
     for kind, verdict in verdicts.items():
         condition = Condition(
             type=kind,
@@ -124,9 +136,9 @@ def compose(
 
 
 def _of_spaces(stored: StoredState) -> dict[ConditionType, Verdict]:
-    """Populated and Active follow from the store alone; Reachable also from what the worker last met."""
+    """Populated, Active and Reranking follow from the store alone; Reachable also from what the worker last met."""
     target = stored.beside or stored.applied
-    verdicts: dict[ConditionType, Verdict] = {}
+    verdicts = _reranking(stored)
     for space in (stored.applied, stored.beside):
         if space and space.id in stored.last_errors:
             code, text = stored.last_errors[space.id]
@@ -139,6 +151,17 @@ def _of_spaces(stored: StoredState) -> dict[ConditionType, Verdict]:
         verdicts[ConditionType.POPULATED] = _populated(target, stored)
         verdicts[ConditionType.ACTIVE] = _active(stored)
     return verdicts
+
+
+def _reranking(stored: StoredState) -> dict[ConditionType, Verdict]:
+    """How the rerank API answers; nothing before a query has called it. Answers are whole without it."""
+    outcome = stored.row.rerank_outcome if stored.row else None
+    if stored.row is None or outcome is None:
+        return {}
+    if outcome == ANSWERED:
+        return {ConditionType.RERANKING: Verdict(True, Reason.ANSWERED)}
+    reason = _RERANK_REASONS.get(outcome, Reason.RERANKER_UNREACHABLE)
+    return {ConditionType.RERANKING: Verdict(False, reason, stored.row.rerank_message or "")}
 
 
 def _populated(target: Space, stored: StoredState) -> Verdict:

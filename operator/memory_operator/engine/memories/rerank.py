@@ -12,16 +12,26 @@ from dataclasses import dataclass, replace
 
 from memory_operator import traces
 from memory_operator.contract.resource import ProviderRef
+from memory_operator.engine.embedding.circuit_breaker import CircuitOpen
 from memory_operator.engine.embedding.connector import Connector
 from memory_operator.engine.embedding.metered import RerankCall, rerank_at_once
 from memory_operator.engine.memories.answer import RerankDiagnostics, RerankMatch, Result, milliseconds
 from memory_operator.engine.memories.channels import error_code
 from memory_operator.engine.spaces.active import Resolved
-from memory_operator.errors import Conflict, MemoryOperatorError
+from memory_operator.errors import (
+    BudgetReached,
+    Conflict,
+    CredentialRefused,
+    MemoryOperatorError,
+    Permanent,
+    RequestRejected,
+    StoreUnavailable,
+)
 from memory_operator.logs import get_logger
 from memory_operator.plan.space import RerankConfig
 from memory_operator.store.db.pool import Store
-from memory_operator.store.spaces import providers
+from memory_operator.store.spaces import rerank_apis
+from memory_operator.store.spaces.rerank_apis import RerankApi
 
 log = get_logger(__name__)
 
@@ -41,8 +51,13 @@ class Reranking:
     """A rerank API, and how much is sent to it."""
 
     ref: ProviderRef
-    config: RerankConfig
+    api: RerankApi
     top: int
+
+    @property
+    def config(self) -> RerankConfig:
+        """How it is called."""
+        return self.api.config
 
 
 class Rerankers:
@@ -59,21 +74,21 @@ class Rerankers:
         """
         if wanted is not None and wanted.top == 0:
             return None
-        ref, config = resolved.space.ref if resolved.space else None, resolved.rerank
+        ref, api = resolved.space.ref if resolved.space else None, resolved.rerank
         if wanted is not None and wanted.provider is not None and wanted.provider != ref:
             ref = wanted.provider
             async with self._store.connection() as conn:
-                config = await providers.rerank(conn, ref)
+                api = await rerank_apis.find(conn, ref)
         if wanted is None:
-            return Reranking(ref, config, config.top) if ref and config and config.always else None
-        if ref is None or config is None:
+            return Reranking(ref, api, api.config.top) if ref and api and api.config.always else None
+        if ref is None or api is None:
             whose = f"Provider {ref} has no rerank API" if ref else "no space is active whose Provider could re-rank"
             raise Conflict(
                 whose,
                 code="no_reranker",
                 hint="name a Provider whose spec.embedding.rerank says how its rerank API is called",
             )
-        return Reranking(ref, config, wanted.top or config.top)
+        return Reranking(ref, api, wanted.top or api.config.top)
 
     async def order(
         self, reranking: Reranking, tenant_id: int, question: str, results: Sequence[Result]
@@ -102,14 +117,43 @@ class Rerankers:
             return (), None
         call = RerankCall(reranking.ref, reranking.config, tenant_id, question, texts)
         try:
-            return (await rerank_at_once(self._store, self._connector, call)).scores, None
+            found = await rerank_at_once(self._store, self._connector, call)
         except MemoryOperatorError as error:
             self._connector.forget(reranking.config, error)
             log.info("a query is answered without re-ranking by %s: %s", reranking.ref, error.message)
+            if _lasts(error):
+                await self._note(reranking, type(error).__name__, _told(error, reranking.config))
             return None, error_code(error)
         except Exception:  # the order before stands in, whatever goes wrong here; the trace says what did
             log.exception("a query is answered without re-ranking by %s", reranking.ref)
             return None, "internal_error"
+        await self._note(reranking, rerank_apis.ANSWERED, None)
+        return found.scores, None
+
+    async def _note(self, reranking: Reranking, outcome: str, text: str | None) -> None:
+        """Keep how calls end, where that has changed, for the Provider's status."""
+        if outcome == reranking.api.outcome:
+            return
+        try:
+            async with self._store.connection() as conn:
+                await rerank_apis.note(conn, reranking.ref, reranking.api.generation, outcome, text)
+        except StoreUnavailable as error:
+            log.info("how a rerank API answers was not stored, retrying at the next call: %s", error)
+
+
+def _lasts(error: MemoryOperatorError) -> bool:
+    """Whether the next call is likely to end with the same error, whatever the question."""
+    if isinstance(error, RequestRejected):
+        return not error.about_the_texts
+    return isinstance(error, Permanent | CircuitOpen | BudgetReached)
+
+
+def _told(error: MemoryOperatorError, config: RerankConfig) -> str:
+    """What a status says of an error; on a server of its own the key and the model are not the Provider's."""
+    hint = error.hint
+    if config.elsewhere and isinstance(error, CredentialRefused | RequestRejected):
+        hint = "check baseURL, model and secretRef of spec.embedding.rerank"
+    return f"{error.message}; {hint}" if hint else error.message
 
 
 def reordered(results: Sequence[Result], scores: Sequence[float]) -> list[Result]:

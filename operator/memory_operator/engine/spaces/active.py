@@ -7,10 +7,10 @@ from typing import Literal
 
 from memory_operator.errors import Conflict, NotFound
 from memory_operator.plan.coverage import coverage
-from memory_operator.plan.space import RerankConfig
 from memory_operator.store.db.listen import listen
 from memory_operator.store.db.pool import Conn, Store
-from memory_operator.store.spaces import providers, registry, spaces
+from memory_operator.store.spaces import registry, rerank_apis, spaces
+from memory_operator.store.spaces.rerank_apis import RerankApi
 from memory_operator.store.spaces.spaces import Space
 
 SemanticStatus = Literal["ok", "filling", "no_active_space", "embedder_unavailable", "disabled"]
@@ -25,7 +25,7 @@ class Resolved:
     reason: str | None = None
     coverage: float | None = None
     """Given while the space is being filled."""
-    rerank: RerankConfig | None = None
+    rerank: RerankApi | None = None
     """How the rerank API of the space's Provider is called, where it has one."""
 
 
@@ -71,7 +71,7 @@ async def resolve(store: Store, embedding_version: str | None = None) -> Resolve
         if space is None:
             why = (await registry.read(conn)).inactive_reason
             return Resolved(None, "disabled" if why == "disabled" else "no_active_space", why)
-        rerank = await providers.rerank(conn, space.ref)
+        rerank = await rerank_apis.find(conn, space.ref)
         if space.state == "ready":
             return Resolved(space, "ok", rerank=rerank)
         counted, quarantined = await registry.counted(conn), await spaces.quarantined(conn)

@@ -26,6 +26,9 @@ class ProviderRow:
     activation: str
     status: dict[str, Any] | None
     wanted_identity: str | None
+    rerank_outcome: str | None = None
+    """How calls to its rerank API end, see `rerank_apis`."""
+    rerank_message: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +61,7 @@ class DeclaredSpec:
 
 
 _COLUMNS = """namespace, name, uid, generation, created_at, absent_since, applied_space_id, beside_space_id,
-  activation, status, wanted_identity"""
+  activation, status, wanted_identity, rerank_outcome, rerank_message"""
 
 
 def _row(row: Row) -> ProviderRow:
@@ -78,6 +81,8 @@ reshape_to = case when $9 then excluded.reshape_to else p.reshape_to end,
 wanted_identity = case when $9 then coalesce($10, case when p.uid = excluded.uid and p.generation = excluded.generation
   then p.wanted_identity end) else p.wanted_identity end,
 rerank = case when $9 then excluded.rerank else p.rerank end,
+rerank_outcome = case when $9 and p.rerank is distinct from excluded.rerank then null else p.rerank_outcome end,
+rerank_message = case when $9 and p.rerank is distinct from excluded.rerank then null else p.rerank_message end,
 absent_since = null, observed_at = now()
 where p.uid <> excluded.uid or p.generation <= excluded.generation
 returning true
@@ -121,15 +126,6 @@ async def get(conn: Conn, ref: ProviderRef) -> ProviderRow | None:
     """One Provider."""
     row = await conn.fetchrow(_GET, *ref)
     return _row(row) if row else None
-
-
-_RERANK = """select rerank from memory_providers where namespace = $1 and name = $2 and absent_since is null"""
-
-
-async def rerank(conn: Conn, ref: ProviderRef) -> RerankConfig | None:
-    """How a Provider's rerank API is called; None where it has none, or is not there."""
-    stored = await conn.fetchval(_RERANK, *ref)
-    return None if stored is None else RerankConfig.model_validate(stored)
 
 
 _LOCK = f"""select {_COLUMNS} from memory_providers where namespace = $1 and name = $2 for update"""

@@ -193,11 +193,7 @@ async def spend(conn: Conn, job_id: int, outcomes: Sequence[Outcome]) -> None:
     answered = [outcome for outcome in outcomes if outcome.ending == "answered"]
     counts = [outcome.tokens for outcome in answered if outcome.tokens is not None]
     costs = [outcome.cost for outcome in answered if outcome.cost is not None]
-    tokens = sum(outcome.spent_tokens for outcome in outcomes)
-    cost = sum(
-        (cost_of(o.spent_tokens, o.entry.intent.config.input_cost_per_1k) or Decimal(0) for o in outcomes),
-        start=Decimal(0),
-    )
+    tokens, cost = _spent(outcomes)
     await conn.execute(
         # Release 0.1 stored any count of a vendor, up to the largest: nothing is added to that any more.
         _SPEND_OF_JOB,
@@ -208,8 +204,20 @@ async def spend(conn: Conn, job_id: int, outcomes: Sequence[Outcome]) -> None:
         sum(counts) if counts else None,
         sum(costs, start=Decimal(0)) if costs else None,
     )
+    await spend_of_day(conn, outcomes)
+
+
+async def spend_of_day(conn: Conn, outcomes: Sequence[Outcome]) -> None:
+    """Add what calls have used to the day of their Provider."""
+    tokens, cost = _spent(outcomes)
     if tokens:
         await conn.execute(_SPEND_OF_DAY, *outcomes[0].entry.intent.ref, tokens, cost)
+
+
+def _spent(outcomes: Sequence[Outcome]) -> tuple[int, Decimal]:
+    """Tokens and cost, as they count against a budget."""
+    costs = (cost_of(o.spent_tokens, o.entry.intent.config.input_cost_per_1k) or Decimal(0) for o in outcomes)
+    return sum(outcome.spent_tokens for outcome in outcomes), sum(costs, start=Decimal(0))
 
 
 _MARK_UNANSWERED = """

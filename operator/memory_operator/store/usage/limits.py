@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from decimal import Decimal
 
 from memory_operator.contract.resource import ProviderRef
 from memory_operator.plan.budget import Left, Spent, left
@@ -47,6 +48,19 @@ async def request(conn: Conn, intent: Intent) -> Granted | Wait | NotRunning:
             return Wait(seconds)
     entry = await ledger.intend(conn, intent)
     return NotRunning() if entry is None else Granted(entry)
+
+
+_DAY_LEFT = """
+select coalesce(max(d.spent_tokens), 0) as tokens, coalesce(max(d.spent_cost), 0) as cost from memory_usage_daily d
+where d.namespace = $1 and d.name = $2 and d.day = (now() at time zone 'utc')::date
+"""
+
+
+async def day_left(conn: Conn, intent: Intent) -> Left:
+    """What a Provider's budget of the day leaves for a call; those under way do not count yet."""
+    row = await fetch_one(conn, _DAY_LEFT, *intent.ref)
+    spent = Spent(0, Decimal(0), row["tokens"], row["cost"])
+    return left(intent.config.budget, spent, intent.config.input_cost_per_1k)
 
 
 _LOCK_JOB = """select 1 from memory_reembed_jobs where id = $1 for update"""
