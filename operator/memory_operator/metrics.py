@@ -54,6 +54,8 @@ class Metrics:
         )
         self.circuit_open = gauge("memory_embedder_circuit_open", "1 while a Provider's circuit is open.", by_provider)
         self.ledger_failures = counter("memory_ledger_failures_total", "Calls whose end the ledger could not store.")
+        retries = "Batches of the ledger's rows of queries that could not be written yet, and are tried again."
+        self.ledger_retries = counter("memory_ledger_retries_total", retries)
 
         self.jobs_paused = gauge("memory_jobs_paused", "Jobs that are paused, by reason.", ["paused_for"])
         states = "Chunks of a Provider's open job, by state: total, done, quarantined."

@@ -45,7 +45,8 @@ async def serve_api(
 
     following = asyncio.create_task(services.recall.follow_switches(), name="switches of the active space")
     try:
-        await serve(app, address, stop, listening=announce, drain_seconds=drain_seconds)
+        async with services.recall.ledger_in_batches():
+            await serve(app, address, stop, listening=announce, drain_seconds=drain_seconds)
     finally:
         following.cancel()
         await asyncio.gather(following, return_exceptions=True)

@@ -13,6 +13,7 @@ from fixtures.waiting import until
 from memory_operator.contract.resource import ProviderRef
 from memory_operator.embedders import EmbedderPool
 from memory_operator.engine.embedding.connector import Connector
+from memory_operator.engine.embedding.ledger_rows import LedgerRows
 from memory_operator.engine.embedding.metered import embed_at_once
 from memory_operator.errors import CredentialChangedWhileHeld
 from memory_operator.memory.encryption import MasterKey
@@ -56,7 +57,9 @@ async def ask(world: World, connector: Connector) -> None:
     async with world.store.connection() as conn:
         space = await spaces.active(conn)
     assert space is not None
-    await embed_at_once(world.store, connector, space, ["a query"], purpose="query", tenant_id=1, timeout=10)
+    await embed_at_once(
+        LedgerRows(world.store), connector, space, ["a query"], purpose="query", tenant_id=1, timeout=10
+    )
 
 
 async def serving(world: World, vendor: StubVendor) -> ProviderRef:

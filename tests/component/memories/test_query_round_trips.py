@@ -2,32 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any
+from contextlib import AsyncExitStack
 
 from fixtures.engine import World
 from fixtures.memories import Memories, config
-from memory_operator.store.db.pool import Store
+from fixtures.statements import statements
 from memory_operator.store.spaces import registry, spaces
 
 TEXTS = ("the cat sleeps on the mat", "a dog barks at the moon", "the moon shines on the cat")
-
-
-@asynccontextmanager
-async def statements(store: Store) -> AsyncIterator[list[str]]:
-    """Each statement that any connection of a pool sends, whoever of ours sends it."""
-    sent: list[str] = []
-
-    def note(record: Any) -> None:
-        sent.append(record.query)
-
-    async with AsyncExitStack() as stack:
-        connections: list[Any] = [await stack.enter_async_context(store.connection()) for _ in range(store.pool_size)]
-        for conn in connections:
-            conn.add_query_logger(note)
-    sent.clear()
-    yield sent
 
 
 async def make_active(world: World, space: spaces.Space) -> None:

@@ -1,4 +1,4 @@
-"""One call to a vendor, with its row in the ledger written before it leaves."""
+"""One call to a vendor, with its row in the ledger."""
 
 from __future__ import annotations
 
@@ -12,15 +12,14 @@ from memory_operator.contract.resource import ProviderRef
 from memory_operator.embedders import PROBE_TEXT, Embeddings, Relevance, calls_a_vendor, probe
 from memory_operator.engine.embedding.circuit_breaker import Breaker
 from memory_operator.engine.embedding.connector import PROBE_SECONDS, Connector
+from memory_operator.engine.embedding.ledger_rows import LedgerRows
 from memory_operator.engine.embedding.spans import space_span
 from memory_operator.errors import (
     BadReply,
     BudgetReached,
     EmbedderUnreachable,
-    MemoryOperatorError,
     RateLimited,
     SourceUnavailable,
-    StoreUnavailable,
 )
 from memory_operator.logs import get_logger
 from memory_operator.memory.chunking import estimate_tokens
@@ -29,7 +28,7 @@ from memory_operator.plan.space import BudgetConfig, CallConfig, LimitsConfig, M
 from memory_operator.store.db.pool import Store
 from memory_operator.store.spaces import vectors
 from memory_operator.store.spaces.spaces import Space
-from memory_operator.store.usage import ledger, limits
+from memory_operator.store.usage import limits
 from memory_operator.store.usage.ledger import Ending, Intent, LedgerEntry, Outcome, Purpose, Share
 from memory_operator.store.usage.limits import Granted, Wait
 
@@ -39,8 +38,8 @@ log = get_logger(__name__)
 class Metered:
     """The requests of one `embed`: the first has its row already, each further one gets a row of its own."""
 
-    def __init__(self, store: Store, entry: LedgerEntry) -> None:
-        self._store = store
+    def __init__(self, rows: LedgerRows, entry: LedgerEntry) -> None:
+        self._rows = rows
         self._texts = max(1, sum(share.inputs for share in entry.intent.shares))
         self._next: LedgerEntry | None = entry
         self._open: LedgerEntry | None = None
@@ -52,11 +51,8 @@ class Metered:
         self._end("unanswered", None)
         entry, self._next = self._next, None
         if entry is None:
-            async with self._store.connection() as conn:
-                # A job that was paused meanwhile still gets the rest of what was begun.
-                entry = await ledger.intend(conn, replace(self._part(inputs), job_id=None))
-            if entry is None:
-                raise StoreUnavailable("a call could not be written down")
+            # A job that was paused meanwhile still gets the rest of what was begun.
+            entry = await self._rows.begin(replace(self._part(inputs), job_id=None))
             entry = replace(entry, intent=replace(entry.intent, job_id=self._entry.intent.job_id))
         self._open = entry
 
@@ -75,12 +71,6 @@ class Metered:
     def unusable(self) -> None:
         """See `Meter.unusable`."""
         self._end("unusable", None)
-
-    @property
-    def counts_for_the_day(self) -> bool:
-        """Whether the call is part of what its Provider may use in a day."""
-        intent = self._entry.intent
-        return intent.purpose == "rerank" and intent.config.budget != BudgetConfig()
 
     @property
     def tokens(self) -> int | None:
@@ -124,7 +114,7 @@ def check_fit(space: Space, reply: Embeddings) -> None:
 
 
 async def embed_at_once(
-    store: Store,
+    rows: LedgerRows,
     connector: Connector,
     space: Space,
     texts: Sequence[str],
@@ -135,14 +125,15 @@ async def embed_at_once(
 ) -> Embeddings:
     """Embed texts that somebody waits for, in a call that is in the ledger whatever becomes of it.
 
-    `timeout` is the vendor's, and that of the credential's source; waiting for a connection is no part of it.
+    `rows` says when it gets there. `timeout` is the vendor's, and that of the credential's source; waiting for a
+    connection is no part of it.
     Raises what `Connector.embedder` and `Embedder.embed` raise, CircuitOpen, StoreUnavailable.
     """
     with (
         _admitted(connector.breaker(space.config), timeout),
         space_span("embed", space, purpose=purpose, texts=len(texts)) as span,
     ):
-        found = await _embed_once(store, connector, space, texts, purpose=purpose, tenant_id=tenant_id, timeout=timeout)
+        found = await _embed_once(rows, connector, space, texts, purpose=purpose, tenant_id=tenant_id, timeout=timeout)
         span.note(tokens=found.tokens)
         check_fit(space, found)
     return found
@@ -164,7 +155,7 @@ def _admitted(breaker: Breaker, seconds: float) -> Iterator[None]:
 
 
 async def _embed_once(
-    store: Store,
+    rows: LedgerRows,
     connector: Connector,
     space: Space,
     texts: Sequence[str],
@@ -183,36 +174,27 @@ async def _embed_once(
         return await embedder.embed(texts, mode=mode, timeout=timeout, dimensions=space.dimensions)
     prefix = space.config.query_prefix if mode == "query" else space.config.document_prefix
     share = Share(tenant_id, len(texts), sum(estimate_tokens(prefix + text) for text in texts))
-    async with _written_down(store, Intent.of(space, purpose, [share])) as meter:
+    async with _written_down(rows, Intent.of(space, purpose, [share])) as meter:
         reply = await embedder.embed(texts, mode=mode, timeout=timeout, dimensions=space.dimensions, meter=meter)
-        await connector.worked(store, space, proof)
+        await connector.worked(rows.store, space, proof)
         return replace(reply, tokens=meter.tokens)
 
 
 @asynccontextmanager
-async def _written_down(store: Store, intent: Intent, *, durable: bool = False) -> AsyncIterator[Metered]:
-    """The meter of a call: its row is there before it leaves, and is completed when this ends."""
-    async with completed(store, await _intended(store, intent, durable=durable)) as meter:
+async def _written_down(rows: LedgerRows, intent: Intent) -> AsyncIterator[Metered]:
+    """The meter of a call: its row is taken down before it leaves, and completed when this ends."""
+    async with completed(rows, await rows.begin(intent)) as meter:
         yield meter
-
-
-async def _intended(store: Store, intent: Intent, *, durable: bool = False) -> LedgerEntry:
-    """The row of a call that asks for no limits."""
-    async with store.connection() as conn:
-        entry = await ledger.intend(conn, intent, durable=durable)
-    if entry is None:
-        raise StoreUnavailable("a call could not be written down")
-    return entry
 
 
 @asynccontextmanager
-async def completed(store: Store, entry: LedgerEntry) -> AsyncIterator[Metered]:
+async def completed(rows: LedgerRows, entry: LedgerEntry) -> AsyncIterator[Metered]:
     """The meter of a call outside a fill that is written down; its row is completed when this ends."""
-    meter = Metered(store, entry)
+    meter = Metered(rows, entry)
     try:
         yield meter
     finally:
-        await _write_outcomes(store, meter)
+        await rows.end(meter.outcomes())
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,20 +231,21 @@ async def rerank_at_once(store: Store, connector: Connector, call: RerankCall) -
                 reranker = await connector.reranker(config)
         except TimeoutError as error:
             raise SourceUnavailable(f"the credential was not read within {config.timeout_seconds:.3g} s") from error
-        async with completed(store, await _permitted(store, call.intent(), ends)) as meter:
+        rows = LedgerRows(store)
+        async with completed(rows, await _permitted(rows, call.intent(), ends)) as meter:
             left = max(0.001, ends - now())
             found = await reranker.rerank(call.question, call.texts, timeout=left, meter=meter)
         span.note(tokens=meter.tokens)
     return found
 
 
-async def _permitted(store: Store, intent: Intent, ends: float) -> LedgerEntry:
+async def _permitted(rows: LedgerRows, intent: Intent, ends: float) -> LedgerEntry:
     """The row of a call that limits and budget let leave; it waits for its turn as long as there is time."""
     config, now = intent.config, asyncio.get_running_loop().time
     if (config.limits, config.budget) == (LimitsConfig(), BudgetConfig()):
-        return await _intended(store, intent)
+        return await rows.begin(intent)
     while True:
-        async with store.transaction() as conn:
+        async with rows.store.transaction() as conn:
             if config.budget != BudgetConfig():
                 room = await limits.day_left(conn, intent)
                 if room.tokens is not None and room.tokens < intent.tokens:
@@ -284,20 +267,5 @@ async def probe_dimensions(store: Store, connector: Connector, ref: ProviderRef,
     if not calls_a_vendor(config):
         return await probe(embedder, PROBE_SECONDS)
     intent = Intent(ref, config, "probe", [Share(None, 1, estimate_tokens(PROBE_TEXT))])
-    async with _written_down(store, intent, durable=True) as meter:
+    async with _written_down(LedgerRows(store, durable=True), intent) as meter:
         return await probe(embedder, PROBE_SECONDS, meter)
-
-
-async def _write_outcomes(store: Store, meter: Metered) -> None:
-    """Complete the rows of a call; where that fails they are marked unanswered in time."""
-    try:
-        async with store.connection() as conn:
-            outcomes = meter.outcomes()
-            fresh = await ledger.complete(conn, outcomes, durable=False)
-            if meter.counts_for_the_day:
-                await ledger.spend_of_day(conn, fresh)
-            for outcome in outcomes:
-                store.metrics.calls.labels(outcome.entry.intent.purpose, outcome.ending).inc()
-    except MemoryOperatorError as error:
-        store.metrics.ledger_failures.inc()
-        log.warning("how a call ended could not be written down: %s", error)

@@ -10,6 +10,7 @@ from memory_operator.backoff import backoff
 from memory_operator.embedders import PROBE_TEXT, Embedder, Embeddings, batch_limit, calls_a_vendor, probe
 from memory_operator.engine.embedding.circuit_breaker import Breaker
 from memory_operator.engine.embedding.connector import PROBE_SECONDS, Connector
+from memory_operator.engine.embedding.ledger_rows import LedgerRows
 from memory_operator.engine.embedding.metered import Metered, check_fit
 from memory_operator.engine.embedding.spans import space_span
 from memory_operator.engine.fill.batch import Item, TokenEstimate, shares
@@ -65,6 +66,7 @@ class Sender:
 
     def __init__(self, store: Store, connector: Connector, space: Space, in_flight: InFlight, presence: int) -> None:
         self._store = store
+        self._rows = LedgerRows(store, durable=True)
         self._connector = connector
         self._space = space
         self._in_flight = in_flight
@@ -130,7 +132,7 @@ class Sender:
             if len(permit.batch) < len(items):
                 self._in_flight.put_back(items[len(permit.batch) :])
                 items = permit.batch
-            meter = Metered(self._store, permit.entry) if permit.entry else None
+            meter = Metered(self._rows, permit.entry) if permit.entry else None
             began = self._clock()
             with space_span("fill.call", self._space, job, texts=len(items)) as span:
                 reply = await self._embed(embedder, items, meter)
@@ -307,7 +309,7 @@ class Sender:
         embedder, _ = await self._connector.embedder_of(self._space)
         meter = None
         if calls_a_vendor(config):
-            meter = Metered(self._store, await self._permit_for_probe())
+            meter = Metered(self._rows, await self._permit_for_probe())
         try:
             length = await probe(embedder, PROBE_SECONDS, meter)
         finally:

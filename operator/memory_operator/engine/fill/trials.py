@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from memory_operator.embedders import PROBE_TEXT, calls_a_vendor, probe
 from memory_operator.engine.embedding.connector import PROBE_SECONDS
+from memory_operator.engine.embedding.ledger_rows import LedgerRows
 from memory_operator.engine.embedding.metered import completed
 from memory_operator.engine.fill.pipeline import WorkerContext
 from memory_operator.errors import LockBusy, MemoryOperatorError, StoreUnavailable
@@ -83,6 +84,6 @@ class Trials:
             found = await limits.request(conn, Intent.of(space, "probe", [share], None, self._context.presence))
         if not isinstance(found, Granted):
             return
-        async with completed(store, found.entry) as meter:
+        async with completed(LedgerRows(store), found.entry) as meter:
             await probe(embedder, PROBE_SECONDS, meter)
         connector.breaker(space.config).succeeded()

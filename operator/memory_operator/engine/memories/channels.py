@@ -16,13 +16,14 @@ from numpy.typing import NDArray
 
 from memory_operator import traces
 from memory_operator.engine.embedding.connector import Connector
+from memory_operator.engine.embedding.ledger_rows import LedgerRows
 from memory_operator.engine.embedding.metered import embed_at_once
 from memory_operator.engine.spaces.active import ActiveSpace, Resolved, SemanticStatus
 from memory_operator.errors import MemoryOperatorError, SpaceVanished, StoreUnavailable
 from memory_operator.logs import get_logger
 from memory_operator.memory.fusion import USUAL_DISPERSION, Dispersion
 from memory_operator.memory.search_terms import query_terms
-from memory_operator.store.db.pool import Conn, Store
+from memory_operator.store.db.pool import Conn
 from memory_operator.store.memories import fulltext, nearest
 from memory_operator.store.memories.nearest import Filters, Hit, TookTooLong
 from memory_operator.store.spaces import dispersions
@@ -85,8 +86,9 @@ class Semantic(Channel):
 class Channels:
     """Searches for one process. One for each event loop."""
 
-    def __init__(self, store: Store, connector: Connector, active: ActiveSpace) -> None:
-        self._store = store
+    def __init__(self, rows: LedgerRows, connector: Connector, active: ActiveSpace) -> None:
+        self._rows = rows
+        self._store = rows.store
         self._active = active
         self._connector = connector
         # Which projects are small, and which filters few match: either way of reading gives the same, at another speed.
@@ -187,7 +189,7 @@ class Channels:
     ) -> NDArray[np.float32] | None:
         try:
             answer = await embed_at_once(
-                self._store,
+                self._rows,
                 self._connector,
                 space,
                 [text],

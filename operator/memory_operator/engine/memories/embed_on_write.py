@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from memory_operator.embedders import Embeddings, batch_limit
 from memory_operator.engine.embedding.connector import Connector
+from memory_operator.engine.embedding.ledger_rows import LedgerRows
 from memory_operator.engine.embedding.metered import embed_at_once
 from memory_operator.errors import MemoryOperatorError
 from memory_operator.logs import get_logger
@@ -143,7 +144,7 @@ async def _one_batch(
 ) -> None:
     async with gate:
         answer = await embed_at_once(
-            calls_to.store,
+            LedgerRows(calls_to.store),
             calls_to.connector,
             space,
             [texts[place] for place in batch],

@@ -8,12 +8,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Literal, TypeVar
 
 from memory_operator import traces
 from memory_operator.engine.embedding.connector import Connector
+from memory_operator.engine.embedding.ledger_rows import QueryRows
 from memory_operator.engine.memories.answer import (
     ChannelDiagnostics,
     ChannelMatch,
@@ -94,12 +96,17 @@ class Recall:
         self._store = store
         self._keys = keys
         self._active = ActiveSpace(store)
-        self._channels = Channels(store, connector, self._active)
+        self._rows = QueryRows(store)
+        self._channels = Channels(self._rows, connector, self._active)
         self._rerankers = Rerankers(store, connector)
 
     async def follow_switches(self) -> None:
         """Hear of switches of the active space, until cancelled; queries are right without it."""
         await self._active.follow()
+
+    def ledger_in_batches(self) -> AbstractAsyncContextManager[None]:
+        """Write the ledger's rows of queries about once a second meanwhile, instead of before each call."""
+        return self._rows.in_batches()
 
     async def query(
         self,

@@ -168,6 +168,67 @@ async def complete(conn: Conn, outcomes: Sequence[Outcome], *, durable: bool = T
     return [outcome for outcome in outcomes if fresh.issuperset(outcome.entry.ids)]
 
 
+@dataclass(frozen=True, slots=True)
+class LateRow:
+    """A call for one tenant that is written down after it left."""
+
+    entry: LedgerEntry
+    began_ago: float
+    """Seconds."""
+    outcome: Outcome | None
+    """None: it is under way."""
+    ended_ago: float
+
+
+# Whoever is written twice, since the reply to the first time was lost, stands there once.
+_WRITE_LATE = """
+with relaxed as (select set_config('synchronous_commit', 'off', true)),
+given as (select g.* from relaxed, unnest($1::uuid[], $2::float8[], $3::float8[], $4::text[], $5::text[], $6::int[],
+    $7::text[], $8::text[], $9::bigint[], $10::text[], $11::text[], $12::int[], $13::bigint[], $14::bigint[],
+    $15::numeric[]) as g (call_id, began_ago, ended_ago, state, purpose, tenant_id, namespace, name, space_id, version,
+    model, inputs, estimated_tokens, tokens, cost)),
+ended as (update memory_usage_ledger l set state = g.state, tokens = g.tokens, cost = g.cost,
+    ended_at = now() - make_interval(secs => g.ended_ago)
+  from given g where l.call_id = g.call_id and g.state <> 'sent'
+  and (l.state = 'sent' or l.state = 'unanswered' and g.state <> 'unanswered'))
+insert into memory_usage_ledger (call_id, at, ended_at, state, purpose, tenant_id, provider_namespace, provider_name,
+  space_id, embedding_version, model, inputs, estimated_tokens, tokens, cost)
+select call_id, now() - make_interval(secs => began_ago),
+  case when state <> 'sent' then now() - make_interval(secs => ended_ago) end, state, purpose, tenant_id,
+  namespace, name, (select s.id from memory_embedding_spaces s where s.id = space_id), version, model, inputs,
+  estimated_tokens, tokens, cost
+from given g where not exists (select from memory_usage_ledger l where l.call_id = g.call_id)
+"""
+
+
+async def write_late(conn: Conn, rows: Sequence[LateRow]) -> None:
+    """Write down calls that have left already, each as it is by now; those that are there as under way are completed.
+
+    Not durable, as for `intend`.
+    """
+    columns: list[tuple[object, ...]] = [
+        (
+            row.entry.call_id,
+            row.began_ago,
+            row.ended_ago,
+            row.outcome.ending if row.outcome else "sent",
+            row.entry.intent.purpose,
+            row.entry.intent.shares[0].tenant_id,
+            *row.entry.intent.ref,
+            row.entry.intent.space_id,
+            row.entry.intent.embedding_version,
+            row.entry.intent.config.model or row.entry.intent.config.type,
+            row.entry.intent.shares[0].inputs,
+            row.entry.intent.tokens,
+            row.outcome.tokens if row.outcome else None,
+            row.outcome.cost if row.outcome else None,
+        )
+        for row in rows
+    ]
+    if columns:
+        await conn.execute(_WRITE_LATE, *map(list, zip(*columns, strict=True)))
+
+
 _SPEND_OF_JOB = """
 update memory_reembed_jobs set calls = calls + $2,
 spent_tokens = least(spent_tokens::numeric + $3::bigint, 9223372036854775807)::bigint,
