@@ -97,8 +97,8 @@ bench: install ## Measure; BENCH_ARGS="--only fill" only some of it, BENCH_JSON=
 quality: install ## How good the answers are (docs/retrieval.md); JUDGED=DIR also on the sets in that folder
 	PYTHONPATH=tests $(BIN)/python -m quality $(if $(JUDGED),--judged $(JUDGED)) $(QUALITY_ARGS)
 
-bench-large: install ## The same and a million chunks
-	PYTHONPATH=tests $(BIN)/python -m bench --large $(BENCH_ARGS)
+bench-large: install ## Queries on a million chunks, whose store is built once and kept in .bench; BENCH_ARGS for other parts
+	PYTHONPATH=tests $(BIN)/python -m bench --large $(or $(BENCH_ARGS),--only large)
 
 requirements: ## Pin the dependencies of each image and of the tests, with hashes
 	$(PYTHON) -m venv $(VENV)-pin && $(VENV)-pin/bin/pip install --quiet uv
@@ -106,8 +106,9 @@ requirements: ## Pin the dependencies of each image and of the tests, with hashe
 	  if [ $$name = judges ]; then which="--group judges"; else which="--extra $$name pyproject.toml"; fi; \
 	  $(VENV)-pin/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	    --no-emit-find-links --no-header $$which --output-file requirements/$$name.txt; done
-	cd tests/bench && $(abspath $(VENV)-pin)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
-	  --no-emit-index-url --no-emit-find-links --no-header peers/langgraph.in --output-file peers/langgraph.txt
+	cd tests/bench && for name in langgraph mem0; do \
+	  $(abspath $(VENV)-pin)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	    --no-emit-find-links --no-header peers/$$name.in --output-file peers/$$name.txt; done
 	rm -rf $(VENV)-pin
 
 clean: ## Remove what was installed; the data in .memory stays

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from bench import fill_query, peer, vendor_speed
 from bench.figures import Figure, at_least, at_most, exactly, told
@@ -75,7 +76,7 @@ def _speed(name: str) -> Callable[[Measuring], Awaitable[list[Figure]]]:
     async def measure(bench: Measuring) -> list[Figure]:
         speed = SPEEDS[name]
         async with bench.stock.of(CHUNKS) as dsn:
-            habits = {"latency_ms": speed.latency_ms, "refuse_base64": not speed.base64}
+            habits: dict[str, Any] = {"latency_ms": speed.latency_ms, "refuse_base64": not speed.base64}
             async with open_scene(dsn, bench.server.pid, **habits) as scene:
                 with scene.worker() as worker:
                     filled = await scene.fill(worker, "bench", CHUNKS)
@@ -129,7 +130,8 @@ async def _beside_the_ceiling(scene: Scene, speed: Speed, filled: Filled) -> lis
 
 
 def _batch(filled: Filled) -> int:
-    return round(filled.seen["answered_texts"] / filled.seen["answered"])
+    texts, calls = int(filled.seen["answered_texts"]), int(filled.seen["answered"])
+    return round(texts / calls)
 
 
 async def _bad_row(bench: Measuring) -> list[Figure]:

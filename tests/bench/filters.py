@@ -125,7 +125,7 @@ async def measure(stocked: Stocked) -> list[Figure]:
 
 async def _one(stocked: Stocked, project: str, kind: str, share: float) -> list[Figure]:
     filters = _filter(project, kind, share)
-    plain, filtered = [], []
+    plain, filtered = list[float](), list[float]()
     for number, query in enumerate(stocked.queries(QUERIES + 5)):
         for taken, only in ((plain, Filters()), (filtered, filters)):
             started = time.perf_counter()

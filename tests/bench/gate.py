@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -79,7 +80,7 @@ async def _space(world: World, owner: Owner, count: int) -> spaces.Space:
     """A space of `count` vectors made of four segments of 64 choices each."""
     await _chunks(world, max(0, count - await world.value("select count(*) from memory_chunks")))
     async with world.store.transaction() as conn:
-        declared = providers.DeclaredSpec("Automatic", "vector", None)
+        declared = providers.DeclaredSpec("Automatic", "vector", None, None)
         await providers.observe(conn, owner.ref, owner.uid, owner.generation, datetime.now(UTC), declared)
     change = reshape.Change(owner, _config(DIMENSIONS), None, BY)
     space = await reshape.create(world.store, change)
@@ -137,11 +138,8 @@ async def _consent(world: World) -> float:
             await world.until_phase(ref, "Held", 60)
             await world.fetch("insert into memory_embedding_dim_change_consent (target_dim) values ($1)", dimensions)
             started = time.perf_counter()
-            await until(
-                lambda wanted=dimensions: world.value(
-                    "select exists (select 1 from memory_embedding_spaces where dimensions = $1)", wanted
-                )
-            )
+            find = "select exists (select 1 from memory_embedding_spaces where dimensions = $1)"
+            await until(partial(world.value, find, dimensions), "the change is applied")
             taken.append(time.perf_counter() - started)
             await world.until_phase(ref, "Ready", 60)
     return sorted(taken)[len(taken) // 2]

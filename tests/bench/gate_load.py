@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -100,7 +101,7 @@ async def _changes(world: World, ref: ProviderRef, url: str) -> tuple[list[float
         held.append(time.perf_counter() - began)
         await world.fetch(_CONSENT, dimensions)
         began = time.perf_counter()
-        await until(lambda wanted=dimensions: world.value(_RESHAPED, wanted), "the change is applied")
+        await until(partial(world.value, _RESHAPED, dimensions), "the change is applied")
         applied.append(time.perf_counter() - began)
         await world.until_phase(ref, "Ready")
     return held, applied

@@ -54,7 +54,9 @@ class Answers:
     milliseconds: list[float] = field(default_factory=list)
     statuses: Counter[int] = field(default_factory=Counter)
     incomplete: int = 0
-    """Queries answered 200 of which a channel did not answer."""
+    """Queries answered 200 of which a channel did not answer; memories stored without their vectors."""
+    broken: int = 0
+    """Requests that were not answered at all: the server went away."""
     seconds: float = 0.0
     """How long was asked."""
 
@@ -70,8 +72,13 @@ class Answers:
 
     @property
     def refused(self) -> int:
-        """Requests that were not answered 200."""
-        return self.statuses.total() - self.statuses[200]
+        """Requests that were answered neither 200 nor 201."""
+        return self.statuses.total() - self.statuses[200] - self.statuses[201]
+
+    @property
+    def rate(self) -> float:
+        """Answers a second."""
+        return len(self.milliseconds) / self.seconds
 
     def add(self, status: int, answer: bytes, since: float) -> None:
         """Note one answer, and whether it is whole."""
@@ -79,6 +86,8 @@ class Answers:
         self.statuses[status] += 1
         if status == 200 and (channels := json.loads(answer).get("diagnostics", {}).get("channels")):
             self.incomplete += any(channel["status"] != "ok" for channel in channels.values())
+        if status == 201:
+            self.incomplete += json.loads(answer)["embedding_status"] == "pending"
 
 
 Going = Callable[[], bool]
@@ -109,23 +118,43 @@ async def ask_all_the_time(
     return answers
 
 
+Seen = Callable[[Mapping[str, Any], float, int, bytes], None]
+"""Called with each request, when it was due, its status and its answer; 0 and nothing where none came."""
+
+
 async def ask_at_a_rate(
-    port: int, token: str, bodies: Iterator[Mapping[str, Any]], per_second: float, going: Going
+    port: int,
+    token: str,
+    bodies: Iterator[Mapping[str, Any]],
+    per_second: float,
+    going: Going,
+    *,
+    path: str = "/memory/query",
+    seen: Seen | None = None,
 ) -> Answers:
-    """Queries at a fixed rate, whether or not those before were answered; each counts from when it was due."""
+    """Requests at a fixed rate, whether or not those before were answered; each counts from when it was due."""
     answers, start, free = Answers(), time.perf_counter(), [Connection(port, token)]
 
-    async def one(due: float) -> None:
+    async def one(due: float, body: Mapping[str, Any]) -> None:
         connection = free.pop() if free else Connection(port, token)
-        answers.add(*await connection.ask("POST", "/memory/query", next(bodies)), due)
-        free.append(connection)
+        try:
+            status, answer = await connection.ask("POST", path, body)
+        except (OSError, EOFError):
+            connection.close()
+            answers.broken += 1
+            status, answer = 0, b""
+        else:
+            answers.add(status, answer, due)
+            free.append(connection)
+        if seen is not None:
+            seen(body, due, status, answer)
 
     async with asyncio.TaskGroup() as group:
         number = 0
         while going():
             due = start + number / per_second
             await asyncio.sleep(max(0.0, due - time.perf_counter()))
-            group.create_task(one(due), name=f"query {number}")
+            group.create_task(one(due, next(bodies)), name=f"request {number}")
             number += 1
     for connection in free:
         connection.close()

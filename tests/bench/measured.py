@@ -93,12 +93,13 @@ class Scene:
         space: int = await _until(lambda: self.world.value(find, name), 60)
 
         async def reached() -> bool:
-            return await self.world.value(
+            there: bool = await self.world.value(
                 "select coalesce((select sum(n) from memory_embedding_counters where scope = $1), 0)"
                 " + (select count(*) from memory_embedding_quarantine where space_id = $1) >= $2",
                 space,
                 int(count * share),
             )
+            return there
 
         await _until(reached, FILL_SECONDS)
         return space
@@ -126,10 +127,11 @@ class Scene:
         return await self.world.value(f"select count(*) from {table}"), await self.world.value(missing)
 
     async def _worker_is_present(self) -> bool:
-        return await self.world.value(
+        present: bool = await self.world.value(
             "select exists (select from pg_stat_activity where datname = current_database()"
             " and application_name like 'memory-worker%')"
         )
+        return present
 
     async def _filled(self, space: int, used: list[float], worker: OwnProcess) -> Filled:
         [job] = await self.world.fetch(
@@ -177,11 +179,17 @@ async def _until(check: Callable[[], Awaitable[Any]], seconds: float) -> Any:
 
 
 @asynccontextmanager
-async def open_scene(dsn: str, server_pid: int, **habits: Any) -> AsyncIterator[Scene]:
-    """A scene with a running operator; `habits` are those of the stub vendor."""
+async def open_scene(
+    dsn: str, server_pid: int, before: Callable[[Scene], None] | None = None, **habits: Any
+) -> AsyncIterator[Scene]:
+    """A scene with a running operator; `habits` are those of the stub vendor. `before` runs before the operator."""
     with tempfile.TemporaryDirectory() as folder, VendorProcess(DIMENSIONS, fast=True, **habits) as vendor:
-        async with open_world(dsn) as world, world.operator():
-            yield Scene(world, server_pid, vendor, Path(folder))
+        async with open_world(dsn) as world:
+            scene = Scene(world, server_pid, vendor, Path(folder))
+            if before is not None:
+                before(scene)
+            async with world.operator():
+                yield scene
 
 
 async def ceiling(scene: Scene, encoding: str, count: int, batch: int, at_once: Sequence[int]) -> tuple[float, float]:

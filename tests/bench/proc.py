@@ -99,7 +99,7 @@ class OwnProcess:
 
 def cpu_seconds(pid: int) -> float:
     """CPU time that a process has used, its ended children's included."""
-    return sum(_stat(pid)[11:15]) / _TICKS_PER_SECOND
+    return float(sum(_stat(pid)[11:15])) / _TICKS_PER_SECOND
 
 
 def tree_cpu_seconds(pid: int) -> float:

@@ -112,7 +112,7 @@ class _StockedStore:
             async with nearest.bounded(self.store, 10) as conn:
                 assert not await nearest.is_small(conn, self.space.id, project)
                 hits = await nearest.nearest(
-                    conn, self.space, nearest.VectorQuery(project, query, 40, Filters()), exact=False, seconds=10
+                    conn, self.space, nearest.VectorQuery(project, query, 40, Filters()), exact=False
                 )
             exact = set(self.chunk_ids[np.argsort(-(self.matrix @ query))[:10]].tolist())
             shares.append(len(exact & {hit.chunk_id for hit in hits[:10]}) / 10)

@@ -11,7 +11,7 @@ from uuid import UUID
 
 import asyncpg
 
-from bench.texts import Writer
+from bench.texts import Words, Writer
 from fixtures.engine import MASTER_KEY
 from memory_operator.dev.postgres.server import RunningPostgres
 from memory_operator.memory.encryption import MasterKey, Place
@@ -23,7 +23,10 @@ from memory_operator.store.memories.tenants import KeyRing, Tenant, check_or_sto
 from memory_operator.store.spaces import registry
 
 TEXTS = "bench_texts"
-"""The same texts unencrypted, for the raw loop and for peers: id, text."""
+"""The same texts unencrypted, for the raw loop and for peers: id, text, and the memory's type."""
+
+TYPES = {"fact": 0.2, "note": 0.8}
+"""Types of memories, and how many have each. A fifth is where a filter is dearest."""
 
 PROJECT = "bench"
 TENANT = "default"
@@ -33,8 +36,10 @@ _PART = 25_000
 class Stock:
     """Databases of one server; `of(count)` gives a fresh one with so many chunks."""
 
-    def __init__(self, server: RunningPostgres) -> None:
+    def __init__(self, server: RunningPostgres, words: Words | None = None) -> None:
+        """`words` as in `Writer`."""
         self._server = server
+        self._words = words
         self._templates: set[str] = set()
         self._number = 0
 
@@ -43,7 +48,7 @@ class Stock:
         """URL of a database of its own, dropped at the end. With `marked` one chunk in the middle has that in it."""
         template = f"stock_{count}{'_marked' if marked else ''}"
         if template not in self._templates:
-            await self._make(template, count, marked)
+            await self.make(template, count, marked)
             self._templates.add(template)
         self._number += 1
         name = f"fill_{self._number}"
@@ -64,13 +69,14 @@ class Stock:
         """Write out what is dirty, so that no scenario pays for the one before."""
         await self._run("checkpoint")
 
-    async def _make(self, name: str, count: int, marked: str | None) -> None:
+    async def make(self, name: str, count: int, marked: str | None = None) -> None:
+        """A new database of this name, which stays."""
         await self._run(f"create database {name} owner memory")
         await self._run("create extension vector", database=name)
         url = self._url(self._server.dsn, name)
         await migrate(url)
         async with await open_store(url, application="memory-bench") as store:
-            await store_memories(store, count, marked)
+            await store_memories(store, count, marked, self._words)
         await self._run("vacuum analyze", database=name)
 
     async def _run(self, statement: str, database: str = "postgres") -> None:
@@ -84,7 +90,7 @@ class Stock:
         return urlunsplit(urlsplit(dsn)._replace(path=f"/{name}"))
 
 
-async def store_memories(store: Store, count: int, marked: str | None = None) -> None:
+async def store_memories(store: Store, count: int, marked: str | None = None, words: Words | None = None) -> None:
     """Memories of one chunk each, sealed as an add seals them."""
     async with store.connection() as conn:
         await check_or_store_key(conn, MasterKey(MASTER_KEY))
@@ -92,11 +98,11 @@ async def store_memories(store: Store, count: int, marked: str | None = None) ->
     owner = await keys.tenant(store, TENANT)
     project = await keys.project(store, owner, PROJECT)
     chance = random.Random(1)
-    writer = Writer(chance)
+    writer = Writer(chance, words)
     async with store.connection() as conn:
         index = await conn.fetchval("select indexdef from pg_indexes where indexname = 'memory_chunks_tsv'")
         await conn.execute("drop index memory_chunks_tsv")  # row by row it takes longer than all the rest
-        await conn.execute(f"create table {TEXTS} (id bigint primary key, text text not null)")
+        await conn.execute(f"create table {TEXTS} (id bigint primary key, text text not null, type text not null)")
         for start in range(0, count, _PART):
             texts = writer.texts(min(_PART, count - start))
             if marked and start <= count // 2 < start + _PART:
@@ -110,15 +116,19 @@ async def _store_part(
     conn: Any, owner: Tenant, project: int, start: int, texts: list[str], chance: random.Random
 ) -> None:
     ids = [UUID(int=chance.getrandbits(128), version=4) for _ in texts]
+    types = random.Random(start).choices(list(TYPES), list(TYPES.values()), k=len(texts))
     async with conn.transaction():
         first = 1 + await conn.fetchval("select coalesce(max(id), 0) from memory_entries")
         await conn.copy_records_to_table(
             "memory_entries",
-            columns=["canonical_id", "version_no", "project_id", "created_by"],
-            records=[(id_, 1, project, "bench") for id_ in ids],
+            columns=["canonical_id", "version_no", "project_id", "created_by", "type"],
+            records=[(id_, 1, project, "bench", kind) for id_, kind in zip(ids, types, strict=True)],
         )
         await conn.copy_records_to_table(
-            TEXTS, records=[(start + number + 1, text) for number, text in enumerate(texts)]
+            TEXTS,
+            records=[
+                (start + number, text, kind) for number, (text, kind) in enumerate(zip(texts, types, strict=True), 1)
+            ],
         )
         await conn.execute("create temp table part (entry_id bigint, sealed bytea, hash bytea, plain text)")
         await conn.copy_records_to_table(

@@ -4,22 +4,33 @@ from __future__ import annotations
 
 import itertools
 import random
+import re
+from collections import Counter
+from collections.abc import Sequence
+from functools import cache
+
+from memory_operator.dev.corpus import sample_texts
 
 WORDS_PER_TEXT = 18
 VOCABULARY = 20_000
+COMMON_WORDS = 40
+_ALL_TEXTS = 1_000_000
+_WORD = re.compile("[a-z]+")
+
+
+Words = Sequence[tuple[str, float]]
+"""Each with how often it comes, the most frequent first."""
 
 
 class Writer:
     """Writes texts of about 120 characters; the same ones for the same seed."""
 
-    def __init__(self, choose: random.Random) -> None:
-        makes = random.Random(1)
+    def __init__(self, choose: random.Random, words: Words | None = None) -> None:
+        """Of `invented` words, unless some are given."""
         self._choose = choose
-        self._vocabulary = [
-            "".join(makes.choice("bcdfghklmnprst") + makes.choice("aeiou") for _ in range(makes.randint(2, 4)))
-            for _ in range(VOCABULARY)
-        ]
-        self._weights = list(itertools.accumulate(1 / (number + 10) for number in range(VOCABULARY)))
+        frequencies = invented() if words is None else words
+        self._vocabulary = [word for word, _ in frequencies]
+        self._weights = list(itertools.accumulate(often for _, often in frequencies))
 
     def texts(self, count: int) -> list[str]:
         """So many new texts."""
@@ -27,3 +38,37 @@ class Writer:
             " ".join(self._choose.choices(self._vocabulary, cum_weights=self._weights, k=WORDS_PER_TEXT))
             for _ in range(count)
         ]
+
+
+@cache
+def invented() -> Words:
+    """Words of no language, frequent by Zipf's law, none of which full-text search leaves out."""
+    makes = random.Random(1)
+    words = [
+        "".join(makes.choice("bcdfghklmnprst") + makes.choice("aeiou") for _ in range(makes.randint(2, 4)))
+        for _ in range(VOCABULARY)
+    ]
+    return [(word, 1 / (number + 10)) for number, word in enumerate(words)]
+
+
+@cache
+def english() -> Words:
+    """Words of English, as often as each is in the documentation that comes with Python.
+
+    Real frequencies, with the words that full-text search leaves out and a long tail; the same for one Python.
+    """
+    counted = Counter(word for each in sample_texts(_ALL_TEXTS) for word in _WORD.findall(each.text.casefold()))
+    return sorted(counted.items(), key=lambda pair: (-pair[1], pair[0]))
+
+
+def question(text: str, choose: random.Random, words: int) -> str:
+    """Some words of a text, those that say something first: short ones are mostly left out by full-text search."""
+    parts = text.split()
+    long = [word for word in parts if len(word) > 3]
+    return " ".join(choose.sample(long if len(long) >= words else parts, words))
+
+
+def common_questions(choose: random.Random, count: int, words: int) -> Sequence[str]:
+    """Questions of the most frequent words that full-text search does not leave out."""
+    frequent = list(itertools.islice((word for word, _ in english() if len(word) > 5), COMMON_WORDS))
+    return [" ".join(choose.sample(frequent, words)) for _ in range(count)]
