@@ -73,6 +73,9 @@ _AZURE_SECRET_KEYS = ("AZURE_OPENAI_API_KEY", "AZURE_API_KEY")
 _KEYLESS = frozenset({"ollama", "openai_compatible", "vllm", "huggingface", "local", "mock"})
 _EMBEDDING_TYPES = frozenset({"openai", "voyageai", "gemini", "cohere"}) | _KEYLESS
 _COLUMN_LIMITS = {"vector": 2000, "halfvec": 4000}
+_WIDE_INDEXES = {"hnsw-halfvec", "hnsw-binary", "none"}
+DEFAULT_M = 16
+DEFAULT_EF_CONSTRUCTION = 64
 
 
 def known_dimension(provider_type: str, model: str) -> int | None:
@@ -119,9 +122,12 @@ def needs_credential(provider_type: str, auth_type: str | None = None) -> bool:
     return auth_type != WORKLOAD_IDENTITY and provider_type not in _KEYLESS
 
 
-def column_limit(column_type: str) -> int:
-    """Most dimensions that an HNSW index on a column of this type can have (pgvector 0.8)."""
-    return _COLUMN_LIMITS[column_type]
+def column_limit(column_type: str, index: str = "hnsw") -> int:
+    """Most dimensions that an index of this kind on a column of this type can have (pgvector 0.8).
+
+    Of more than 2,000 only what was asked for by name is built: what is chosen by itself stays within the limit.
+    """
+    return _COLUMN_LIMITS["halfvec" if index in _WIDE_INDEXES else column_type]
 
 
 def can_embed(provider_type: str) -> bool:

@@ -21,6 +21,7 @@ from memory_operator.contract.fields import (
     checked_base_url,
     rule,
 )
+from memory_operator.contract.known_models import DEFAULT_EF_CONSTRUCTION, DEFAULT_M
 from memory_operator.contract.rerank import FORMS_BY_TYPE, TYPES_WITH_AN_API, RerankSpec
 
 GROUP = "omnia.altairalabs.ai"
@@ -47,6 +48,7 @@ ProviderType = Literal[
 Role = Literal["llm", "embedding", "tts", "stt", "image", "inference"]
 Distance = Literal["cosine", "l2", "dot"]
 ColumnType = Literal["vector", "halfvec"]
+IndexKind = Literal["auto", "hnsw", "hnsw-halfvec", "hnsw-binary", "none"]
 DimensionChange = Literal["InPlace", "Shadow"]
 Activation = Literal["Automatic", "Manual"]
 
@@ -95,6 +97,38 @@ class Budget(SpecModel):
     cost_per_day: DecimalText | None = Field(default=None, description="US dollars of one day.")
 
 
+_SEARCHES_TOO_LITTLE = f"efConstruction is at least twice m, which is {DEFAULT_M} when left out"
+
+
+class HnswSpec(SpecModel):
+    """How dense the graph of an HNSW index is: more finds more, and takes longer to build."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            CEL_VALIDATIONS: [
+                rule(
+                    f"!has(self.efConstruction) || self.efConstruction >= 2 * (has(self.m) ? self.m : {DEFAULT_M})",
+                    _SEARCHES_TOO_LITTLE,
+                )
+            ]
+        }
+    )
+
+    m: Annotated[int, Field(ge=2, le=100)] | None = Field(
+        default=None, description=f"Links of a vector in each layer; {DEFAULT_M} when left out."
+    )
+    ef_construction: Annotated[int, Field(ge=4, le=1000)] | None = Field(
+        default=None,
+        description=f"Candidates for these links; {DEFAULT_EF_CONSTRUCTION}, or twice m, when left out.",
+    )
+
+    @model_validator(mode="after")
+    def _searches_enough(self) -> HnswSpec:
+        if self.ef_construction is not None and self.ef_construction < 2 * (self.m or DEFAULT_M):
+            raise ValueError(_SEARCHES_TOO_LITTLE)
+        return self
+
+
 class EmbeddingSpec(SpecModel):
     """How memories are embedded, stored and compared."""
 
@@ -105,6 +139,12 @@ class EmbeddingSpec(SpecModel):
     column_type: ColumnType | None = Field(
         default=None, description="vector (up to 2000 dimensions) or halfvec (up to 4000); vector when left out."
     )
+    index: IndexKind | None = Field(
+        default=None,
+        description="hnsw when left out. hnsw-halfvec and hnsw-binary are smaller, auto takes the smallest that finds"
+        " enough, none reads all vectors. All but auto and hnsw go to 4000 dimensions on a vector column.",
+    )
+    hnsw: HnswSpec | None = Field(default=None, description="How dense the graph of the index is.")
     dimension_change: DimensionChange | None = Field(
         default=None,
         description="InPlace discards the old vectors, with consent; Shadow fills another space beside them.",

@@ -37,6 +37,10 @@ class Reading:
     declared: int | None
     """spec.embedding.dimensions."""
     column_type: str
+    index: str
+    """spec.embedding.index; hnsw where it is left out."""
+    hnsw: str
+    """spec.embedding.hnsw as JSON; "" where there is none."""
     shadow: bool
     manual: bool
     """Whether a full space waits for `activate` after an edit."""
@@ -84,7 +88,7 @@ def read_spec(manifest: Mapping[str, Any]) -> Reading:
     annotations = _mapping(_mapping(manifest.get("metadata")).get("annotations"))
     spec, _ = with_annotations(dict(_mapping(manifest.get("spec"))), {str(k): str(v) for k, v in annotations.items()})
     embedding, platform = _mapping(spec.get("embedding")), _mapping(spec.get("platform"))
-    credential, rerank = _mapping(spec.get("credential")), _mapping(embedding.get("rerank"))
+    credential = _mapping(spec.get("credential"))
     return Reading(
         role=_text(spec.get("role")),
         type=_text(spec.get("type")),
@@ -94,12 +98,14 @@ def read_spec(manifest: Mapping[str, Any]) -> Reading:
         platform_type=_text(platform.get("type")),
         declared=_count(embedding.get("dimensions")),
         column_type="halfvec" if embedding.get("columnType") == "halfvec" else "vector",
+        index=_text(embedding.get("index")) or "hnsw",
+        hnsw=_json(embedding.get("hnsw")),
         shadow=embedding.get("dimensionChange") == "Shadow",
         manual=embedding.get("activation") == "Manual",
         document_prefix=_text(embedding.get("documentPrefix")),
         query_prefix=_text(embedding.get("queryPrefix")),
         has_credential=any(credential.get(way) for way in ("secretRef", "envVar", "filePath")),
-        rerank=json.dumps(rerank, sort_keys=True, default=str) if rerank else "",
+        rerank=_json(embedding.get("rerank")),
     )
 
 
@@ -143,6 +149,12 @@ def host_of(url: str | None) -> str:
 
 def _mapping(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
+
+
+def _json(value: Any) -> str:
+    """A mapping as text; "" where it is none, or empty."""
+    mapping = _mapping(value)
+    return json.dumps(mapping, sort_keys=True, default=str) if mapping else ""
 
 
 def _json_mapping(text: Any) -> Mapping[str, Any]:

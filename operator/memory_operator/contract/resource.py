@@ -109,7 +109,7 @@ def with_annotations(spec: dict[str, Any], annotations: Mapping[str, str]) -> tu
 
 
 _OTHER_ROLES = tuple(role for role in get_args(Role) if role != "embedding")
-_TEXT_FIELDS = {"distance", "columnType", "dimensionChange", "activation", "queryPrefix", "documentPrefix"}
+_TEXT_FIELDS = {"distance", "columnType", "index", "dimensionChange", "activation", "queryPrefix", "documentPrefix"}
 
 
 def _value(name: str, text: str) -> Any:

@@ -96,6 +96,8 @@ class EmbeddingStatus(StatusModel):
     coverage: float = Field(default=0.0, description="Share of the live chunks that have a vector, 0 to 1.")
     quarantined: int = Field(default=0, description="Chunks that the embedder refuses.")
     active: bool = Field(default=False, description="Whether queries read the applied space.")
+    index: str | None = Field(default=None, description="Index of the applied space that queries use, or none.")
+    index_reason: str | None = Field(default=None, description="Why it is this one.")
     eta_seconds: int | None = Field(default=None, description="Seconds until the fill is done.")
     estimated_tokens: int | None = Field(default=None, description="Tokens that a held change would take.")
     estimated_cost: str | None = Field(default=None, description="What a held change would cost, a decimal.")

@@ -94,6 +94,7 @@ def warnings_for(old: Mapping[str, Any] | None, new: Mapping[str, Any], *, in_po
         path = field_path("dimensionChange", old, new) if in_pod else "spec.embedding.dimensionChange"
         edit = Edit(before, after, read_figures(old), path)
         found += [*_removed(edit), *_resized(edit), *_declared(edit), *_another_space(edit), *_query_prefix(edit)]
+        found += _index(edit)
     return [_fit(warning) for warning in found]
 
 
@@ -119,11 +120,12 @@ def _unsupported(new: Reading) -> list[str]:
 def _above_limit(new: Reading) -> list[str]:
     if not _too_long(new):
         return []
-    limit = column_limit(new.column_type)
+    limit = column_limit(new.column_type, new.index)
     path = _DIMENSIONS if new.declared else "spec.model"
-    wider = new.column_type == "vector" and (new.dimension or 0) <= column_limit("halfvec")
-    advice = "; halfvec goes to 4000" if wider else ""
-    return [f"{path}: {new.dimension} is above {limit}, the limit of {new.column_type}, and is refused{advice}"]
+    wider = limit < (new.dimension or 0) <= column_limit("halfvec")
+    advice = "; index hnsw-halfvec goes to 4000" if wider else ""
+    of = f" of {new.column_type}" if limit == column_limit(new.column_type) else ""
+    return [f"{path}: {new.dimension} is above {limit}, the limit{of}, and is refused{advice}"]
 
 
 def _contradiction(new: Reading) -> list[str]:
@@ -215,6 +217,17 @@ def _query_prefix(edit: Edit) -> list[str]:
     return ["spec.embedding.queryPrefix: used from the next query on; nothing is embedded again"]
 
 
+def _index(edit: Edit) -> list[str]:
+    """Another index of the space that stays; one that is new has it from the start."""
+    before, after = edit.old, edit.new
+    if (before.index, before.hnsw) == (after.index, after.hnsw) or edit.moved or edit.resized or _too_long(after):
+        return []
+    path = "spec.embedding.index" if before.index != after.index else "spec.embedding.hnsw"
+    if after.index == "none":
+        return [f"{path}: the index is dropped, and queries read every vector; nothing is embedded again"]
+    return [f"{path}: built beside the old index, which serves until then; nothing is embedded again"]
+
+
 def _rerank(before: Reading | None, after: Reading, *, in_pod: bool) -> list[str]:
     """Re-ranking makes no space either; whose server gets texts of memories at query time is said once."""
     path, was = "spec.embedding.rerank", before.rerank if before else ""
@@ -238,7 +251,7 @@ def _until(edit: Edit) -> str:
 
 
 def _too_long(new: Reading) -> bool:
-    return new.dimension is not None and new.dimension > column_limit(new.column_type)
+    return new.dimension is not None and new.dimension > column_limit(new.column_type, new.index)
 
 
 def _is_loopback(host: str) -> bool:

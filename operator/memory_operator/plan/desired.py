@@ -18,6 +18,7 @@ from memory_operator.contract.provider import Budget as BudgetSpec
 from memory_operator.contract.provider import EmbeddingSpec, ProviderSpec
 from memory_operator.contract.rerank import DEFAULT_SECONDS, DEFAULT_TEXTS, FORMS_BY_TYPE, RerankForm
 from memory_operator.errors import InvalidInput
+from memory_operator.plan.index import index_config
 from memory_operator.plan.space import (
     BudgetConfig,
     CallConfig,
@@ -131,12 +132,13 @@ def space_config(call: CallConfig, spec: ProviderSpec, dimensions: int, preproce
     """The snapshot of a space of this Provider. Raises InvalidInput where no index could serve it."""
     embedding = spec.embedding or EmbeddingSpec()
     column_type = str(embedding.column_type or "vector")
-    limit = column_limit(column_type)
+    limit = column_limit(column_type, embedding.index or "hnsw")
     if dimensions > limit:
-        wider = " or columnType: halfvec, which goes to 4000" if column_type == "vector" and dimensions <= 4000 else ""
+        widest = column_limit("halfvec")
+        wider = f", or spec.embedding.index: hnsw-halfvec (or columnType: halfvec), which goes to {widest}"
         raise InvalidInput(
             f"dimension {dimensions} is above {limit}, the most that an index on {column_type} can have",
-            hint=f"choose a model of at most {limit} dimensions{wider}",
+            hint=f"choose a model of at most {limit} dimensions{wider if limit < dimensions <= widest else ''}",
         )
     return SpaceConfig(
         **call.model_dump(),
@@ -145,6 +147,7 @@ def space_config(call: CallConfig, spec: ProviderSpec, dimensions: int, preproce
         distance=embedding.distance or "cosine",
         preprocessing_version=preprocessing_version,
         create_enabled=embedding.create_enabled is not False,
+        index=index_config(embedding),
     )
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 from decimal import Decimal
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from memory_operator.contract.rerank import RerankForm
+from memory_operator.plan.index import IndexConfig
 
 Mode = Literal["document", "query"]
 """What a text is embedded as: something to be found, or something to find it with."""
@@ -111,6 +112,13 @@ class SpaceConfig(CallConfig):
     distance: Literal["cosine", "l2", "dot"] = "cosine"
     preprocessing_version: int
     create_enabled: bool = True
+    index: IndexConfig = IndexConfig()
+    """No part of what makes a space: another one is built beside."""
+
+    @property
+    def snapshot(self) -> dict[str, Any]:
+        """As it is stored. Release 0.1 reads only the fields that it knows, so the index is stored apart."""
+        return self.model_dump(mode="json", exclude={"index"})
 
     @property
     def key(self) -> str:

@@ -46,6 +46,8 @@ ACCEPTED = {
     "memories.browse._SOURCES": "the sample looks once, at its start, for what it has loaded already",
     "memories.nearest._BY_INDEX": "only a generic plan, which does not know how few are asked for, and is never used",
     "memories.nearest._EXACTLY": "the same",
+    "spaces.hnsw._NEAREST_BY_INDEX": "the same; and the stock has no index",
+    "spaces.hnsw._NEAREST_OF_ALL": "what an index finds is compared with, once it is built",
     "spaces.spaces._QUARANTINED": "counts by space: the chunks that vendors refuse are few, or nothing works",
 }
 """Statements that read a growing table whole, and why they may."""
@@ -111,6 +113,8 @@ NAMES = {
     "clash": "nothing",
     "group": "purpose",
     "operator": "<=>",
+    "nearness": "v.embedding <=> $2::vector",
+    "vector": "$2::text::vector",
 }
 """What stands in a statement for the names that are put into it."""
 

@@ -11,14 +11,17 @@ from fixtures.memories import Memories, config
 from memory_operator.engine.admin.spaces import Catalog
 from memory_operator.engine.fill.completion import complete_exhausted
 from memory_operator.engine.fill.index_builds import IndexBuilds
+from memory_operator.plan.index import IndexInUse
 from memory_operator.store.jobs import jobs
-from memory_operator.store.spaces import hnsw, registry
+from memory_operator.store.spaces import hnsw, registry, spaces
 
 
 async def exhausted(world: World, memories: Memories, chunks: int, pending: int) -> None:
     """A space of which every range is done, that lacks nothing but what is pending."""
     space = await memories.space(config(), active=False, state="filling")
     await hnsw.build(world.store, hnsw.Wanted(space.id, space.column_type, space.distance))
+    async with world.store.connection() as conn:
+        await spaces.use_index(conn, space.id, space.distance, IndexInUse(wanted=space.config.index))
     async with world.store.transaction() as conn:
         await registry.lock_registry_exclusive(conn)
         await jobs.start(conn, space.id)

@@ -39,6 +39,8 @@ FIELDS: dict[str, list[Any]] = {
     "embedding.documentPrefix": [None, "d: "],
     "embedding.queryPrefix": [None, "q: "],
     "embedding.columnType": [None, "halfvec"],
+    "embedding.index": [None, "auto", "hnsw-halfvec", "none"],
+    "embedding.hnsw": [None, {"m": 24}],
     "embedding.distance": [None, "l2", "dot"],
     "embedding.createEnabled": [None, True, False],
     "embedding.batchSize": [None, 1, 2],

@@ -49,6 +49,8 @@ async def test_a_space_is_listed_with_its_figures_and_without_how_to_call_its_em
             "dimensions": 64,
             "column_type": "vector",
             "distance": "cosine",
+            "index": "none",
+            "index_reason": "an exact scan is as fast below 1000 vectors",
             "state": "ready",
             "active": True,
             "vectors": 7,

@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from fixtures.engine import World
 from fixtures.memories import Memories, config
 from memory_operator.errors import SpaceVanished
+from memory_operator.plan.index import Built, IndexInUse
 from memory_operator.plan.space import SpaceConfig
 from memory_operator.store.memories import nearest
 from memory_operator.store.memories.nearest import EXACT_BELOW_VECTORS, Filters, TookTooLong
-from memory_operator.store.spaces import hnsw, vectors
+from memory_operator.store.spaces import hnsw, spaces, vectors
 from memory_operator.store.spaces.spaces import Space
 from vendor.vectors import Codebook
 
@@ -115,7 +116,7 @@ def recall(hits: Sequence[nearest.Hit], wanted: Sequence[int]) -> float:
 
 
 async def indexed(world: World, space: Space) -> None:
-    await hnsw.build(world.store, hnsw.Wanted(space.id, space.column_type, space.distance))
+    await hnsw.build(world.store, hnsw.in_use(space))
     async with world.store.connection() as conn:
         await conn.execute(f"analyze {vectors.table(space.id)}")
         await conn.execute("analyze memory_chunks")
@@ -188,6 +189,54 @@ async def test_every_distance_and_column_type_ranks_the_nearest_first(
         assert hits[0].chunk_id == 42
         assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
         assert 0 < hits[0].score <= 1.1
+
+
+@pytest.mark.parametrize("kind", ["hnsw-halfvec", "hnsw-binary"])
+@pytest.mark.parametrize(("column_type", "distance"), [("vector", "cosine"), ("vector", "l2"), ("halfvec", "dot")])
+async def test_a_smaller_index_is_read_and_what_it_shows_is_ranked_by_the_vectors_themselves(
+    memories: Memories, kind: Built, column_type: str, distance: str
+) -> None:
+    world = memories.world
+    space = await memories.space(config(256, column_type=column_type, distance=distance))
+    made = await stock(world, space, {BIG: 2_000})
+    async with world.store.connection() as conn:
+        await spaces.use_index(conn, space.id, distance, IndexInUse(kind=kind))
+        changed = await spaces.get(conn, space.id)
+    assert changed is not None
+    await indexed(world, changed)
+    book = Codebook("m", 256)
+    for filters in (Filters(), Filters(type="plain")):
+        query = book.vector("query 1")
+        async with nearest.bounded(world.store, 10, hnsw.candidates(kind, 10)) as conn:
+            await conn.execute("set enable_bitmapscan = off")
+            await conn.execute("set enable_sort = off")
+            spy = Spy(conn)
+            hits = await nearest.nearest(
+                spy, changed, nearest.VectorQuery(BIG, query, 10, filters), exact=False, only_active=changed.seen_as
+            )
+            exact = await nearest.nearest(conn, changed, nearest.VectorQuery(BIG, query, 10, filters), exact=True)
+        [plan] = spy.plans
+        assert hnsw.in_use(changed).name in plan
+        assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
+        scores = {hit.chunk_id: hit.score for hit in exact}
+        assert len(scores.keys() & {hit.chunk_id for hit in hits}) >= 9
+        assert all(hit.score == pytest.approx(scores[hit.chunk_id]) for hit in hits if hit.chunk_id in scores)
+    assert len(made) == 2_000
+
+
+async def test_what_an_index_finds_is_measured_against_all_vectors(memories: Memories) -> None:
+    world = memories.world
+    space = await memories.space(config(DIMENSIONS))
+    await stock(world, space, {BIG: 3_000})
+    found = {}
+    kinds: tuple[Built, ...] = ("hnsw", "hnsw-halfvec", "hnsw-binary")
+    for kind in kinds:
+        index = hnsw.Wanted(space.id, space.column_type, space.distance, DIMENSIONS, kind)
+        await hnsw.build(world.store, index)
+        found[kind] = await hnsw.recall(world.store, index)
+    assert found["hnsw"] >= 0.95
+    assert found["hnsw-halfvec"] >= 0.95
+    assert found["hnsw-binary"] < found["hnsw"]  # 32 signs do not tell 3,000 vectors apart
 
 
 async def test_many_chunks_of_one_memory_do_not_hide_the_others(memories: Memories) -> None:

@@ -31,10 +31,10 @@ def test_the_active_space_has_a_star_and_one_in_trouble_an_exclamation_mark(
     memory_api.on("GET", SPACES, Reply({"spaces": spaces}))
     result = run("embeddings", "list")
     assert result.stdout.splitlines() == [
-        "\tNAME\tPROVIDER\tDIMS\tSTATE\tVECTORS\tCOVERAGE\tQUARANTINED\tMODEL\tDISTANCE\tCREATE",
-        "*\tm-768-1\tagents/memory-embeddings\t768\tready\t1,000\t100 %\t0\tm\tcosine\tyes",
-        "!\tm-768-2\tagents/memory-embeddings\t768\tfilling\t1,000\t99.9 %\t3\tm\tcosine\tyes",
-        "*!\tboth\tagents/memory-embeddings\t768\tready\t1,000\t100 %\t0\tm\tcosine\tyes",
+        "\tNAME\tPROVIDER\tDIMS\tSTATE\tVECTORS\tCOVERAGE\tQUARANTINED\tMODEL\tDISTANCE\tINDEX\tCREATE",
+        "*\tm-768-1\tagents/memory-embeddings\t768\tready\t1,000\t100 %\t0\tm\tcosine\thnsw\tyes",
+        "!\tm-768-2\tagents/memory-embeddings\t768\tfilling\t1,000\t99.9 %\t3\tm\tcosine\thnsw\tyes",
+        "*!\tboth\tagents/memory-embeddings\t768\tready\t1,000\t100 %\t0\tm\tcosine\thnsw\tyes",
     ]
     assert "! m-768-2: [31mno answer" in result.stderr
     assert json.loads(run("embeddings", "list", "--json").stdout) == {"spaces": spaces}

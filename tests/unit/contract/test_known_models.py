@@ -65,3 +65,7 @@ def test_a_workload_identity_needs_no_credential() -> None:
 
 def test_the_limits_are_those_of_the_index() -> None:
     assert (column_limit("vector"), column_limit("halfvec")) == (2000, 4000)
+    assert [column_limit("vector", index) for index in ("auto", "hnsw", "hnsw-halfvec", "hnsw-binary", "none")] == [
+        *(2000, 2000),
+        *(4000, 4000, 4000),
+    ]

@@ -185,7 +185,7 @@ def test_what_makes_no_other_space_is_not_warned_about(change: dict[str, Any]) -
 @pytest.mark.parametrize(
     ("column", "dimensions", "text"),
     [
-        ("vector", 3072, "3072 is above 2000, the limit of vector, and is refused; halfvec goes to 4000"),
+        ("vector", 3072, "3072 is above 2000, the limit of vector, and is refused; index hnsw-halfvec goes to 4000"),
         ("vector", 4096, "4096 is above 2000, the limit of vector, and is refused"),
         ("halfvec", 4001, "4001 is above 4000, the limit of halfvec, and is refused"),
     ],
@@ -201,7 +201,9 @@ def test_a_dimension_above_the_limit_is_named_and_nothing_is_said_to_be_discarde
 
 def test_a_model_whose_own_dimension_is_above_the_limit_is_blamed_itself() -> None:
     found = warnings_for(None, manifest(model="text-embedding-3-large"))
-    assert found == ["spec.model: 3072 is above 2000, the limit of vector, and is refused; halfvec goes to 4000"]
+    assert found == [
+        "spec.model: 3072 is above 2000, the limit of vector, and is refused; index hnsw-halfvec goes to 4000"
+    ]
 
 
 def test_a_dimension_that_contradicts_the_known_model_is_named() -> None:

@@ -21,6 +21,7 @@ from memory_operator.plan.decide import (
     SpaceNow,
     decide,
 )
+from memory_operator.plan.index import IndexConfig
 from memory_operator.plan.space import CredentialRef, SecretKeyConfig, SpaceConfig, with_call_fields
 
 NO = Consent(None, "none")
@@ -44,6 +45,7 @@ def has(model: str = "a", dimensions: int = 64, vectors: int = 10, number: int =
         (Desired(config()), has(), None, NO, Keep(refresh=False, redistance=False)),
         (Desired(config()), has(), None, YES, Keep(refresh=False, redistance=False)),
         (Desired(config(distance="l2")), has(), None, NO, Keep(refresh=True, redistance=True)),
+        (Desired(config(index=IndexConfig(kind="none"))), has(), None, NO, Keep(refresh=True, redistance=False)),
         (Desired(config("b")), has(), None, NO, Beside(None)),
         (Desired(config("b")), has(), has("b", number=2), NO, Beside(2)),
         (Desired(config("c")), has(), has("b", number=2), NO, Beside(None)),

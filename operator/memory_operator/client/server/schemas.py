@@ -103,6 +103,7 @@ class SpaceDocument(AnswerDocument):
     model: str | None = None
     dimensions: int
     distance: str | None = None
+    index: str | None = None
     create_enabled: bool = True
     state: str
     active: bool

@@ -21,10 +21,10 @@ ENOUGH_COVERAGE = 0.99
 _SPACES = Columns(
     (
         *("", "NAME", "PROVIDER", "DIMS", "STATE", "VECTORS", "COVERAGE", "QUARANTINED"),
-        *("MODEL", "DISTANCE", "CREATE"),
+        *("MODEL", "DISTANCE", "INDEX", "CREATE"),
     ),
     figures=("DIMS", "VECTORS", "COVERAGE", "QUARANTINED"),
-    fold=("MODEL", "DISTANCE", "CREATE", "PROVIDER", "QUARANTINED", "VECTORS"),
+    fold=("MODEL", "DISTANCE", "INDEX", "CREATE", "PROVIDER", "QUARANTINED", "VECTORS"),
 )
 
 
@@ -51,6 +51,7 @@ def _row(space: SpaceDocument) -> tuple[str, ...]:
         number(space.quarantined),
         space.model or "–",
         space.distance or "–",
+        space.index or "–",
         "yes" if space.create_enabled else "no",
     )
 

@@ -85,10 +85,9 @@ async def _known(conn: Conn, marker_id: int) -> Marker:
 
 
 async def _refuse_dimension(conn: Conn, target_dim: int) -> None:
-    """4000 is the limit where a halfvec Provider exists, 2000 elsewhere."""
-    wide = await providers.any_halfvec(conn)
-    wide = wide or any(space.column_type == "halfvec" for space in await spaces.all_spaces(conn))
-    largest = column_limit("halfvec" if wide else "vector")
+    """4000 is the limit where a Provider asks for a column or an index that goes so far, 2000 elsewhere."""
+    wide = any(space.column_type == "halfvec" for space in await spaces.all_spaces(conn))
+    largest = max(column_limit("halfvec" if wide else "vector"), await providers.most_dimensions(conn))
     if not 1 <= target_dim <= largest:
         raise InvalidInput(
             f"target_dim must be between 1 and {largest}",

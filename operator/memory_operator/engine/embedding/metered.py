@@ -106,10 +106,12 @@ class Metered:
 
 def check_fit(space: Space, reply: Embeddings) -> None:
     """Raise BadReply where a space's column cannot hold the vectors: the server would refuse a whole batch for one."""
-    if not vectors.fit(reply.vectors, space.column_type):
+    field = "columnType" if space.column_type == "halfvec" else "index"
+    numbers = "halfvec" if space.index.kind == "hnsw-halfvec" else space.column_type
+    if not vectors.fit(reply.vectors, numbers):
         raise BadReply(
-            f"a vector has a number that {space.column_type} cannot hold",
-            hint="set spec.embedding.columnType to vector",
+            f"a vector has a number that {numbers} cannot hold",
+            hint=f"set spec.embedding.{field} to {'vector' if field == 'columnType' else 'hnsw'}",
         )
 
 

@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Iterable
-from functools import partial
 from typing import TypeVar
 
+from memory_operator.engine.fill import indexes
 from memory_operator.engine.fill.index_builds import IndexBuilds
+from memory_operator.engine.fill.indexes import WORKER
 from memory_operator.engine.spaces.activation import coverage_is_comparable, switch
 from memory_operator.errors import Retryable
 from memory_operator.logs import get_logger
 from memory_operator.store.db import activity
-from memory_operator.store.db.activity import Actor
-from memory_operator.store.db.pool import Conn, Store
+from memory_operator.store.db.pool import Store
 from memory_operator.store.jobs import jobs, missing
 from memory_operator.store.jobs.jobs import Job
 from memory_operator.store.jobs.missing import Balance
-from memory_operator.store.spaces import hnsw, providers, registry, spaces
-from memory_operator.store.spaces.hnsw import Wanted
+from memory_operator.store.spaces import providers, registry, spaces
 from memory_operator.store.spaces.spaces import Space
 
 log = get_logger(__name__)
 
 T = TypeVar("T")
-
-WORKER = Actor("memory-operator", "worker")
-
 
 _MOST_PENDING = 100
 _MOST_PENDING_SHARE = 1_000
@@ -65,13 +61,12 @@ async def _complete(store: Store, builds: IndexBuilds, job: Job) -> bool:
         space = await spaces.get(conn, job.space_id) if job.space_id is not None else None
         if space is None:
             return False
-        lacks_index = await hnsw.wanted(conn, space.id) and not await hnsw.is_valid(conn, space.id, space.distance)
+        lacks_index = not await indexes.is_settled(conn, space)
         drift = (await missing.balance(conn, space.id)).unaccounted
     if drift > 0 and await _run_again(store, job, space):
         return True
     if lacks_index:
-        want = Wanted(space.id, space.column_type, space.distance)
-        builds.begin(space.id, partial(hnsw.build, store, want))
+        indexes.begin(store, builds, space.id)
         return False
     async with store.connection() as conn:
         if _too_much_pending(await missing.balance(conn, space.id)):
@@ -134,34 +129,3 @@ async def _run_again(store: Store, job: Job, space: Space) -> bool:
     if not late:
         log.warning("filling again, some chunks were left without a vector (space=%s)", space.embedding_version)
     return True
-
-
-async def reconcile_indexes(store: Store, builds: IndexBuilds) -> None:
-    """Have the index built that the size and the distance of each ready space ask for."""
-    async with store.connection() as conn:
-        ready = [space for space in await spaces.all_spaces(conn) if space.state == "ready"]
-        waiting = [space for space in ready if not await _has_its_index(conn, space)]
-    for space in waiting:
-        builds.begin(space.id, partial(_reconcile_index, store, space))
-
-
-async def _has_its_index(conn: Conn, space: Space) -> bool:
-    wanted_distance = space.config.distance
-    if space.distance != wanted_distance:
-        return False
-    return not await hnsw.wanted(conn, space.id) or await hnsw.is_valid(conn, space.id, wanted_distance)
-
-
-async def _reconcile_index(store: Store, space: Space) -> None:
-    """Queries go on with the old distance until the new index is there; then both change at once."""
-    want = Wanted(space.id, space.column_type, space.config.distance)
-    async with store.connection() as conn:
-        needed = await hnsw.wanted(conn, space.id)
-    if needed:
-        await hnsw.build(store, want)
-    if space.distance != want.distance:
-        async with store.transaction() as conn:
-            await spaces.set_distance(conn, space.id, want.distance)
-            await activity.record(conn, WORKER, "distance", space.embedding_version, distance=want.distance)
-            await registry.announce(conn)
-        await hnsw.drop_others(store, want)

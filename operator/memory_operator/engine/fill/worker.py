@@ -11,9 +11,10 @@ from functools import partial
 
 from memory_operator.backoff import backoff, first_of, wait_for_event
 from memory_operator.engine.embedding.connector import Connector
-from memory_operator.engine.fill.completion import complete_exhausted, reconcile_indexes
+from memory_operator.engine.fill.completion import complete_exhausted
 from memory_operator.engine.fill.dispersions import DispersionMeasure
 from memory_operator.engine.fill.index_builds import IndexBuilds
+from memory_operator.engine.fill.indexes import reconcile_indexes
 from memory_operator.engine.fill.maintenance import maintain_jobs
 from memory_operator.engine.fill.pipeline import DRAIN_SECONDS, SpaceFill, WorkerContext
 from memory_operator.engine.fill.rechunk import rechunk_one_range

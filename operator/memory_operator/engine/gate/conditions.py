@@ -20,6 +20,7 @@ from memory_operator.engine.gate.findings import Findings, Verdict
 from memory_operator.engine.gate.snapshot import StoredState
 from memory_operator.engine.ports.sources import ProviderEvent
 from memory_operator.plan.coverage import shown
+from memory_operator.plan.index import describe
 from memory_operator.store.jobs.jobs import Job
 from memory_operator.store.spaces.rerank_apis import ANSWERED
 from memory_operator.store.spaces.spaces import Space
@@ -221,6 +222,9 @@ def _ready(verdicts: dict[ConditionType, Verdict], phase: Phase) -> Verdict:
 def _embedding(provider: ProviderObject, findings: Findings, stored: StoredState) -> EmbeddingStatus:
     applied, target = stored.applied, stored.beside or stored.applied
     held = stored.pending.effect if stored.pending else None
+    index, reason = None, None
+    if applied:
+        index, reason = describe(applied.index, applied.config.index, stored.counted.get(applied.id, 0))
     return EmbeddingStatus(
         embedding_version=applied.embedding_version if applied else None,
         applied_dimensions=applied.dimensions if applied else None,
@@ -230,6 +234,8 @@ def _embedding(provider: ProviderObject, findings: Findings, stored: StoredState
         coverage=shown(stored.covered(target)) if target else 0.0,
         quarantined=stored.quarantined.get(target.id, 0) if target else 0,
         active=applied is not None and applied.id == stored.registry.active_space_id,
+        index=index,
+        index_reason=reason,
         eta_seconds=_eta(stored.jobs.get(target.id)) if target else None,
         estimated_tokens=held.estimated_tokens if held else None,
         estimated_cost=str(held.estimated_cost) if held and held.estimated_cost is not None else None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from memory_operator.contract.known_models import column_limit
 from memory_operator.contract.provider import EmbeddingSpec, ProviderSpec
 from memory_operator.contract.resource import ProviderObject
 from memory_operator.engine.ports.sources import ProviderSource
@@ -28,6 +29,7 @@ def declared_spec(provider: ProviderObject) -> providers.DeclaredSpec | None:
         reshape_target(spec),
         _declared_identity(provider.ref.namespace, spec),
         rerank_config(provider.ref.namespace, spec),
+        column_limit(embedding.column_type or "vector", embedding.index or "hnsw"),
     )
 
 

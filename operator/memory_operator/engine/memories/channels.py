@@ -26,7 +26,7 @@ from memory_operator.memory.search_terms import query_terms
 from memory_operator.store.db.pool import Conn
 from memory_operator.store.memories import fulltext, nearest
 from memory_operator.store.memories.nearest import Filters, Hit, TookTooLong
-from memory_operator.store.spaces import dispersions
+from memory_operator.store.spaces import dispersions, hnsw
 from memory_operator.store.spaces.spaces import Space
 
 log = get_logger(__name__)
@@ -165,7 +165,8 @@ class Channels:
             query = nearest.VectorQuery(wanted.project_id, vector, wanted.limit, wanted.filters)
             return await nearest.nearest(conn, space, query, exact=exact, only_active=only_active)
 
-        await self._within_limit("query.semantic", channel, read, wanted.limit)
+        candidates = hnsw.candidates(space.index.kind, wanted.limit)
+        await self._within_limit("query.semantic", channel, read, candidates)
 
     async def _has_changed(self, space: Space, wanted: ChannelQuery, reason: str | None) -> bool:
         """Whether the embedder that gave nothing is another by now, or may have a credential that it was not sent."""

@@ -14,6 +14,7 @@ from memory_operator.engine.spaces.active import SemanticStatus
 from memory_operator.http.schemas.base import AnswerModel, Body, Name, ProviderName
 from memory_operator.http.schemas.consent import HeldAnswer
 from memory_operator.http.schemas.jobs import JobAnswer
+from memory_operator.plan.index import Built, describe
 from memory_operator.store.spaces.spaces import State
 
 
@@ -61,6 +62,8 @@ class SpaceAnswer(AnswerModel):
     dimensions: int
     column_type: Literal["vector", "halfvec"]
     distance: Literal["cosine", "l2", "dot"]
+    index: Built = Field(description="The index that queries use.")
+    index_reason: str = Field(description="Why it is this one.")
     state: State
     active: bool
     vectors: int
@@ -76,6 +79,7 @@ class SpaceAnswer(AnswerModel):
     def of(cls, view: SpaceView) -> SpaceAnswer:
         """One space as the API shows it."""
         space = view.space
+        index, reason = describe(space.index, space.config.index, view.figures.vectors)
         return cls.model_validate(
             {
                 "embedding_version": space.embedding_version,
@@ -85,6 +89,8 @@ class SpaceAnswer(AnswerModel):
                 "dimensions": space.dimensions,
                 "column_type": space.column_type,
                 "distance": space.distance,
+                "index": index,
+                "index_reason": reason,
                 "state": space.state,
                 **asdict(view.figures),
                 "coverage": view.coverage,

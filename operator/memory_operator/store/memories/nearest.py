@@ -22,7 +22,7 @@ from memory_operator.backoff import timeout_without_lag
 from memory_operator.errors import Retryable, SpaceVanished
 from memory_operator.memory.fusion import COUNTED
 from memory_operator.store.db.pool import EF_SEARCH, Conn, Store
-from memory_operator.store.spaces import registry, vectors
+from memory_operator.store.spaces import hnsw, registry, vectors
 from memory_operator.store.spaces.spaces import SEEN_AS, Space
 
 EXACT_BELOW_VECTORS = 10_000
@@ -39,9 +39,6 @@ _READ_PER_STEP = 10
 _WIDEN = 8
 _MOST_CHUNKS = 5_000
 """Chunks are read again, eight times as many, while few memories own them all; a memory may have over a thousand."""
-
-_OPERATORS = {"cosine": "<=>", "l2": "<->", "dot": "<#>"}
-
 
 Matched = Literal["all", "any", "vector"]
 """All words of a query, some of them, or its vector."""
@@ -165,7 +162,7 @@ The arrays keep the order of reading: whatever the planner takes the filter for,
 _BY_INDEX = """
 select c.entry_id, near.chunk_id, near.distance from (
   select v.chunk_id, v.embedding {operator} $2 as distance from {vectors} v
-  where v.project_id = $1 order by v.embedding {operator} $2 limit $3) near
+  where v.project_id = $1 order by {nearness} limit $3) near
 join memory_chunks c on c.id = near.chunk_id and c.live
 """
 
@@ -174,7 +171,7 @@ select c.entry_id, near.chunk_id, near.distance from (
   select v.chunk_id, v.embedding {{operator}} $2 as distance from {{vectors}} v
   where v.project_id = $1 and (select true from memory_chunks c join memory_entries e on e.id = c.entry_id
     where c.id = v.chunk_id and c.live and {filter_condition(4)})
-  order by v.embedding {{operator}} $2 limit $3) near
+  order by {{nearness}} limit $3) near
 join memory_chunks c on c.id = near.chunk_id and c.live
 """
 
@@ -259,9 +256,11 @@ class _Nearest:
 
     async def widened(self, statement: str, limit: int) -> list[Hit]:
         """The best of each memory; more chunks are read while few memories own them all."""
-        many = limit
-        operator = _OPERATORS[self.space.distance]
-        text = vectors.for_space(statement, self.space.id, operator=operator)
+        index = hnsw.in_use(self.space)
+        many = limit if statement == self.exactly else hnsw.candidates(index.kind, limit)
+        text = vectors.for_space(
+            statement, self.space.id, operator=hnsw.OPERATORS[index.distance], nearness=hnsw.nearness(index, "$2")
+        )
         values = list(self.filters)
         if self.only_active is not None:
             values.append(self.only_active)

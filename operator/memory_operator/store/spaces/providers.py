@@ -58,6 +58,8 @@ class DeclaredSpec:
     """Identity of the space that is asked for, where the spec alone tells it."""
     rerank: RerankConfig | None = None
     """How its rerank API is called, where it has one."""
+    most_dimensions: int | None = None
+    """How long vectors may be for the column and the index that are asked for."""
 
 
 _COLUMNS = """namespace, name, uid, generation, created_at, absent_since, applied_space_id, beside_space_id,
@@ -71,7 +73,7 @@ def _row(row: Row) -> ProviderRow:
 
 _OBSERVE = """
 insert into memory_providers as p (namespace, name, uid, generation, created_at, activation, column_type,
-reshape_to, wanted_identity, rerank) values ($1, $2, $3, $4, $5, $6, $7, $8, $10, $11)
+reshape_to, wanted_identity, rerank, most_dimensions) values ($1, $2, $3, $4, $5, $6, $7, $8, $10, $11, $12)
 on conflict (namespace, name) do update set uid = excluded.uid, generation = excluded.generation,
 created_at = excluded.created_at,
 activation = case when $9 then excluded.activation else p.activation end,
@@ -83,6 +85,7 @@ wanted_identity = case when $9 then coalesce($10, case when p.uid = excluded.uid
 rerank = case when $9 then excluded.rerank else p.rerank end,
 rerank_outcome = case when $9 and p.rerank is distinct from excluded.rerank then null else p.rerank_outcome end,
 rerank_message = case when $9 and p.rerank is distinct from excluded.rerank then null else p.rerank_message end,
+most_dimensions = case when $9 then excluded.most_dimensions else p.most_dimensions end,
 absent_since = null, observed_at = now()
 where p.uid <> excluded.uid or p.generation <= excluded.generation
 returning true
@@ -115,6 +118,7 @@ async def observe(
             declared is not None,
             known.identity,
             known.rerank.model_dump(mode="json") if known.rerank else None,
+            known.most_dimensions,
         )
     )
 
@@ -245,12 +249,14 @@ async def providers_targeting(conn: Conn, dimension: int) -> list[ProviderRef]:
     return [ProviderRef(row["namespace"], row["name"]) for row in rows]
 
 
-_ANY_HALFVEC = """select exists (select 1 from memory_providers where column_type = 'halfvec')"""
+_MOST_DIMENSIONS = """
+select max(greatest(most_dimensions, case column_type when 'halfvec' then 4000 end)) from memory_providers
+"""
 
 
-async def any_halfvec(conn: Conn) -> bool:
-    """Whether a Provider asks for halfvec columns, held or not."""
-    return bool(await conn.fetchval(_ANY_HALFVEC))
+async def most_dimensions(conn: Conn) -> int:
+    """How long the vectors may be that a Provider asks for, held or not; 0 where none is known."""
+    return await conn.fetchval(_MOST_DIMENSIONS) or 0
 
 
 _HOLD = """

@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Literal
 
 from memory_operator.contract.resource import ProviderRef
+from memory_operator.plan.index import IndexInUse
 from memory_operator.plan.space import SpaceConfig
 from memory_operator.store.db.pool import Conn, Row, fetch_one
 from memory_operator.store.spaces import claims, registry, vectors
@@ -38,6 +39,8 @@ class Space:
     state: State
     create_enabled: bool
     created_at: datetime
+    index: IndexInUse = field(default_factory=IndexInUse)
+    """What queries use."""
     credential_proof: bytes | None = field(default=None, repr=False)
     """HMAC of the credential that last worked with the space's vendor."""
     credential_moved: bool = False
@@ -78,30 +81,20 @@ SEEN_AS = (
 _COLUMNS = (
     "s.id, coalesce(s.space_identity, s.identity) as identity, s.space_key, s.embedding_version, s.provider_namespace,"
     " s.provider_name, s.provider_uid, s.provider_generation, s.config, s.column_type, s.dimensions, s.distance,"
-    " s.state, s.create_enabled, s.created_at, s.credential_proof, s.credential_moved,"
+    " s.state, s.create_enabled, s.created_at, s.credential_proof, s.credential_moved, s.index_wanted, s.index_in_use,"
     f" {SEEN_AS} as seen_as"
 )
 
 
+_AS_STORED = Space.__dataclass_fields__.keys() - {"ref", "config", "index"}
+
+
 def _space(row: Row) -> Space:
     return Space(
-        id=row["id"],
-        identity=row["identity"],
-        space_key=row["space_key"],
-        embedding_version=row["embedding_version"],
+        **{name: row[name] for name in _AS_STORED},
         ref=ProviderRef(row["provider_namespace"], row["provider_name"]),
-        provider_uid=row["provider_uid"],
-        provider_generation=row["provider_generation"],
-        config=SpaceConfig.model_validate(row["config"]),
-        column_type=row["column_type"],
-        dimensions=row["dimensions"],
-        distance=row["distance"],
-        state=row["state"],
-        create_enabled=row["create_enabled"],
-        created_at=row["created_at"],
-        credential_proof=row["credential_proof"],
-        credential_moved=row["credential_moved"],
-        seen_as=row["seen_as"],
+        config=SpaceConfig.model_validate({**row["config"], "index": row["index_wanted"] or {}}),
+        index=IndexInUse.model_validate(row["index_in_use"] or {}),
     )
 
 
@@ -223,10 +216,10 @@ _NEXT_ID = """select nextval(pg_get_serial_sequence('memory_embedding_spaces', '
 _CREATE = f"""
 insert into memory_embedding_spaces as s (id, identity, space_identity, space_key, embedding_version,
 provider_namespace, provider_name, provider_uid, provider_generation, config, column_type, dimensions,
-distance, state, create_enabled) overriding system value
+distance, state, create_enabled, index_wanted) overriding system value
 values ($1, case when exists (select 1 from memory_embedding_spaces o where o.identity = $14)
   then $14 || '#' || $1::bigint::text else $14 end,
-$2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, 'filling', $13)
+$2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, 'filling', $13, $15)
 returning {_COLUMNS}
 """
 
@@ -244,12 +237,13 @@ async def create(conn: Conn, owner: Owner, config: SpaceConfig) -> Space:
         *owner.ref,
         owner.uid,
         owner.generation,
-        config.model_dump(mode="json"),
+        config.snapshot,
         config.column_type,
         config.dimensions,
         config.distance,
         config.create_enabled,
         config.identity_of_0_1,
+        config.index.model_dump(),
     )
     space = _space(row)
     await vectors.create_table(conn, space.id, space.column_type, space.dimensions)
@@ -311,7 +305,8 @@ async def reown(conn: Conn, space_id: int, owner: Owner) -> None:
 
 
 _REFRESH_CONFIG = """
-update memory_embedding_spaces set config = $2, create_enabled = $3 where id = $1 and space_identity in ($4, $5)
+update memory_embedding_spaces set config = $2, create_enabled = $3, index_wanted = $6
+where id = $1 and space_identity in ($4, $5)
 """
 
 
@@ -320,19 +315,20 @@ async def refresh_config(conn: Conn, space_id: int, config: SpaceConfig) -> None
     await conn.execute(
         _REFRESH_CONFIG,
         space_id,
-        config.model_dump(mode="json"),
+        config.snapshot,
         config.create_enabled,
         config.identity,
         old_identity(config.identity, space_id),
+        config.index.model_dump(),
     )
 
 
-_SET_DISTANCE = """update memory_embedding_spaces set distance = $2 where id = $1"""
+_USE_INDEX = """update memory_embedding_spaces set distance = $2, index_in_use = $3 where id = $1"""
 
 
-async def set_distance(conn: Conn, space_id: int, distance: str) -> None:
-    """Let queries compare by another distance; its index is there already, or is not needed."""
-    await conn.execute(_SET_DISTANCE, space_id, distance)
+async def use_index(conn: Conn, space_id: int, distance: str, index: IndexInUse) -> None:
+    """Let queries compare by a distance and use an index for it, which is there already, or is not needed."""
+    await conn.execute(_USE_INDEX, space_id, distance, index.model_dump())
 
 
 async def activate(conn: Conn, space: Space, by: str) -> None:
