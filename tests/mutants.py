@@ -132,7 +132,11 @@ MUTANTS = (
     _mutant(
         "e-chunks",
         "an added memory counts one chunk too many",
-        ("engine/memories/version_write.py", "{registry.CHUNKS: len(ids)}", "{registry.CHUNKS: len(ids) + 1}"),
+        (
+            "store/memories/new_versions.py",
+            "as scope, count(*) as n from chunk",
+            "as scope, count(*) + 1 as n from chunk",
+        ),
     ),
     _mutant(
         "f-clock",

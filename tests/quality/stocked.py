@@ -15,6 +15,7 @@ from memory_operator.contract.resource import ProviderRef
 from memory_operator.embedders import EmbedderPool
 from memory_operator.engine.embedding.connector import Connector
 from memory_operator.engine.fill.dispersions import measure_some
+from memory_operator.engine.memories import version_write
 from memory_operator.engine.memories.channels import ChannelName
 from memory_operator.engine.memories.embed_on_write import Made
 from memory_operator.engine.memories.prepare import NewMemory, Prepared, prepare, seal
@@ -26,6 +27,7 @@ from memory_operator.plan.space import SpaceConfig
 from memory_operator.settings import CredentialAllowList
 from memory_operator.store.db.migrate import migrate
 from memory_operator.store.db.pool import Store, open_store
+from memory_operator.store.memories import new_versions
 from memory_operator.store.memories.tenants import KeyRing
 from memory_operator.store.spaces import registry, spaces
 from memory_operator.store.spaces.spaces import Owner, Space
@@ -63,25 +65,28 @@ class Stocked:
             some = items[start : start + _AT_ONCE]
             prepared = [await prepare(NewMemory(text, judged.name), owner.key) for _, text in some]
             embedded = await self._embedded(prepared)
-            async with self.store.transaction() as conn:
-                for (document, _), memory, vectors in zip(some, prepared, embedded, strict=True):
-                    id_ = uuid4()
-                    version, chunks = await seal(memory, owner.key, id_, 1, project_id, TENANT)
-                    await VersionWrite(owner.id, judged.name, version, chunks, vectors, None).store(conn)
-                    known[id_] = document
+            writes = []
+            for (document, _), memory, vectors in zip(some, prepared, embedded, strict=True):
+                id_ = uuid4()
+                version, chunks = await seal(memory, owner.key, id_, 1, project_id, TENANT)
+                writes.append(VersionWrite(judged.name, version, chunks, vectors))
+                known[id_] = document
+            async with self.store.begun(new_versions.BEGIN) as conn:
+                await version_write.store(conn, writes)
 
     async def _embedded(self, memories: Sequence[Prepared]) -> list[Vectors]:
         """The vectors of each memory, of every model."""
         texts = [text for memory in memories for text in memory.texts]
-        every = list(self.spaces.values())
-        made = {space.id: await self._vectors(space, texts) for space in every}
+        into = list(self.spaces.values())
+        made = {space.id: await self._vectors(space, texts) for space in into}
         found, place = [], 0
         for memory in memories:
             places = list(range(len(memory.texts)))
             of = {
-                space_id: Made(places, [vectors[place : place + len(places)]], 0) for space_id, vectors in made.items()
+                space_id: Made(dict(enumerate(vectors[place : place + len(places)])))
+                for space_id, vectors in made.items()
             }
-            found.append(Vectors(every, dict.fromkeys(of, places), of))
+            found.append(Vectors(into, dict.fromkeys(of, places), of))
             place += len(places)
         return found
 

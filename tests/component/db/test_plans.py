@@ -21,7 +21,7 @@ from fixtures.engine import open_world
 from fixtures.memories import config
 from fixtures.postgres import Server
 from memory_operator.contract.resource import ProviderRef
-from memory_operator.store.memories import fulltext, nearest
+from memory_operator.store.memories import fulltext, nearest, new_versions
 from memory_operator.store.spaces import registry, spaces
 from memory_operator.store.spaces.spaces import Owner
 
@@ -92,7 +92,10 @@ BUILT = {
         ("_RARE_WORDS", fulltext.words_statement(2, only, every=False)),
         ("_NEWEST", fulltext.newest_statement(2, only)),
     )
-} | {"memories.nearest._ONLY_ACTIVE": nearest._ONLY_ACTIVE.format(search=nearest._EXACTLY_FILTERED, seen_as="$9")}
+} | {
+    "memories.nearest._ONLY_ACTIVE": nearest._ONLY_ACTIVE.format(search=nearest._EXACTLY_FILTERED, seen_as="$9"),
+    "memories.new_versions._STATEMENT": new_versions.statement([(1, "vector"), (1, "vector")]),
+}
 """Statements that are made for a number of words, and for how a filter is asked."""
 
 

@@ -42,13 +42,17 @@ class Breaker:
             return 0.0
         return max(0.0, self._until - self._clock(), self._trial_until - self._clock())
 
+    def refusal(self) -> CircuitOpen | None:
+        """Why no call may be tried now; None when one may."""
+        wait = self.closed_in
+        return CircuitOpen(self.text(), hint="it is tried again by itself", retry_after=wait) if wait > 0 else None
+
     def admit(self, seconds: float) -> None:
         """Let a call through, which takes at most `seconds`; while open, one at a time. Raises CircuitOpen."""
         if self._until is None:
             return
-        wait = self.closed_in
-        if wait > 0:
-            raise CircuitOpen(self.text(), hint="it is tried again by itself", retry_after=wait)
+        if refusal := self.refusal():
+            raise refusal
         self._trial_until = self._clock() + seconds
 
     def text(self) -> str:

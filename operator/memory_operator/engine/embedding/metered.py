@@ -132,7 +132,7 @@ async def embed_at_once(
     Raises what `Connector.embedder` and `Embedder.embed` raise, CircuitOpen, StoreUnavailable.
     """
     with (
-        _admitted(connector.breaker(space.config), timeout),
+        admitted(connector.breaker(space.config), timeout),
         space_span("embed", space, purpose=purpose, texts=len(texts)) as span,
     ):
         found = await _embed_once(rows, connector, space, texts, purpose=purpose, tenant_id=tenant_id, timeout=timeout)
@@ -142,7 +142,7 @@ async def embed_at_once(
 
 
 @contextmanager
-def _admitted(breaker: Breaker, seconds: float) -> Iterator[None]:
+def admitted(breaker: Breaker, seconds: float) -> Iterator[None]:
     """A call that somebody waits for, of at most so many seconds, as a vendor's breaker lets it through."""
     breaker.admit(seconds)
     try:
@@ -225,7 +225,7 @@ async def rerank_at_once(store: Store, connector: Connector, call: RerankCall) -
     config, now = call.config, asyncio.get_running_loop().time
     ends = now() + config.timeout_seconds
     with (
-        _admitted(connector.breaker(config), config.timeout_seconds),
+        admitted(connector.breaker(config), config.timeout_seconds),
         traces.span("rerank", provider=call.ref, purpose="rerank", texts=len(call.texts)) as span,
     ):
         try:

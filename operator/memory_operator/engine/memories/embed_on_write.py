@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from memory_operator.embedders import Embeddings, batch_limit
+from memory_operator.embedders import batch_limit
 from memory_operator.engine.embedding.connector import Connector
-from memory_operator.engine.embedding.ledger_rows import LedgerRows
-from memory_operator.engine.embedding.metered import embed_at_once
-from memory_operator.errors import MemoryOperatorError
+from memory_operator.engine.embedding.new_texts import Embedded, Target, embed_new
+from memory_operator.errors import MemoryOperatorError, SpaceVanished
 from memory_operator.logs import get_logger
 from memory_operator.store.db.pool import Store
+from memory_operator.store.spaces import spaces
 from memory_operator.store.spaces.spaces import Space
 
 log = get_logger(__name__)
@@ -31,128 +31,129 @@ _SLACK_SECONDS = 0.25
 
 @dataclass(slots=True)
 class Made:
-    """The vectors that one space's embedder made in time."""
+    """The vectors that a version got in one space in time."""
 
-    places: list[int] = field(default_factory=list)
-    """Which texts got one."""
-    vectors: list[NDArray[np.float32]] = field(default_factory=list)
-    """Shape (n, dimensions) each; concatenated they are in the order of `places`."""
+    vectors: Mapping[int, NDArray[np.float32]]
+    """By number of the chunk, each of shape (dimensions,)."""
     tokens: int | None = 0
     """Input tokens of all calls; None once a call did not say."""
 
-    def add(self, places: Sequence[int], answer: Embeddings) -> None:
+
+@dataclass(slots=True)
+class Found:
+    """What one space's embedder made of some texts in time, and what there was of them already."""
+
+    vectors: dict[bytes, NDArray[np.float32]] = field(default_factory=dict)
+    """By content hash, each of shape (dimensions,)."""
+    tokens: int | None = 0
+
+    def add(self, answer: Embedded) -> None:
         """Take in the answer to one call."""
-        self.places += places
-        self.vectors.append(answer.vectors)
+        self.vectors.update(answer.vectors)
         self.tokens = None if self.tokens is None or answer.tokens is None else self.tokens + answer.tokens
 
-    def share_duplicates(
-        self, hashes: Sequence[bytes], wanted: Sequence[int], known: Mapping[bytes, NDArray[np.float32]]
-    ) -> None:
-        """Give their vector to the texts that are the same as one that has it: nothing is paid for them."""
-        rows = dict(zip(self.places, np.concatenate(self.vectors), strict=True)) if self.places else {}
-        by_text = {**known, **{hashes[place]: row for place, row in rows.items()}}
-        more = [place for place in wanted if place not in rows and hashes[place] in by_text]
-        if more:
-            self.places += more
-            self.vectors.append(np.stack([by_text[hashes[place]] for place in more]))
+    def of(self, hashes: Sequence[bytes], places: Sequence[int]) -> Made:
+        """The vectors of chunks, whose content hashes are given by their numbers."""
+        there = {place: self.vectors[hashes[place]] for place in places if hashes[place] in self.vectors}
+        return Made(there, self.tokens)
 
 
-@dataclass(frozen=True, slots=True)
-class Calls:
-    """By what, and for whom, calls are made."""
+class EmbedOnWrite:
+    """Gives what is written its vectors. Remembers the spaces, since each call's first statement compares them.
 
-    store: Store
-    connector: Connector
-    tenant_id: int
-
-
-async def embed_now(
-    store: Store,
-    connector: Connector,
-    tenant_id: int,
-    wanted: Mapping[int, Sequence[int]],
-    spaces: Sequence[Space],
-    texts: Sequence[str],
-    seconds: float,
-) -> dict[int, Made]:
-    """Embed texts for several spaces side by side; what each got, by its id.
-
-    `wanted` says by space which of the texts it lacks. The first space is the one that is waited for; the others
-    get CLOSING_SECONDS more. Never raises for an embedder: what it did not give in time is simply not there.
+    One for each event loop.
     """
-    made = {space.id: Made() for space in spaces}
-    deadline = asyncio.get_running_loop().time() + seconds
-    tasks = [
-        asyncio.create_task(
-            _one_space(Calls(store, connector, tenant_id), space, wanted[space.id], texts, deadline, made[space.id]),
-            name=f"embed for {space.embedding_version}",
-        )
-        for space in spaces
-    ]
-    if not tasks:
-        return made
-    try:
-        await asyncio.wait(tasks[:1], timeout=seconds + _SLACK_SECONDS)
-        left = deadline + _SLACK_SECONDS - asyncio.get_running_loop().time()
-        await asyncio.wait(tasks, timeout=max(0.0, min(CLOSING_SECONDS, left)))
-    finally:
-        await _end(tasks)
-    return made
 
+    def __init__(self, store: Store, connector: Connector) -> None:
+        self._store = store
+        self._connector = connector
+        self._seen: Sequence[Space] = ()
 
-async def _one_space(
-    calls_to: Calls, space: Space, places: Sequence[int], texts: Sequence[str], deadline: float, made: Made
-) -> None:
-    if not places:
-        return
-    try:
-        limit = batch_limit(space.config)
-        batches = [places[start : start + limit] for start in range(0, len(places), limit)]
-        gate = asyncio.Semaphore(_CALLS_IN_FLIGHT)
-        calls = [
-            asyncio.create_task(_one_batch(calls_to, space, batch, texts, deadline, made, gate), name="embed a batch")
-            for batch in batches
+    async def spaces(self) -> Sequence[Space]:
+        """The spaces that a write waits for, the active one first; `embed` says where they have changed."""
+        if not self._seen:
+            async with self._store.connection() as conn:
+                self._seen = await spaces.embedded_at_once(conn)
+        return self._seen
+
+    async def embed(
+        self,
+        tenant_id: int,
+        into: Sequence[Space],
+        lacking: Mapping[int, Mapping[bytes, str]],
+        found: Mapping[int, Found],
+        deadline: float,
+    ) -> None:
+        """Give texts their vectors in several spaces side by side, and put them to what was `found` by space.
+
+        `lacking` has the texts by space, by their content hashes. The first space is the one that is waited for; the
+        others get CLOSING_SECONDS more. What an embedder did not give in time is simply not there. Raises SpaceVanished
+        where the spaces are others by now.
+        """
+        now = asyncio.get_running_loop().time
+        seen = [space.seen_as for space in into]
+        tasks = [
+            asyncio.create_task(
+                self._one_space(Target(space, seen, tenant_id, deadline), lacking[space.id], found[space.id]),
+                name=f"embed for {space.embedding_version}",
+            )
+            for space in into
         ]
+        if not tasks:
+            return
         try:
-            # All of them, whatever becomes of one: what is under way is paid for.
-            for outcome in await asyncio.gather(*calls, return_exceptions=True):
-                if isinstance(outcome, BaseException):
-                    raise outcome
+            await asyncio.wait(tasks[:1], timeout=max(0.0, deadline - now()) + _SLACK_SECONDS)
+            left = max(0.0, min(CLOSING_SECONDS, deadline + _SLACK_SECONDS - now()))
+            done, _ = await asyncio.wait(tasks, timeout=left)
+            for task in done:
+                task.result()
+        except SpaceVanished:
+            self._seen = ()
+            raise
         finally:
-            await _end(calls)
-    except MemoryOperatorError as error:
-        calls_to.connector.forget(space.config, error)
-        log.warning(
-            "a memory is stored without its vectors in %s for now: %s: %s",
-            space.embedding_version,
-            type(error).__name__,
-            error.message,
-        )
-    except Exception:
-        log.exception("a memory is stored without its vectors in %s for now", space.embedding_version)
+            await _end(tasks)
 
+    async def _one_space(self, target: Target, texts: Mapping[bytes, str], found: Found) -> None:
+        if not texts:
+            return
+        items = list(texts.items())
+        gate = asyncio.Semaphore(_CALLS_IN_FLIGHT)
+        try:
+            limit = batch_limit(target.space.config)
+            calls = [
+                asyncio.create_task(
+                    self._one_call(target, dict(items[start : start + limit]), found, gate), name="embed a batch"
+                )
+                for start in range(0, len(items), limit)
+            ]
+            try:
+                # All of them, whatever becomes of one: what is under way is paid for.
+                for outcome in await asyncio.gather(*calls, return_exceptions=True):
+                    if isinstance(outcome, BaseException):
+                        raise outcome
+            finally:
+                await _end(calls)
+        except SpaceVanished:
+            raise
+        except MemoryOperatorError as error:
+            self._connector.forget(target.space.config, error)
+            log.warning(
+                "a memory is stored without its vectors in %s for now: %s: %s",
+                target.space.embedding_version,
+                type(error).__name__,
+                error.message,
+            )
+        except Exception:
+            log.exception("a memory is stored without its vectors in %s for now", target.space.embedding_version)
 
-async def _one_batch(
-    calls_to: Calls,
-    space: Space,
-    batch: Sequence[int],
-    texts: Sequence[str],
-    deadline: float,
-    made: Made,
-    gate: asyncio.Semaphore,
-) -> None:
-    async with gate:
-        answer = await embed_at_once(
-            LedgerRows(calls_to.store),
-            calls_to.connector,
-            space,
-            [texts[place] for place in batch],
-            purpose="add",
-            tenant_id=calls_to.tenant_id,
-            timeout=max(0.001, deadline - asyncio.get_running_loop().time()),
-        )
-    made.add(batch, answer)
+    async def _one_call(
+        self, target: Target, texts: Mapping[bytes, str], found: Found, gate: asyncio.Semaphore
+    ) -> None:
+        async with gate:
+            answer = await embed_new(self._store, self._connector, target, texts)
+        found.add(answer)
+        if answer.failure is not None:
+            raise answer.failure
 
 
 async def _end(tasks: Sequence[asyncio.Task[Any]]) -> None:

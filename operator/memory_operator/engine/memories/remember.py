@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
+from functools import partial
 from typing import Any, TypeVar
 from uuid import UUID, uuid4
-
-import numpy as np
-from numpy.typing import NDArray
 
 from memory_operator import traces
 from memory_operator.backoff import backoff
 from memory_operator.engine.embedding.connector import Connector
-from memory_operator.engine.memories.embed_on_write import embed_now
+from memory_operator.engine.memories import version_write
+from memory_operator.engine.memories.embed_on_write import EmbedOnWrite, Found
 from memory_operator.engine.memories.prepare import NewMemory, Prepared, open_attributes, opened, prepare, seal
 from memory_operator.engine.memories.version_write import (
     EmbeddingStatus,
@@ -33,11 +33,11 @@ from memory_operator.store.db import activity
 from memory_operator.store.db.activity import Actor
 from memory_operator.store.db.pool import Conn, Store
 from memory_operator.store.jobs import jobs
-from memory_operator.store.memories import browse, languages, memories
+from memory_operator.store.memories import browse, languages, memories, new_versions
 from memory_operator.store.memories.languages import ProjectWords
-from memory_operator.store.memories.memories import Erased, NewVersion, Version
+from memory_operator.store.memories.memories import Erased, Version
 from memory_operator.store.memories.tenants import KeyRing, Tenant
-from memory_operator.store.spaces import registry, spaces, vectors
+from memory_operator.store.spaces import registry, spaces
 from memory_operator.store.spaces.spaces import Space
 
 log = get_logger(__name__)
@@ -52,11 +52,14 @@ _LOCK_TRIES = 4
 _FIRST_PAUSE_SECONDS = 0.1
 _LAST_PAUSE_SECONDS = 0.4
 _AMEND_TRIES = 3
+_EMBED_TRIES = 4
+"""How often the spaces may change under a write; after that its vectors are left to the workers."""
 HISTORY_PAGE = 50
 _PAGE_BYTES = 4 << 20
 """Of texts in a page of memories."""
 
 T = TypeVar("T")
+_Storing = Callable[[Conn, Sequence[VersionWrite]], Awaitable[list[StoredMemory]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +111,7 @@ class Remember:
         self._store = store
         self._connector = connector
         self._keys = keys
+        self._embedding = EmbedOnWrite(store, connector)
 
     async def add(self, tenant: str, memory: NewMemory, by: Actor) -> StoredMemory:
         """Store a new memory. Raises InvalidInput, StoreUnavailable, LockBusy."""
@@ -117,7 +121,9 @@ class Remember:
         project_id = await self._keys.project(self._store, owner, memory.project)
         made = await self._embed(owner.id, prepared, None, started)
         version, chunks = await seal(prepared, owner.key, uuid4(), 1, project_id, by.name)
-        return await self._write(VersionWrite(owner.id, memory.project, version, chunks, made, None))
+        write = VersionWrite(memory.project, version, chunks, made)
+        [stored] = await self._write([write], version_write.store)
+        return stored
 
     async def projects(self, tenant: str) -> list[ProjectWords]:
         """A tenant's projects with the language of their words, by name. Raises StoreUnavailable."""
@@ -154,10 +160,12 @@ class Remember:
             prepared = await _prepared(_changed(old, changes, owner.key), owner.key)
             made = await self._embed(owner.id, prepared, old, started)
             version, chunks = await seal(prepared, owner.key, memory_id, old.version_no + 1, old.project_id, by.name)
+            write = VersionWrite(old.project, version, chunks, made)
             try:
-                return await self._write(VersionWrite(owner.id, old.project, version, chunks, made, old))
+                [stored] = await self._write([write], partial(version_write.supersede, tenant_id=owner.id, old=old))
             except MemoryChanged:
                 continue
+            return stored
         raise Conflict(f"memory {memory_id} is being changed by others", code="concurrent_change", hint="try again")
 
     async def forget(self, tenant: str, memory_id: UUID, by: Actor) -> None:
@@ -165,11 +173,10 @@ class Remember:
         owner = await self._owner(tenant, memory_id)
 
         async def work(conn: Conn) -> None:
-            await registry.lock_registry_shared(conn)
             old = _living(await memories.lock_current(conn, owner.id, memory_id), memory_id)
             await registry.count(conn, await _insert_tombstone(conn, old, by))
 
-        await self._transact(work)
+        await self._transact(work, registry.LOCK_REGISTRY_SHARED)
 
     async def purge(self, tenant: str, memory_id: UUID, by: Actor) -> Erased:
         """Erase a memory's texts, chunks and vectors, in every version and space, and confirm it.
@@ -179,7 +186,6 @@ class Remember:
         owner = await self._owner(tenant, memory_id)
 
         async def work(conn: Conn) -> Erased:
-            await registry.lock_registry_shared(conn)
             old = _known(await memories.lock_current(conn, owner.id, memory_id), memory_id)
             # Erased before the tombstone is there: what a purge confirms is all that there was.
             erased, deltas = await memories.erase(conn, memory_id)
@@ -198,7 +204,7 @@ class Remember:
             await registry.count(conn, deltas)
             return erased
 
-        return await self._transact(work)
+        return await self._transact(work, registry.LOCK_REGISTRY_SHARED)
 
     async def show(self, tenant: str, memory_id: UUID) -> ShownMemory:
         """The current version of a memory. Raises NotFound."""
@@ -262,32 +268,25 @@ class Remember:
 
     async def _embed(self, tenant_id: int, prepared: Prepared, old: Version | None, started: float) -> Vectors:
         """Make the vectors that the old version does not have, outside of any transaction; a text is paid once."""
-        async with self._store.connection() as conn:
-            writable = await spaces.embedded_at_once(conn)
-        wanted: dict[int, Sequence[int]] = {}
-        unpaid: dict[int, Sequence[int]] = {}
-        known: dict[int, Mapping[bytes, NDArray[np.float32]]] = {}
-        for space in writable:
-            reusable = await self._reusable_hashes(space, old) if old else set()
-            wanted[space.id] = [place for place, found in enumerate(prepared.hashes) if found not in reusable]
-            known[space.id] = await self._known(space, {prepared.hashes[place] for place in wanted[space.id]})
-            firsts = {prepared.hashes[place]: place for place in reversed(wanted[space.id])}
-            unpaid[space.id] = sorted(place for found, place in firsts.items() if found not in known[space.id])
-        left = ADD_DEADLINE_SECONDS - _STORING_SECONDS - (asyncio.get_running_loop().time() - started)
-        texts = prepared.texts
-        with traces.span("add.embed", spaces=len(writable)):
-            made = await embed_now(self._store, self._connector, tenant_id, unpaid, writable, texts, max(0.0, left))
-        for space in writable:
-            made[space.id].share_duplicates(prepared.hashes, wanted[space.id], known[space.id])
-        return Vectors(writable, wanted, made)
-
-    async def _known(self, space: Space, hashes: set[bytes]) -> Mapping[bytes, NDArray[np.float32]]:
-        """Vectors that the space has of these texts already, in whichever memory."""
-        try:
-            async with self._store.connection() as conn:
-                return await vectors.of_texts(conn, space.id, list(hashes))
-        except SpaceVanished:
-            return {}
+        deadline = started + ADD_DEADLINE_SECONDS - _STORING_SECONDS
+        hashes = prepared.hashes
+        found: defaultdict[int, Found] = defaultdict(Found)
+        for _ in range(_EMBED_TRIES):
+            into = await self._embedding.spaces()
+            wanted: dict[int, Sequence[int]] = {}
+            lacking: dict[int, Mapping[bytes, str]] = {}
+            for space in into:
+                reusable = await self._reusable_hashes(space, old) if old else set()
+                wanted[space.id] = [place for place, each in enumerate(hashes) if each not in reusable]
+                there = found[space.id].vectors
+                lacking[space.id] = {hashes[n]: prepared.texts[n] for n in wanted[space.id] if hashes[n] not in there}
+            try:
+                with traces.span("add.embed", spaces=len(into)):
+                    await self._embedding.embed(tenant_id, into, lacking, found, deadline)
+            except SpaceVanished:
+                continue
+            break
+        return Vectors(into, wanted, {space.id: found[space.id].of(hashes, wanted[space.id]) for space in into})
 
     async def _reusable_hashes(self, space: Space, old: Version) -> set[bytes]:
         try:
@@ -296,17 +295,29 @@ class Remember:
         except SpaceVanished:
             return set()
 
-    async def _write(self, write: VersionWrite) -> StoredMemory:
-        with traces.span("add.store", chunks=len(write.chunks)):
-            return await self._transact(write.store)
+    async def _write(self, writes: Sequence[VersionWrite], how: _Storing) -> list[StoredMemory]:
+        """Store versions in one transaction; without the vectors of a space that was discarded meanwhile."""
 
-    async def _transact(self, work: Callable[[Conn], Awaitable[T]]) -> T:
+        async def work(conn: Conn) -> list[StoredMemory]:
+            return await how(conn, writes)
+
+        with traces.span("add.store", chunks=sum(len(write.chunks) for write in writes)):
+            try:
+                return await self._transact(work, new_versions.BEGIN)
+            except SpaceVanished:
+                async with self._store.connection() as conn:
+                    there = {space.id for space in await spaces.all_spaces(conn)}
+                if there.issuperset(space.id for write in writes for space in write.vectors.spaces):
+                    raise
+        return await self._write([replace(write, vectors=write.vectors.only(there)) for write in writes], how)
+
+    async def _transact(self, work: Callable[[Conn], Awaitable[T]], first: str) -> T:
         """Run a transaction, again when another session's lock was in the way. Raises LockBusy in the end."""
         tries = 0
         while True:
             tries += 1
             try:
-                async with self._store.transaction() as conn:
+                async with self._store.begun(first) as conn:
                     return await work(conn)
             except LockBusy:
                 if tries == _LOCK_TRIES:
@@ -317,8 +328,7 @@ class Remember:
 async def _insert_tombstone(conn: Conn, old: Version, by: Actor) -> dict[int, int]:
     """Put a tombstone in a version's place; changes of the counters."""
     await memories.retire(conn, old.id)
-    tombstone = NewVersion(old.canonical_id, old.version_no + 1, old.project_id, by.name, tombstone=True)
-    await memories.insert_version(conn, tombstone)
+    await memories.insert_tombstone(conn, old, by.name)
     return await memories.retire_chunks(conn, old.id)
 
 

@@ -1,16 +1,14 @@
-"""One version of a memory on its way into the store: the transaction that stores it with its vectors, or without."""
+"""Versions of memories on their way into the store: what stores them with their vectors, or without."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from typing import Literal
 from uuid import UUID
-
-import numpy as np
 
 from memory_operator.engine.memories.embed_on_write import Made
 from memory_operator.engine.memories.prepare import VERSIONS
@@ -18,9 +16,10 @@ from memory_operator.errors import MemoryChanged
 from memory_operator.plan.cost import cost_of
 from memory_operator.store.db.pool import Conn
 from memory_operator.store.jobs import jobs
-from memory_operator.store.memories import memories
+from memory_operator.store.memories import memories, new_versions
 from memory_operator.store.memories.memories import NewChunk, NewVersion, Version
-from memory_operator.store.spaces import registry, spaces, vectors
+from memory_operator.store.memories.new_versions import Addition, Stored
+from memory_operator.store.spaces import registry, spaces
 from memory_operator.store.spaces.spaces import Space
 
 EmbeddingStatus = Literal["embedded", "pending"]
@@ -55,7 +54,11 @@ class Vectors:
 
     def complete(self, space_id: int) -> bool:
         """Whether every chunk has a vector of a space, or gets that of the version before."""
-        return space_id in self.made and set(self.made[space_id].places) == set(self.wanted[space_id])
+        return space_id in self.made and set(self.made[space_id].vectors) == set(self.wanted[space_id])
+
+    def only(self, space_ids: Collection[int]) -> Vectors:
+        """Those in some of the spaces."""
+        return dataclasses.replace(self, spaces=[space for space in self.spaces if space.id in space_ids])
 
     @property
     def tokens(self) -> int | None:
@@ -80,94 +83,70 @@ class Vectors:
 class VersionWrite:
     """A version that is ready to be stored."""
 
-    tenant_id: int
     project: str
     version: NewVersion
     chunks: Sequence[NewChunk]
     vectors: Vectors
-    old: Version | None
-    """The version that it replaces."""
 
-    async def store(self, conn: Conn) -> StoredMemory:
-        """Store version, chunks and vectors; what lacks a vector is left to the workers.
+    def addition(self) -> Addition:
+        """What is stored of it."""
+        of = self.vectors
+        return Addition(
+            dataclasses.replace(self.version, tokens=of.tokens, cost=of.cost),
+            self.chunks,
+            {space.id: of.made[space.id].vectors for space in of.spaces},
+            [space.id for space in of.spaces if of.complete(space.id)],
+        )
 
-        Runs in a transaction of its own. Raises MemoryChanged, LockBusy.
-        """
-        await registry.lock_registry_shared(conn)
-        await self._make_room(conn)
-        # The spaces of now, not those that were embedded for: one may have come since, another gone.
-        writable = await spaces.accepting_writes(conn)
-        active_id = (await registry.read(conn)).active_space_id
-        active = next((space for space in writable if space.id == active_id), None)
-        version = self._stamped(active)
-        entry_id, created_at = await memories.insert_version(conn, version)
-        ids = await memories.insert_chunks(conn, entry_id, version.project_id, self.chunks, VERSIONS)
-        deltas: dict[int, int] = {registry.CHUNKS: len(ids)}
-        pending = False
-        for space in writable:
-            there = await self._add_vectors(conn, space, entry_id, ids)
-            deltas[space.id] = len(there)
-            missing = [chunk_id for chunk_id in ids if chunk_id not in there]
-            if missing:
-                pending = True
-                await memories.mark_pending(conn, space.id, missing)
-                if space is active and version.embedding_version:
-                    version = self._stamped(None)
-                    await memories.not_embedded(conn, entry_id)
-        await self._retire_old(conn, deltas)
-        if pending:
-            await jobs.wake(conn)
-        await registry.count(conn, deltas)
+    def answer(self, stored: Stored) -> StoredMemory:
+        """The answer to its author."""
         return StoredMemory(
-            id=version.canonical_id,
+            id=self.version.canonical_id,
             project=self.project,
-            version_no=version.version_no,
-            embedding_version=version.embedding_version,
-            embedding_status="embedded" if version.embedding_version else "pending",
-            chunks=len(ids),
-            tokens=version.tokens,
-            cost=version.cost,
-            created_at=created_at,
+            version_no=self.version.version_no,
+            embedding_version=stored.embedding_version,
+            embedding_status="embedded" if stored.embedding_version else "pending",
+            chunks=len(self.chunks),
+            tokens=stored.tokens,
+            cost=stored.cost,
+            created_at=stored.created_at,
         )
 
-    def _stamped(self, active: Space | None) -> NewVersion:
-        """The version with the space that it is found in from the start, and what that took."""
-        if active is None or not self.vectors.complete(active.id):
-            return dataclasses.replace(self.version, embedding_version=None, tokens=None, cost=None)
-        return dataclasses.replace(
-            self.version,
-            embedding_version=active.embedding_version,
-            tokens=self.vectors.tokens,
-            cost=self.vectors.cost,
-        )
 
-    async def _make_room(self, conn: Conn) -> None:
-        if self.old is None:
-            return
-        now = await memories.lock_current(conn, self.tenant_id, self.version.canonical_id)
-        if now is None or now.id != self.old.id:
-            raise MemoryChanged
-        await memories.retire(conn, self.old.id)
+async def store(conn: Conn, writes: Sequence[VersionWrite]) -> list[StoredMemory]:
+    """Store new memories; what lacks a vector in a space that is there now is left to the workers.
 
-    async def _add_vectors(self, conn: Conn, space: Space, entry_id: int, ids: Sequence[int]) -> set[int]:
-        """Store the vectors that there are for a space; ids of the chunks that have one now."""
-        there: set[int] = set()
-        if self.old is not None:
-            there |= await memories.carry_over(conn, space, self.old.id, entry_id)
-        made = self.vectors.made.get(space.id)
-        if made is not None and made.places:
-            new = [ids[place] for place in made.places]
-            rows = vectors.Rows(
-                np.array(new, dtype=np.int64),
-                np.full(len(new), self.version.project_id, dtype=np.int32),
-                np.concatenate(made.vectors),
-            )
-            await vectors.store(conn, space.id, space.column_type, rows)
-            there |= set(new)
-        return there
+    In a transaction that began with `new_versions.BEGIN`. Raises SpaceVanished, LockBusy.
+    """
+    into = {space.id: space for write in writes for space in write.vectors.spaces}
+    additions = [write.addition() for write in writes]
+    stored = await new_versions.insert(conn, additions, list(into.values()), VERSIONS)
+    if any(each.pending for each in stored):
+        await jobs.wake(conn)
+    return [write.answer(each) for write, each in zip(writes, stored, strict=True)]
 
-    async def _retire_old(self, conn: Conn, deltas: dict[int, int]) -> None:
-        if self.old is None:
-            return
-        for scope, delta in (await memories.retire_chunks(conn, self.old.id)).items():
-            deltas[scope] = deltas.get(scope, 0) + delta
+
+async def supersede(conn: Conn, writes: Sequence[VersionWrite], *, tenant_id: int, old: Version) -> list[StoredMemory]:
+    """Store one version in the place of another, whose vectors it has where their texts are the same.
+
+    Raises as `store`, and MemoryChanged.
+    """
+    [write] = writes
+    now = await memories.lock_current(conn, tenant_id, write.version.canonical_id)
+    if now is None or now.id != old.id:
+        raise MemoryChanged
+    await memories.retire(conn, old.id)
+    [stored] = await new_versions.insert(conn, [write.addition()], write.vectors.spaces, VERSIONS)
+    deltas: dict[int, int] = {}
+    for space in await spaces.accepting_writes(conn):
+        deltas[space.id] = await memories.carry_over(conn, space, old.id, stored.id)
+    pending = await memories.pending_in(conn, stored.id)
+    if stored.embedding_version and (await registry.read(conn)).active_space_id in pending:
+        await memories.not_embedded(conn, stored.id)
+        stored = dataclasses.replace(stored, embedding_version=None, tokens=None, cost=None)
+    for scope, delta in (await memories.retire_chunks(conn, old.id)).items():
+        deltas[scope] = deltas.get(scope, 0) + delta
+    if pending:
+        await jobs.wake(conn)
+    await registry.count(conn, deltas)
+    return [write.answer(stored)]

@@ -241,6 +241,21 @@ class Store:
             yield conn
 
     @asynccontextmanager
+    async def begun(self, first: str, *, lock_timeout_ms: int = LOCK_TIMEOUT_MS) -> AsyncIterator[Conn]:
+        """A transaction whose first statements, which take no values, are sent together with its begin.
+
+        It has no savepoints: the driver does not know that it is there. Raises StoreUnavailable, LockBusy.
+        """
+        async with self.connection() as conn:
+            try:
+                await conn.execute(f"begin; set local lock_timeout = {int(lock_timeout_ms)}; {first}")
+                yield conn
+                await conn.execute("commit")
+            except BaseException:
+                await conn.execute("rollback")
+                raise
+
+    @asynccontextmanager
     async def dedicated(self, application: str) -> AsyncIterator[Conn]:
         """A connection of its own, for LISTEN, session locks and CREATE INDEX CONCURRENTLY."""
         async with translate_errors():

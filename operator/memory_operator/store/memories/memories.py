@@ -14,7 +14,7 @@ from uuid import UUID
 
 from memory_operator.memory.attributes import Attributes, SealedAttributes
 from memory_operator.memory.languages import LATIN
-from memory_operator.store.db.pool import Conn, Row, fetch_one, translate_errors
+from memory_operator.store.db.pool import Conn, Row, translate_errors
 from memory_operator.store.memories import fulltext, languages
 from memory_operator.store.spaces import registry, vectors
 from memory_operator.store.spaces.spaces import Space
@@ -28,10 +28,8 @@ class NewVersion:
     version_no: int
     project_id: int
     created_by: str
-    tombstone: bool = False
     input: bytes | None = None
     attributes: SealedAttributes = field(default_factory=SealedAttributes)
-    embedding_version: str | None = None
     tokens: int | None = None
     cost: Decimal | None = None
 
@@ -138,41 +136,29 @@ async def history(
     return [version_of(row) for row in rows]
 
 
-_INSERT_VERSION = """
-insert into memory_entries (canonical_id, version_no, project_id, created_by, tombstone, input, summary,
-metadata, type, tags, source, importance, confidence, embedding_version, tokens, cost)
-values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16) returning id, created_at
+_INSERT_TOMBSTONE = """
+insert into memory_entries (canonical_id, version_no, project_id, created_by, tombstone) values ($1, $2, $3, $4, true)
 """
 
 
-async def insert_version(conn: Conn, new: NewVersion) -> tuple[int, datetime]:
-    """Store a version as the current one; its id and time. The one before is retired already."""
-    about = new.attributes
-    row = await fetch_one(
-        conn,
-        _INSERT_VERSION,
-        new.canonical_id,
-        new.version_no,
-        new.project_id,
-        new.created_by,
-        new.tombstone,
-        new.input,
-        about.summary,
-        about.metadata,
-        about.type,
-        list(about.tags),
-        about.source,
-        about.importance,
-        about.confidence,
-        new.embedding_version,
-        new.tokens,
-        new.cost,
-    )
-    return row["id"], row["created_at"]
+async def insert_tombstone(conn: Conn, old: Version, by: str) -> None:
+    """Store a tombstone as the current version, after the one before, which is retired already."""
+    await conn.execute(_INSERT_TOMBSTONE, old.canonical_id, old.version_no + 1, old.project_id, by)
 
 
-# A chunk that shows no language has that of most of the newest ones, and null, which is english, before any shows one.
-_INSERT_CHUNKS = """
+def language_of(project: str, latin: str) -> str:
+    """The configuration that a new chunk `n` of a project `p` is indexed with.
+
+    One that shows no language has that of most of the newest ones, and null, which is english, before any shows one.
+    """
+    return f"""
+case when p.language <> 'auto' then p.language when n.language is not null then n.language
+else (select c.language from (select language from memory_chunks where project_id = {project} and live
+  order by id desc limit 100) c where c.language = any({latin}) group by c.language order by count(*) desc, 1 limit 1)
+end"""
+
+
+_INSERT_CHUNKS = f"""
 insert into memory_chunks (entry_id, project_id, ordinal, text, content_hash, tsv, chunker_version,
 preprocessing_version, language)
 select $1, $2, n.ordinal, n.text, n.content_hash,
@@ -180,10 +166,7 @@ select $1, $2, n.ordinal, n.text, n.content_hash,
 from unnest($5::int[], $6::bytea[], $7::bytea[], $8::text[], $10::text[])
   as n (ordinal, text, content_hash, indexed, language)
 cross join (select language from memory_projects where id = $2) p
-cross join lateral (select case when p.language <> 'auto' then p.language when n.language is not null then n.language
-  else (select c.language from (select language from memory_chunks where project_id = $2 and live
-    order by id desc limit 100) c where c.language = any($11) group by c.language order by count(*) desc, 1 limit 1)
-  end as name) l
+cross join lateral (select {language_of("$2", "$11")} as name) l
 order by n.ordinal returning id, ordinal, language
 """
 
@@ -227,18 +210,30 @@ async def hashes_with_vector(conn: Conn, space: Space, entry_id: int) -> set[byt
 
 
 _CARRY_OVER = """
-insert into {vectors} (chunk_id, project_id, embedding)
-select distinct on (n.id) n.id, n.project_id, v.embedding from memory_chunks n
-join memory_chunks o on o.entry_id = $1 and o.content_hash = n.content_hash
-join {vectors} v on v.chunk_id = o.id where n.entry_id = $2 order by n.id
-on conflict (chunk_id) do nothing returning chunk_id
+with carried as (insert into {vectors} (chunk_id, project_id, embedding)
+  select distinct on (n.id) n.id, n.project_id, v.embedding from memory_chunks n
+  join memory_chunks o on o.entry_id = $1 and o.content_hash = n.content_hash
+  join {vectors} v on v.chunk_id = o.id where n.entry_id = $2 order by n.id
+  on conflict (chunk_id) do nothing returning chunk_id),
+unmarked as (delete from memory_embedding_pending p using carried c where p.space_id = $3 and p.chunk_id = c.chunk_id)
+select count(*) from carried
 """
 
 
-async def carry_over(conn: Conn, space: Space, old_entry_id: int, new_entry_id: int) -> set[int]:
-    """Give chunks of a new version the vectors of the same texts in the old one; ids of those that got one."""
-    rows = await conn.fetch(vectors.for_space(_CARRY_OVER, space.id), old_entry_id, new_entry_id)
-    return {row["chunk_id"] for row in rows}
+async def carry_over(conn: Conn, space: Space, old_entry_id: int, new_entry_id: int) -> int:
+    """Give chunks of a new version the vectors of the same texts in the old one; how many got one."""
+    return int(await conn.fetchval(vectors.for_space(_CARRY_OVER, space.id), old_entry_id, new_entry_id, space.id))
+
+
+_PENDING_IN = """
+select distinct p.space_id from memory_embedding_pending p join memory_chunks c on c.id = p.chunk_id
+where c.entry_id = $1
+"""
+
+
+async def pending_in(conn: Conn, entry_id: int) -> set[int]:
+    """The spaces in which chunks of a version wait for their vectors."""
+    return {row["space_id"] for row in await conn.fetch(_PENDING_IN, entry_id)}
 
 
 _MARK_PENDING = """

@@ -40,7 +40,8 @@ async def read(conn: Conn) -> Registry:
     return Registry(**dict(row))
 
 
-_LOCK_REGISTRY_SHARED = """lock table memory_registry in row share mode"""
+LOCK_REGISTRY_SHARED = """lock table memory_registry in row share mode"""
+"""What `lock_registry_shared` sends."""
 
 
 async def lock_registry_shared(conn: Conn) -> None:
@@ -48,7 +49,7 @@ async def lock_registry_shared(conn: Conn) -> None:
 
     A lock of the table, as one of its row would be written to the row by each of them.
     """
-    await conn.execute(_LOCK_REGISTRY_SHARED)
+    await conn.execute(LOCK_REGISTRY_SHARED)
 
 
 _LOCK_TABLE = """lock table memory_registry in exclusive mode"""
@@ -90,17 +91,23 @@ async def set_inactive(conn: Conn, reason: str, by: str) -> None:
     await conn.execute(_SET_INACTIVE, reason, by)
 
 
+FREE_SLOT = f"""
+coalesce((select c.slot from memory_embedding_counters c where c.scope = d.scope order by c.slot limit 1
+  for no key update skip locked), {_SLOTS} + pg_backend_pid() % 1000)"""
+"""The slot that a delta `d` is added to: one that no other transaction has changed and not committed yet."""
+
 _COUNT = f"""
 insert into memory_embedding_counters as c (scope, slot, n)
-values ($1, pg_backend_pid() % {_SLOTS}, $2)
+select d.scope, {FREE_SLOT}, d.n from unnest($1::bigint[], $2::bigint[]) as d (scope, n) order by d.scope
 on conflict (scope, slot) do update set n = c.n + excluded.n
 """
 
 
 async def count(conn: Conn, deltas: Mapping[int, int]) -> None:
-    """Add to counters (scope → change). Called last in a transaction; scopes go in order, so that none deadlocks."""
-    for scope in sorted(scope for scope, delta in deltas.items() if delta):
-        await conn.execute(_COUNT, scope, deltas[scope])
+    """Add to counters (scope → change). Called last in a transaction; it waits for no other one."""
+    changes = {scope: delta for scope, delta in deltas.items() if delta}
+    if changes:
+        await conn.execute(_COUNT, list(changes), list(changes.values()))
 
 
 _COUNTED = """

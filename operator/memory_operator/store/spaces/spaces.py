@@ -171,32 +171,36 @@ async def active(conn: Conn) -> Space | None:
     return _space(row) if row else None
 
 
+ACCEPTING = "s.create_enabled and s.state in ('filling', 'ready')"
+"""Whether new chunks are embedded for a space `s`, at once or by the workers."""
+
+_ACTIVE_FIRST = "order by s.id = r.active_space_id desc nulls last, s.id"
+
 _ACCEPTING_WRITES = f"""
-select {_COLUMNS} from memory_embedding_spaces s cross join memory_registry r
-where s.create_enabled and s.state = any($1)
-order by s.id = r.active_space_id desc nulls last, s.id
+select {_COLUMNS} from memory_embedding_spaces s cross join memory_registry r where {ACCEPTING} {_ACTIVE_FIRST}
 """
 
 
 async def accepting_writes(conn: Conn) -> list[Space]:
     """The spaces that new chunks are embedded for, at once or by the workers, the active one first."""
-    rows = await conn.fetch(_ACCEPTING_WRITES, ACTIVE_STATES)
-    return [_space(row) for row in rows]
+    return [_space(row) for row in await conn.fetch(_ACCEPTING_WRITES)]
 
 
-_EMBEDDED_AT_ONCE = f"""
-select {_COLUMNS} from memory_embedding_spaces s cross join memory_registry r
-where s.create_enabled and s.state = any($1) and (s.id = r.active_space_id
+_AT_ONCE = f"""
+from memory_embedding_spaces s cross join memory_registry r where {ACCEPTING} and (s.id = r.active_space_id
   or exists (select 1 from memory_reembed_jobs j where j.space_id = s.id and j.state = 'running'
-    and j.closing_at > now() - interval '10 s'))
-order by s.id = r.active_space_id desc nulls last, s.id
+    and j.closing_at > now() - interval '10 s')) {_ACTIVE_FIRST}
 """
+
+SEEN_AT_ONCE = f"array(select {SEEN_AS} {_AT_ONCE})"
+"""As what the spaces that `embedded_at_once` gives are seen: another array as soon as it gives others."""
+
+_EMBEDDED_AT_ONCE = f"""select {_COLUMNS} {_AT_ONCE}"""
 
 
 async def embedded_at_once(conn: Conn) -> list[Space]:
     """The spaces that a write waits for: the active one, first, and those whose fill is about to be completed."""
-    rows = await conn.fetch(_EMBEDDED_AT_ONCE, ACTIVE_STATES)
-    return [_space(row) for row in rows]
+    return [_space(row) for row in await conn.fetch(_EMBEDDED_AT_ONCE)]
 
 
 _OWNED = f"""
