@@ -5,14 +5,13 @@ Each command imports its process when it is run: `--help` needs none of them.
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import inspect
 import json
 import logging
 import os
 from collections.abc import Callable, Coroutine, Iterator
-from typing import Annotated, Any, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
 
 import typer
 
@@ -27,6 +26,9 @@ from memory_operator.processes.options import (
     Options,
     WorkerOptions,
 )
+
+if TYPE_CHECKING:
+    import asyncio
 
 T = TypeVar("T")
 C = TypeVar("C", bound=Options)
@@ -99,7 +101,7 @@ def run(options: OperatorOptions) -> None:
 @command(app, WorkerOptions)
 def worker(options: WorkerOptions) -> None:
     """Fill spaces, beside any number of other workers."""
-    from memory_operator.processes.operator import run_worker_process
+    from memory_operator.processes.worker import run_worker_process
 
     _run_until_stopped("worker", lambda stop: run_worker_process(options, stop))
 
@@ -124,7 +126,7 @@ def dev(options: DevOptions) -> None:
 @command(app, MigrateOptions)
 def migrate(options: MigrateOptions) -> None:
     """Bring a database to this release's schema. Safe to run at any time, by any number of processes."""
-    from memory_operator.processes.one_shot import run_migrate
+    from memory_operator.processes.migrate import run_migrate
 
     for name in _run(run_migrate(options)):
         typer.echo(f"migrated {name}")
@@ -134,7 +136,7 @@ def migrate(options: MigrateOptions) -> None:
 @command(app, CheckOptions)
 def check(options: CheckOptions) -> None:
     """Compare Providers with the database and change nothing: exit 0 settled, 7 held, 1 when one cannot be compared."""
-    from memory_operator.processes.one_shot import run_check
+    from memory_operator.processes.check import run_check
 
     found = _run(run_check(options))
     if options.as_json:
@@ -176,6 +178,8 @@ def _run_until_stopped(
 
 def _run(work: Coroutine[Any, Any, T], loop: Callable[[], asyncio.AbstractEventLoop] | None = None) -> T:
     """Run something to its end; a known error is printed as its message and hint, and becomes the exit code."""
+    import asyncio
+
     try:
         with asyncio.Runner(loop_factory=loop) as runner:
             return runner.run(work)

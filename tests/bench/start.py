@@ -31,8 +31,9 @@ HELP_SECONDS = 0.3
 QUERY_SECONDS = 0.35
 SERVERS = {
     "operator": "memory_operator.processes.operator",
-    "worker": "memory_operator.processes.operator",
+    "worker": "memory_operator.processes.worker",
     "api": "memory_operator.processes.api",
+    "migrate": "memory_operator.processes.migrate",
     "webhook": "memory_webhook.main",
 }
 """Processes, and the module that each imports when it starts."""

@@ -97,6 +97,11 @@ def namespace_of(kubeconfig: Path | None, *, pod: Pod | None = None) -> str:
         raise _unusable(kubeconfig, error) from None
 
 
+def served_namespaces(namespaces: tuple[str, ...], kubeconfig: Path | None) -> tuple[str, ...]:
+    """The namespaces whose Providers are acted on; the process's own when none are named."""
+    return namespaces or (namespace_of(kubeconfig),)
+
+
 def _from_pod(pod: Pod) -> Reload:
     async def reload(configuration: Configuration) -> None:
         loader = InClusterConfigLoader(

@@ -22,11 +22,12 @@ from memory_operator.logs import get_logger
 from memory_operator.memory.keyfile import generate_master_key, read_master_key
 from memory_operator.metrics import Metrics
 from memory_operator.processes.api import make_auth, make_services
-from memory_operator.processes.operator import Starting, watch_cluster
+from memory_operator.processes.operator import Starting, make_operator, watch_cluster
 from memory_operator.processes.options import ApiOptions, CombinedOptions, DevOptions, OperatorOptions
 from memory_operator.processes.runtime import in_a_thread, run_parts, serving_loop
 from memory_operator.processes.sample import greet, load_sample
-from memory_operator.processes.wiring import make_operator, open_base, run_worker
+from memory_operator.processes.wiring import open_base
+from memory_operator.processes.worker import run_worker
 from memory_operator.store.db.migrate import migrate
 from memory_operator.store.db.pool import open_store
 from memory_operator.store.memories.tenants import check_or_store_key, stored_fingerprint

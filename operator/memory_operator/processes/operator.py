@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
-from pathlib import Path
 
 from memory_operator.engine.gate.controller import Operator
-from memory_operator.engine.ports.sources import SecretReader
-from memory_operator.errors import ConfigurationError, SourceUnavailable
+from memory_operator.engine.ports.sources import ProviderSource
 from memory_operator.http.server.probes import serve_probes
-from memory_operator.kube.client import namespace_of, open_api
+from memory_operator.kube.client import namespace_of, open_api, served_namespaces
 from memory_operator.kube.installations import Installation
 from memory_operator.kube.kopf_thread import run_kopf
 from memory_operator.kube.secrets import secret_reader
 from memory_operator.kube.source import KubeSource
-from memory_operator.logs import get_logger
 from memory_operator.metrics import Metrics
-from memory_operator.processes.options import OperatorOptions, ProcessOptions, WorkerOptions
+from memory_operator.processes.options import OperatorOptions
 from memory_operator.processes.runtime import Part, in_a_thread, run_parts
-from memory_operator.processes.wiring import make_operator, open_base, run_worker
-
-log = get_logger(__name__)
+from memory_operator.processes.wiring import Base, open_base
+from memory_operator.processes.worker import run_worker
 
 
 class Starting:
@@ -34,11 +28,6 @@ class Starting:
     async def not_ready(self) -> str | None:
         """Why the process is not ready, as the body of a 503; None when it is."""
         return "memory: waiting for the database" if self.operator is None else self.operator.not_ready()
-
-
-def served_namespaces(namespaces: tuple[str, ...], kubeconfig: Path | None) -> tuple[str, ...]:
-    """The namespaces whose Providers are acted on; the process's own when none are named."""
-    return namespaces or (namespace_of(kubeconfig),)
 
 
 async def run_operator(options: OperatorOptions, stop: asyncio.Event) -> None:
@@ -79,40 +68,6 @@ async def watch_cluster(options: OperatorOptions, metrics: Metrics, stop: asynci
             await run_parts(stop, operator=operator.run, kopf=watch)
 
 
-async def run_worker_process(options: WorkerOptions, stop: asyncio.Event) -> None:
-    """`memory-operator worker`: fill and index until `stop` is set."""
-    metrics = Metrics()
-
-    async def probes(stop: asyncio.Event) -> None:
-        await serve_probes(options.probe_host, options.probe_port, ready=_always, metrics=metrics, stop=stop)
-
-    async def work(stop: asyncio.Event) -> None:
-        async with _secrets(options) as read_secret:
-            await run_worker(options, read_secret, metrics, stop)
-
-    await run_parts(stop, probes=probes, worker=in_a_thread("worker", work))
-
-
-@asynccontextmanager
-async def _secrets(options: ProcessOptions) -> AsyncIterator[SecretReader]:
-    """Secrets of the cluster; where there is none, only Providers that name none are filled."""
-    async with AsyncExitStack() as stack:
-        try:
-            api = await stack.enter_async_context(open_api(options.kubeconfig))
-        except ConfigurationError as error:
-            if options.kubeconfig is not None:
-                raise
-            log.warning("no cluster to read Secrets from, so Providers that name one are left to others: %s", error)
-            yield _no_secrets
-        else:
-            yield secret_reader(api)
-
-
-async def _no_secrets(namespace: str, name: str) -> Mapping[str, str]:
-    raise SourceUnavailable(
-        f"Secret {namespace}/{name} cannot be read: this worker has no cluster", hint="start it with --kubeconfig FILE"
-    )
-
-
-async def _always() -> str | None:
-    return None
+def make_operator(options: OperatorOptions, base: Base, source: ProviderSource) -> Operator:
+    """The operator of one source."""
+    return Operator(base.store, source, base.connector, options.engine_settings())

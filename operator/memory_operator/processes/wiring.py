@@ -1,12 +1,8 @@
-"""Parts that several processes are made of."""
+"""What every process that has a store stands on."""
 
 from __future__ import annotations
 
 import asyncio
-import os
-import socket
-import sys
-import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -14,16 +10,13 @@ from dataclasses import dataclass
 from memory_operator.backoff import wait_for_event
 from memory_operator.embedders import EmbedderPool
 from memory_operator.engine.embedding.connector import Connector
-from memory_operator.engine.fill.worker import Worker
-from memory_operator.engine.gate.controller import Operator
-from memory_operator.engine.ports.sources import ProviderSource, SecretReader
+from memory_operator.engine.ports.sources import SecretReader
 from memory_operator.errors import LockBusy, StoreUnavailable
 from memory_operator.logs import get_logger
 from memory_operator.memory.encryption import MasterKey
 from memory_operator.memory.keyfile import read_master_key
 from memory_operator.metrics import Metrics
-from memory_operator.processes.options import OperatorOptions, ProcessOptions, WorkerOptions
-from memory_operator.settings import WorkerSettings
+from memory_operator.processes.options import ProcessOptions
 from memory_operator.store.db.migrate import check_schema
 from memory_operator.store.db.pool import Store, open_store
 from memory_operator.store.memories.tenants import KeyRing, check_or_store_key
@@ -31,8 +24,6 @@ from memory_operator.store.memories.tenants import KeyRing, check_or_store_key
 log = get_logger(__name__)
 
 _RETRY_SECONDS = 1.0
-_NICE = 5
-_SWITCH_SECONDS = 0.001
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,32 +71,3 @@ async def _open_when_there(
         else:
             return store
     return None
-
-
-async def run_worker(options: WorkerOptions, read_secret: SecretReader, metrics: Metrics, stop: asyncio.Event) -> None:
-    """Fill and index spaces until `stop` is set."""
-    name = f"{socket.gethostname()}:{os.getpid()}"
-    _let_queries_go_first()
-    async with open_base(options, "memory-worker", read_secret, metrics, stop) as base:
-        if base is not None:
-            settings = WorkerSettings(options.fills_at_once, options.ledger_days)
-            worker = Worker(base.store, base.connector, base.keys, name, settings=settings)
-            await worker.run(stop)
-
-
-def _let_queries_go_first() -> None:
-    """A fill takes all the CPU there is: let this thread have it after those that somebody waits for.
-
-    Where the API runs in the same process, it also gets the interpreter sooner.
-    """
-    sys.setswitchinterval(_SWITCH_SECONDS)
-    if sys.platform == "linux":  # elsewhere a thread has no priority of its own
-        thread = threading.get_native_id()
-        # Never back up, which needs a privilege: whoever starts us may have been nicer already.
-        if os.getpriority(os.PRIO_PROCESS, thread) < _NICE:
-            os.setpriority(os.PRIO_PROCESS, thread, _NICE)
-
-
-def make_operator(options: OperatorOptions, base: Base, source: ProviderSource) -> Operator:
-    """The operator of one source."""
-    return Operator(base.store, source, base.connector, options.engine_settings())

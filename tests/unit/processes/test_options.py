@@ -1,10 +1,8 @@
-"""The options of `memory-operator`: from the command line, from the environment, and what `--help` costs."""
+"""The options of `memory-operator`: from the command line, from the environment."""
 
 from __future__ import annotations
 
 import dataclasses
-import subprocess
-import sys
 from pathlib import Path
 from typing import Annotated, get_type_hints
 
@@ -16,20 +14,6 @@ from typer.testing import CliRunner
 from memory_operator import cli
 from memory_operator.metrics import Metrics
 from memory_operator.processes.options import CombinedOptions, OperatorOptions
-
-HELP_CPU_SECONDS = 0.5
-MEASURE = """
-import resource, subprocess, sys
-subprocess.run([sys.executable, "-c", "from memory_operator.cli import main; main()", "--help"], check=True)
-spent = resource.getrusage(resource.RUSAGE_CHILDREN)
-print(spent.ru_utime + spent.ru_stime)
-"""
-
-
-def test_help_imports_no_process_and_is_quick() -> None:
-    out = subprocess.run([sys.executable, "-c", MEASURE], check=True, capture_output=True, text=True).stdout
-    assert "dev" in out
-    assert float(out.splitlines()[-1]) < HELP_CPU_SECONDS
 
 
 def _given(arguments: list[str], environment: dict[str, str]) -> OperatorOptions:

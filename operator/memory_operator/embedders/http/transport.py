@@ -6,15 +6,19 @@ import asyncio
 import http.cookiejar
 import socket
 import ssl
+import sys
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 
-import httpx
-
 from memory_operator.embedders.http.endpoint import Endpoint
 from memory_operator.errors import BadReply, ConfigurationError, EmbedderUnreachable
+
+# As in client/server/api.py: without this httpx imports Rich and Pygments for a command line of its own.
+sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]
+
+import httpx  # noqa: E402
 
 CONNECT_SECONDS = 10.0
 CONNECT_SHARE = 0.45

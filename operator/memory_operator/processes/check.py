@@ -1,48 +1,19 @@
-"""One-shot commands: migrate, check."""
+"""`memory-operator check`: compares Providers with what is stored, and ends."""
 
 from __future__ import annotations
-
-import asyncio
 
 from memory_operator.dev.manifests.source import FolderSource
 from memory_operator.embedders import EmbedderPool
 from memory_operator.engine.embedding.connector import Connector
 from memory_operator.engine.gate.dry_run import Comparison, compare
 from memory_operator.engine.ports.sources import ProviderSource, SecretReader
-from memory_operator.errors import LockBusy, StoreUnavailable
-from memory_operator.kube.client import open_api
+from memory_operator.kube.client import open_api, served_namespaces
 from memory_operator.kube.secrets import secret_reader
 from memory_operator.kube.source import KubeSource
-from memory_operator.logs import get_logger
-from memory_operator.processes.operator import served_namespaces
-from memory_operator.processes.options import CheckOptions, MigrateOptions
+from memory_operator.processes.options import CheckOptions
 from memory_operator.settings import CredentialAllowList
-from memory_operator.store.db.migrate import check_migrated, check_schema, migrate
+from memory_operator.store.db.migrate import check_schema
 from memory_operator.store.db.pool import open_store
-
-log = get_logger(__name__)
-
-_RETRY_SECONDS = 1.0
-
-
-async def run_migrate(options: MigrateOptions) -> list[str]:
-    """Bring a database to this release's schema; names of the migrations that ran.
-
-    A database that is away is waited for. Raises StoreUnavailable after `options.wait_seconds`, ConfigurationError.
-    """
-    deadline = asyncio.get_running_loop().time() + options.wait_seconds
-    while True:
-        try:
-            if not options.only_wait:
-                return await migrate(options.database, options.api_role)
-            await check_migrated(options.database)
-        except (StoreUnavailable, LockBusy) as error:
-            if asyncio.get_running_loop().time() >= deadline:
-                raise
-            log.warning("waiting for the database: %s", error)
-            await asyncio.sleep(_RETRY_SECONDS)
-        else:
-            return []
 
 
 async def run_check(options: CheckOptions) -> list[Comparison]:
