@@ -61,6 +61,7 @@ class Stocked:
         project_id = await self.keys.project(self.store, owner, judged.name)
         known = self.documents.setdefault(judged.name, {})
         items = [(document, text) for document, text in judged.corpus.items() if text.strip()]
+        storing: asyncio.Task[None] | None = None
         for start in range(0, len(items), _AT_ONCE):
             some = items[start : start + _AT_ONCE]
             prepared = [await prepare(NewMemory(text, judged.name), owner.key) for _, text in some]
@@ -71,8 +72,16 @@ class Stocked:
                 version, chunks = await seal(memory, owner.key, id_, 1, project_id, TENANT)
                 writes.append(VersionWrite(judged.name, version, chunks, vectors))
                 known[id_] = document
-            async with self.store.begun(new_versions.BEGIN) as conn:
-                await version_write.store(conn, writes)
+            if storing is not None:
+                await storing
+            # Models compute the next batch meanwhile.
+            storing = asyncio.create_task(self._write(writes), name="store a batch")
+        if storing is not None:
+            await storing
+
+    async def _write(self, writes: Sequence[VersionWrite]) -> None:
+        async with self.store.begun(new_versions.BEGIN) as conn:
+            await version_write.store(conn, writes)
 
     async def _embedded(self, memories: Sequence[Prepared]) -> list[Vectors]:
         """The vectors of each memory, of every model."""
@@ -91,12 +100,14 @@ class Stocked:
         return found
 
     async def _vectors(self, space: Space, texts: Sequence[str]) -> NDArray[np.float32]:
-        half = len(texts) // 2
-        parts = [(self.connector, texts[:half]), (self.other, texts[half:])]
+        by_length = sorted(range(len(texts)), key=lambda place: len(texts[place]))  # so that both halves take as long
+        halves = [(self.connector, by_length[::2]), (self.other, by_length[1::2])]
         answers = await asyncio.gather(
-            *(self._part(connector, space.config, part) for connector, part in parts if part)
+            *(self._part(of, space.config, [texts[place] for place in half]) for of, half in halves if half)
         )
-        return np.concatenate(answers)
+        found = np.empty((len(texts), space.config.dimensions), dtype=np.float32)
+        found[[place for _, half in halves for place in half]] = np.concatenate(answers)
+        return found
 
     async def _part(self, connector: Connector, config: SpaceConfig, texts: Sequence[str]) -> NDArray[np.float32]:
         embedder = await connector.embedder(config)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -103,7 +104,7 @@ def test_a_judged_set_is_loaded_measured_in_each_way_and_removed(run: Run, store
     assert store.memories == {}
     lines = result.stdout.splitlines()
     assert lines[0] == "beasts: 3 questions, 4 documents, k = 10"
-    assert lines[1].split("\t") == ["WAY", "nDCG@10", "95 %", "R@10", "RR@10", "AP@10"]
+    assert lines[1].split("\t") == ["WAY", "nDCG@10", "95 %", "recall@10", "MRR@10", "MAP@10"]
     ways = {line.split("\t")[0]: line.split("\t")[1] for line in lines[2:5]}
     assert (ways["default"], ways["full-text alone"]) == ("1.000", "1.000")
     assert float(ways["semantic alone"]) < 1
@@ -162,6 +163,23 @@ def test_a_list_that_fails_at_the_end_is_told_after_the_result(
     result = run("eval", "--judged", str(judged))
     assert (result.exit_code, "The default is" in result.stdout) == (0, True)
     assert "could not be removed: no list today" in " ".join(result.stderr.split())
+
+
+def test_what_was_loaded_is_removed_at_an_interrupt(
+    terminal: Callable[..., Any], store: Store, memory_api: StubMemoryApi, judged: Path
+) -> None:
+    def never_filled(request: Received) -> Reply:
+        store.pending = 3
+        return store.shown_spaces(request)
+
+    memory_api.on("GET", "/v1/embeddings/spaces", never_filled)
+    memory = terminal("eval", "--judged", str(judged))
+    memory.expect("waiting for vectors")
+    assert len(store.memories) == len(DOCUMENTS)
+    memory.process.send_signal(signal.SIGINT)
+    assert memory.ends() == 130
+    assert store.memories == {}
+    assert "interrupted: project eval-beasts is removed" in memory.shown
 
 
 def test_it_waits_until_the_spaces_have_the_vectors(
@@ -265,6 +283,7 @@ def test_known_items_are_found_again_and_the_output_says_what_that_shows(run: Ru
     result = run("eval", "--self", "5", "-p", "notes")
     assert result.exit_code == 0, result.stderr
     assert result.stdout.startswith("notes: 5 questions, k = 10\n")
+    assert "5 questions are few" in result.stderr
     assert "found again by some of their own words" in result.stderr
     assert "cannot show" in result.stderr
     assert len(store.memories) == 12

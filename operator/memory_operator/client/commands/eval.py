@@ -66,8 +66,9 @@ class _Evaluation:
             with self.progress("waiting for vectors", None) as tell:
                 lacking = loading.wait_for_vectors(api, self.versions, self.wait_seconds, tell)
             result = self.measure_in(project, judged, documents)
-        except BaseException:
-            self.remove(project)
+        except BaseException as reason:
+            if self.remove(project) and isinstance(reason, KeyboardInterrupt):
+                self.session.screen.remark(f"interrupted: project {project} is removed", "yellow")
             raise
         if lacking:
             result.remarks.append(f"{number(lacking)} chunks of the store still lacked a vector")
@@ -81,19 +82,20 @@ class _Evaluation:
             self.remove(project)
         return result
 
-    def remove(self, project: str) -> None:
-        """Erase a project's memories, without which there is none; what goes wrong is said, and stops nothing."""
+    def remove(self, project: str) -> bool:
+        """Erase a project's memories, without which there is none; where that fails it is said, and stops nothing."""
         try:
             with self.progress("removing", None) as tell:
                 failed = loading.remove(self.session.api, project, self.in_flight, tell)
         except CommandError as failure:
             self._tell_of_rest(project, failure.detail)
+            return False
         except KeyboardInterrupt:
             self._tell_of_rest(project, "interrupted")
             raise
-        else:
-            if failed:
-                self._tell_of_rest(project, f"{number(failed)} of its memories could not be erased")
+        if failed:
+            self._tell_of_rest(project, f"{number(failed)} of its memories could not be erased")
+        return not failed
 
     def _tell_of_rest(self, project: str, reason: str) -> None:
         by_hand = f"memory list --project {project} shows what is left, memory delete ID --purge erases one"

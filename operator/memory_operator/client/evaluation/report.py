@@ -18,6 +18,10 @@ _AGAINST = Columns(
     ("DEFAULT AGAINST", "nDCG@10", "95 %", "P", "IS"), figures=("nDCG@10", "95 %", "P"), text=("DEFAULT AGAINST",)
 )
 
+_MEANS = {"R": "recall", "RR": "MRR", "AP": "MAP"}
+_FEW = 50
+"""Questions, below which a difference that matters is seldom told from chance."""
+
 
 @dataclass(frozen=True, slots=True)
 class WayResult:
@@ -116,7 +120,9 @@ def show(screen: Screen, result: SetResult) -> None:
     documents = f", {number(len(judged.documents))} documents" if judged.documents else ""
     screen.line(f"{judged.name}: {number(len(judged.questions))} questions{documents}, k = {setting.k}", "bold")
     names = measures.names(setting.k)
-    columns = Columns(("WAY", names[0], "95 %", *names[1:]), figures=("95 %", *names), text=("WAY",))
+    first_heading, *headings = (_heading(name) for name in names)
+    figures = (first_heading, "95 %", *headings)
+    columns = Columns(("WAY", *figures), figures=figures, text=("WAY",))
     rows = []
     for one in result.ways:
         first, *rest = (one.means[name] for name in names)
@@ -126,8 +132,16 @@ def show(screen: Screen, result: SetResult) -> None:
     screen.table(_AGAINST, [_row(name, one) for name, one in result.comparisons.items()])
     screen.line()
     screen.line(_sentence(result))
+    if len(judged.questions) < _FEW:
+        screen.remark(f"{number(len(judged.questions))} questions are few: with more of them less is chance.")
     for remark in result.remarks:
         screen.remark(remark)
+
+
+def _heading(measure: str) -> str:
+    """A measure by the name that its mean has."""
+    name, at, depth = measure.partition("@")
+    return f"{_MEANS.get(name, name)}{at}{depth}"
 
 
 def _row(name: str, one: Comparison) -> tuple[str, ...]:
