@@ -257,21 +257,7 @@ def test_files_that_are_not_there_are_named(run: Run, store: Store, judged: Path
 
 
 def own(store: Store, count: int = 12) -> None:
-    words = [
-        "amber",
-        "birch",
-        "cedar",
-        "delta",
-        "ember",
-        "fjord",
-        "grove",
-        "heron",
-        "islet",
-        "jetty",
-        "knoll",
-        "lagoon",
-        "maple",
-    ]
+    words = ["ash", "bay", "elm", "fir", "fig", "ivy", "oak", "yew", "box", "hop", "rye", "nut", "pea"]
     for number in range(count):
         text = f"The {words[number]} stands near {words[number - 1]} and number {number} watches over it."
         memory_id = f"{number:08x}-0000-4000-8000-000000000000"
