@@ -43,6 +43,7 @@ ACCEPTED = {
     "jobs.jobs._QUEUE_LATE_CHUNKS": "once at the end of a fill: what came late is found by no other way",
     "jobs.rechunk._SCOPE": "a reindex counts what it will walk, asked for by a person",
     "jobs.rechunk._WAITING": "a reindex stops while 2,000 are pending, so that it reads hardly more",
+    "jobs.fresh._FORGET_DEAD": "once at the end of a rebuild, which has read it all before",
     "memories.browse._SOURCES": "the sample looks once, at its start, for what it has loaded already",
     "memories.nearest._BY_INDEX": "only a generic plan, which does not know how few are asked for, and is never used",
     "memories.nearest._EXACTLY": "the same",
@@ -64,6 +65,7 @@ insert into memory_chunks (entry_id, project_id, ordinal, text, content_hash, ts
 insert into memory_vectors_1 (chunk_id, project_id, embedding)
   select id, project_id, '[1,2,3,4,5,6,7,8]' from memory_chunks;
 create table memory_staging (like memory_vectors_1);
+create table memory_vectors_1_job_1 (like memory_vectors_1 including indexes);
 insert into memory_embedding_pending (space_id, chunk_id) select 1 + id % {spaces}, id from memory_chunks;
 insert into memory_embedding_quarantine (space_id, chunk_id, reason)
   select 1 + id % {spaces}, id, 'refused' from memory_chunks;
@@ -113,6 +115,7 @@ STATEMENTS = statements()
 NAMES = {
     "vectors": "memory_vectors_1",
     "staging": "memory_staging",
+    "fresh": "memory_vectors_1_job_1",
     "clash": "nothing",
     "group": "purpose",
     "operator": "<=>",

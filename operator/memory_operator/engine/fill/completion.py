@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Iterable
+from functools import partial
 from typing import TypeVar
 
-from memory_operator.engine.fill import indexes
+from memory_operator.engine.fill import indexes, rebuilds
 from memory_operator.engine.fill.index_builds import IndexBuilds
 from memory_operator.engine.fill.indexes import WORKER
 from memory_operator.engine.spaces.activation import coverage_is_comparable, switch
@@ -60,6 +61,9 @@ async def _complete(store: Store, builds: IndexBuilds, job: Job) -> bool:
     async with store.connection() as conn:
         space = await spaces.get(conn, job.space_id) if job.space_id is not None else None
         if space is None:
+            return False
+        if job.fresh_id is not None:
+            builds.begin(space.id, partial(rebuilds.complete, store, job))
             return False
         lacks_index = not await indexes.is_settled(conn, space)
         drift = (await missing.balance(conn, space.id)).unaccounted

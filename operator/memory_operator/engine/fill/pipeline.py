@@ -33,7 +33,7 @@ from memory_operator.engine.fill.writer import (
 from memory_operator.errors import LeaseLost, LockBusy, SpaceVanished, StoreUnavailable
 from memory_operator.logs import get_logger
 from memory_operator.store.db.pool import Conn, Store, terminate_after, transaction_limits, translate_errors
-from memory_operator.store.jobs import jobs, leases, missing
+from memory_operator.store.jobs import fresh, jobs, leases, missing
 from memory_operator.store.jobs.jobs import Job
 from memory_operator.store.jobs.leases import Backend
 from memory_operator.store.memories.tenants import KeyRing
@@ -195,6 +195,8 @@ class SpaceFill:
         self.space = space
         if self._job is not None and (job is None or job.id != self._job.id):
             await self._give_up_ranges()
+        if job is not None and job.fresh_id is not None:
+            await fresh.prepare(self._store, space, job.fresh_id)
         self._job = job
         self._sender.follow(space)
         return True

@@ -40,6 +40,11 @@ class _Origin:
     claimed: ClaimedRange | None = None
     refused: bool = False
 
+    @property
+    def fresh_id(self) -> int | None:
+        """The job, where it fills a table afresh: nothing of the space itself changes until that takes its place."""
+        return self.job.fresh_id if self.job else None
+
 
 class Reader:
     """Reads chunks of one space, and adds those that have to be sent to what is in flight."""
@@ -108,13 +113,18 @@ class Reader:
         assert job is not None
         async with self._store.connection() as conn:
             found = await missing.in_range(
-                conn, origin.space.id, lease, project_id=job.project_id, have_too=job.replace
+                conn,
+                origin.space.id,
+                lease,
+                project_id=job.project_id,
+                have_too=job.replace and job.fresh_id is None,
+                fresh_id=job.fresh_id,
             )
         await self._add(origin, found, span)
 
     async def _add(self, origin: _Origin, chunks: Sequence[StoredChunk], span: traces.Span) -> None:
         """Settle what is known already, and have the rest sent, decrypted; one that cannot be stops no other."""
-        replaces = origin.job is not None and origin.job.replace
+        replaces = origin.job is not None and origin.job.replace and origin.fresh_id is None
         unknown = chunks if replaces else await self._without_known(origin, chunks)
         try:
             texts = await self._keys.chunk_texts(self._store, unknown)
@@ -153,9 +163,10 @@ class Reader:
             return chunks
         space_id = origin.space.id
         async with self._store.connection() as conn:
-            sources = await missing.sources(conn, space_id, sharing)
+            sources = await missing.sources(conn, space_id, sharing, origin.fresh_id)
             firsts = {chunk.first_id for chunk in sharing if chunk.id not in sources and chunk.first_id != chunk.id}
-            known = firsts and not origin.refused  # those are to be tried again
+            # Those are to be tried again, and what is filled afresh has what it had before.
+            known = firsts and not origin.refused and origin.fresh_id is None
             reasons = await quarantine.reasons(conn, space_id, list(firsts)) if known else {}
         refused = {
             chunk.id: reasons[chunk.first_id]
@@ -186,7 +197,7 @@ class Reader:
             part, left = dict(left[: self._size.rows]), left[self._size.rows :]
             with self._size.measured(len(part)):
                 async with self._store.transaction() as conn:
-                    there = await vectors.copy_from(conn, space_id, part)
+                    there = await vectors.copy_from(conn, space_id, part, origin.fresh_id)
                     await self._settle_copied(conn, origin, there)
             copied += there
         giving = [chunk_id for chunk_id in copied if chunk_id in firsts]
@@ -196,7 +207,13 @@ class Reader:
             with self._size.measured(self._size.rows):
                 async with self._store.transaction() as conn:
                     given = await vectors.give_to_equals(
-                        conn, space_id, giving, job.project_id if job else None, within, replace=False
+                        conn,
+                        space_id,
+                        giving,
+                        job.project_id if job else None,
+                        within,
+                        replace=False,
+                        job_id=origin.fresh_id,
                     )
                     await self._settle_copied(conn, origin, given.chunks)
             copied += given.chunks
@@ -204,8 +221,9 @@ class Reader:
         return set(copied)
 
     async def _settle_copied(self, conn: Conn, origin: _Origin, chunk_ids: Collection[int]) -> None:
-        await quarantine.take_out(conn, origin.space.id, chunk_ids)
-        await missing.settle_pending(conn, origin.space.id, chunk_ids)
+        if origin.fresh_id is None:
+            await quarantine.take_out(conn, origin.space.id, chunk_ids)
+            await missing.settle_pending(conn, origin.space.id, chunk_ids)
         await self._account(conn, origin, len(chunk_ids), 0)
         self._store.metrics.fill_copied.inc(len(chunk_ids))
 
@@ -215,4 +233,5 @@ class Reader:
             await leases.fence(conn, [origin.claimed.lease])
         if origin.job is not None:
             await jobs.advance(conn, origin.job.id, copied, copied, quarantined)
-        await registry.count(conn, {origin.space.id: copied})
+        if origin.fresh_id is None:
+            await registry.count(conn, {origin.space.id: copied})

@@ -11,6 +11,7 @@ from functools import partial
 
 from memory_operator.backoff import backoff, first_of, wait_for_event
 from memory_operator.engine.embedding.connector import Connector
+from memory_operator.engine.fill import rebuilds
 from memory_operator.engine.fill.completion import complete_exhausted
 from memory_operator.engine.fill.dispersions import DispersionMeasure
 from memory_operator.engine.fill.index_builds import IndexBuilds
@@ -267,6 +268,7 @@ class Worker:
 
     async def _reconcile_indexes(self, builds: IndexBuilds) -> bool:
         await reconcile_indexes(self._store, builds)
+        await rebuilds.drop_left_over(self._store)
         return False
 
     async def _maintain_jobs(self) -> bool:

@@ -149,13 +149,24 @@ async def commit_equals(conn: Conn, space: Space, equals: Equals, job: Job | Non
 
 async def _give_to_equals(conn: Conn, space: Space, equals: Equals, job: Job | None, most: int) -> StoredVectors:
     replace, project_id = (job.replace, job.project_id) if job else (False, None)
+    fresh_id = job.fresh_id if job else None
     within = (equals.last_id, most)
-    given = await vectors.give_to_equals(conn, space.id, equals.chunk_ids, project_id, within, replace=replace)
+    given = await vectors.give_to_equals(
+        conn,
+        space.id,
+        equals.chunk_ids,
+        project_id,
+        within,
+        replace=replace and fresh_id is None,
+        job_id=fresh_id,
+    )
+    left = Equals(equals.chunk_ids, given.last_id, equals.stored) if given.last_id is not None else None
+    if fresh_id is not None:
+        return StoredVectors(replaced=len(given.chunks.keys() - equals.stored), left=left)
     if given.chunks:
         await missing.settle_pending(conn, space.id, given.chunks)
         await quarantine.take_out(conn, space.id, given.chunks)
     copied = sum(given.chunks.values())
-    left = Equals(equals.chunk_ids, given.last_id, equals.stored) if given.last_id is not None else None
     replaced = sum(not new for chunk_id, new in given.chunks.items() if chunk_id not in equals.stored)
     return StoredVectors(0, copied, replaced if replace else 0, left)
 
@@ -167,6 +178,8 @@ async def _store_vectors(
     if not found:
         return StoredVectors()
     rows = _rows(found)
+    if job is not None and job.fresh_id is not None:
+        return await _store_afresh(conn, space, found, rows, job, most_equals)
     replace = job is not None and job.replace
     stored = await vectors.store(conn, space.id, space.column_type, rows, replace=replace)
     items = [item for result in found for item in result.items]
@@ -183,6 +196,26 @@ async def _store_vectors(
     equals = Equals(shared, 0, frozenset(rows.chunk_ids.tolist()))
     more = await _give_to_equals(conn, space, equals, job, most_equals)
     return StoredVectors(new, copied + more.copied, replaced + more.replaced, more.left)
+
+
+async def _store_afresh(
+    conn: Conn, space: Space, found: Sequence[CallResult], rows: Rows, job: Job, most_equals: int
+) -> StoredVectors:
+    """Store in the table that takes the place of the space's; what was pending in the space itself is stored there."""
+    items = [item for result in found for item in result.items]
+    members = [member for item in items for member in item.members()]
+    pending = [chunk.id for chunk, claimed in members if claimed is None]
+    new = 0
+    if pending:
+        new = await vectors.store(conn, space.id, space.column_type, rows.only(pending))
+        await missing.settle_pending(conn, space.id, pending)
+        await quarantine.take_out(conn, space.id, pending)
+    replaced = await vectors.store(conn, space.id, space.column_type, rows, job_id=job.id)
+    shared = [item.chunk.id for item in items if item.shared]
+    if not shared:
+        return StoredVectors(new, 0, replaced)
+    more = await _give_to_equals(conn, space, Equals(shared, 0, frozenset(rows.chunk_ids.tolist())), job, most_equals)
+    return StoredVectors(new, 0, replaced + more.replaced, more.left)
 
 
 def _rows(results: Iterable[CallResult]) -> Rows:

@@ -20,7 +20,7 @@ State = Literal["running", "paused", "done", "cancelled"]
 
 RANGE_IDS = 2_000
 REPLACE_RANGE_IDS = 256
-"""Where vectors are replaced, nothing shows which were, so an interrupted range is paid again as a whole."""
+"""Where vectors are replaced in place, nothing shows which were: an interrupted range is paid again as a whole."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +57,11 @@ class Job:
     created_at: datetime
     first_call_at: datetime | None
     finished_at: datetime | None
+
+    @property
+    def fresh_id(self) -> int | None:
+        """Its id, where it fills a table afresh that takes the place of its space's; None for all other jobs."""
+        return self.id if self.replace and self.project_id is None and self.kind != "reindex" else None
 
 
 _JOB = (
@@ -120,7 +125,7 @@ async def start(
 _CREATE_RANGES = """
 insert into memory_reembed_leases (job_id, after_id, upto_id)
 select j.id, lo, least(lo + w.width, j.bound) from memory_reembed_jobs j,
-lateral (select case when j.replace then $2::int else $3::int end as width) w,
+lateral (select case when j.replace and j.project_id is not null then $2::int else $3::int end as width) w,
 lateral (select coalesce(min(id), 1) - 1 as first from memory_chunks where live) f,
 generate_series(f.first, j.bound - 1, w.width) as lo where j.id = $1
 """

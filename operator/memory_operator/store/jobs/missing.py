@@ -70,13 +70,19 @@ order by c.id
 
 
 async def in_range(
-    conn: Conn, space_id: int, lease: Lease, *, project_id: int | None, have_too: bool
+    conn: Conn,
+    space_id: int,
+    lease: Lease,
+    *,
+    project_id: int | None,
+    have_too: bool,
+    fresh_id: int | None = None,
 ) -> list[StoredChunk]:
     """The live chunks of a range that have no vector, by id, or with `have_too` all live ones.
 
-    Not those that are pending or in quarantine.
+    Not those that are pending or in quarantine. `fresh_id`: what counts is the table that this job fills afresh.
     """
-    statement = _ALL_IN_RANGE if have_too else vectors.for_space(LACKING_IN_RANGE, space_id)
+    statement = _ALL_IN_RANGE if have_too else vectors.for_space(LACKING_IN_RANGE, space_id, fresh_id)
     rows = await conn.fetch(statement, lease.after_id, lease.upto_id, space_id, project_id)
     return [StoredChunk(*row) for row in rows]
 
@@ -155,18 +161,22 @@ lateral (select v.chunk_id from memory_chunks r join {vectors} v on v.chunk_id =
 """
 
 
-async def sources(conn: Conn, space_id: int, chunks: Sequence[StoredChunk]) -> dict[int, int]:
+async def sources(
+    conn: Conn, space_id: int, chunks: Sequence[StoredChunk], fresh_id: int | None = None
+) -> dict[int, int]:
     """For those chunks that share their text with others: a chunk that has the vector already, by chunk id."""
     firsts = [chunk for chunk in chunks if chunk.first_id == chunk.id and chunk.has_later]
     others = [chunk for chunk in chunks if chunk.first_id != chunk.id]
     found: dict[int, int] = {}
     if others:
-        rows = await conn.fetch(vectors.for_space(_FIRSTS_WITH_VECTOR, space_id), [chunk.first_id for chunk in others])
+        rows = await conn.fetch(
+            vectors.for_space(_FIRSTS_WITH_VECTOR, space_id, fresh_id), [chunk.first_id for chunk in others]
+        )
         there = {row["chunk_id"] for row in rows}
         found |= {chunk.id: chunk.first_id for chunk in others if chunk.first_id in there}
     if firsts:
         rows = await conn.fetch(
-            vectors.for_space(_EQUALS_WITH_VECTOR, space_id),
+            vectors.for_space(_EQUALS_WITH_VECTOR, space_id, fresh_id),
             [chunk.id for chunk in firsts],
             [chunk.content_hash for chunk in firsts],
         )

@@ -43,6 +43,13 @@ class Wanted:
     kind: Built = "hnsw"
     m: int = DEFAULT_M
     ef_construction: int = DEFAULT_EF_CONSTRUCTION
+    job_id: int | None = None
+    """The job whose table it is of, where one fills the space afresh."""
+
+    @property
+    def table(self) -> str:
+        """The table that it is of."""
+        return vectors.table(self.space_id, self.job_id)
 
     @property
     def name(self) -> str:
@@ -51,7 +58,7 @@ class Wanted:
         distance = "" if self.kind == "hnsw-binary" else self.distance
         dense = (self.m, self.ef_construction) != (DEFAULT_M, DEFAULT_EF_CONSTRUCTION)
         suffix = f"_m{self.m}_ef{self.ef_construction}" if dense else ""
-        return f"{vectors.table(self.space_id)}_hnsw_{kind}{distance}{suffix}"
+        return f"{self.table}_hnsw_{kind}{distance}{suffix}"
 
 
 def in_use(space: Space) -> Wanted:
@@ -149,6 +156,7 @@ async def _create(conn: Conn, want: Wanted) -> None:
         vectors.for_space(
             _CREATE,
             want.space_id,
+            want.job_id,
             index=want.name,
             compared=_compared(want, "embedding"),
             operators=_operator_class(want),
@@ -168,7 +176,7 @@ async def drop_others(store: Store, kept: Wanted) -> None:
     """Drop a space's other HNSW indexes, once queries no longer use them; all of them where the kind is `none`."""
     async with store.dedicated("memory-index") as conn:
         name = "" if kept.kind == "none" else kept.name
-        for row in await conn.fetch(_NAMES, vectors.table(kept.space_id), name):
+        for row in await conn.fetch(_NAMES, kept.table, name):
             await conn.execute(_DROP.format(index=row["name"]))
 
 

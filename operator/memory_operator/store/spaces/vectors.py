@@ -15,14 +15,21 @@ COPY_SECONDS = 60.0
 _PIECE_BYTES = 512 * 1024
 
 
-def table(space_id: int) -> str:
-    """Name of a space's vector table. The id is an integer of ours, so the name needs no quoting."""
-    return f"memory_vectors_{int(space_id)}"
+def table(space_id: int, job_id: int | None = None) -> str:
+    """Name of a space's vector table, or of the one that a job fills afresh.
+
+    The ids are integers of ours, so the name needs no quoting.
+    """
+    name = f"memory_vectors_{int(space_id)}"
+    return name if job_id is None else f"{name}_job_{int(job_id)}"
 
 
-def for_space(statement: str, space_id: int, **names: str) -> str:
-    """A statement on the vectors of a space, whose table stands in it as `{vectors}`; `names` are others of ours."""
-    return statement.format(vectors=table(space_id), **names)
+def for_space(statement: str, space_id: int, job_id: int | None = None, /, **names: str) -> str:
+    """A statement on the vectors of a space, whose table stands in it as `{vectors}`; `names` are others of ours.
+
+    With `job_id` on those that the job fills afresh.
+    """
+    return statement.format(vectors=table(space_id, job_id), **names)
 
 
 _CREATE_TABLE = """
@@ -40,16 +47,16 @@ _MOST_IN_ROW = {"vector": 2_000, "halfvec": 4_000}
 _INDEX_PROJECT = """create index {vectors}_project on {vectors} (project_id)"""
 
 
-async def create_table(conn: Conn, space_id: int, column_type: str, dimensions: int) -> None:
+async def create_table(conn: Conn, space_id: int, column_type: str, dimensions: int, job_id: int | None = None) -> None:
     """Make an empty vector table. Its foreign key waits for open writers of chunks. Raises LockBusy."""
     if column_type not in _MOST_IN_ROW:
         raise ValueError(column_type)
-    await conn.execute(for_space(_CREATE_TABLE, space_id, column=f"{column_type}({int(dimensions)})"))
+    await conn.execute(for_space(_CREATE_TABLE, space_id, job_id, column=f"{column_type}({int(dimensions)})"))
     # In the row itself where there is room: out of line, an exact scan takes 2.7 times as long and an index build 1.5
     # times. Numbers are not compressed in either place.
     storage = "plain" if dimensions <= _MOST_IN_ROW[column_type] else "external"
-    await conn.execute(for_space(_STORE, space_id, storage=storage))
-    await conn.execute(for_space(_INDEX_PROJECT, space_id))
+    await conn.execute(for_space(_STORE, space_id, job_id, storage=storage))
+    await conn.execute(for_space(_INDEX_PROJECT, space_id, job_id))
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +117,9 @@ def copy_stream(rows: Rows, column_type: str) -> bytes:
 _LOCK_LIVE = """select id from memory_chunks where id = any($1) and live order by id for share"""
 
 
-async def store(conn: Conn, space_id: int, column_type: str, rows: Rows, *, replace: bool = False) -> int:
+async def store(
+    conn: Conn, space_id: int, column_type: str, rows: Rows, *, replace: bool = False, job_id: int | None = None
+) -> int:
     """Store vectors of those chunks that are live; how many are new. In the caller's transaction.
 
     The chunks are locked against being superseded at the same time, so that a vector is never counted for one that
@@ -123,12 +132,12 @@ async def store(conn: Conn, space_id: int, column_type: str, rows: Rows, *, repl
         return 0
     stream = copy_stream(rows, column_type)
     if replace:
-        return await _through_staging(conn, space_id, stream, replace=True)
+        return await _through_staging(conn, table(space_id), stream, replace=True)
     try:
         async with conn.transaction():
-            await _copy(conn, table(space_id), stream)
+            await _copy(conn, table(space_id, job_id), stream)
     except (asyncpg.UniqueViolationError, asyncpg.ForeignKeyViolationError):
-        return await _through_staging(conn, space_id, stream, replace=False)
+        return await _through_staging(conn, table(space_id, job_id), stream, replace=False)
     return len(rows.chunk_ids)
 
 
@@ -161,14 +170,13 @@ on conflict (chunk_id) do update set embedding = excluded.embedding returning xm
 _DROP_STAGING = """drop table {staging}"""
 
 
-async def _through_staging(conn: Conn, space_id: int, stream: bytes, *, replace: bool) -> int:
+async def _through_staging(conn: Conn, name: str, stream: bytes, *, replace: bool) -> int:
     """COPY aborts as a whole on one row that is there already: such a batch takes a detour, which costs 40 % more."""
-    staging = f"staging_{int(space_id)}"
-    await conn.execute(for_space(_CREATE_STAGING, space_id, staging=staging))
-    await _copy(conn, staging, stream)
-    statement = _UNSTAGE_REPLACING if replace else _UNSTAGE
-    rows = await conn.fetch(for_space(statement, space_id, staging=staging))
-    await conn.execute(for_space(_DROP_STAGING, space_id, staging=staging))
+    names = {"vectors": name, "staging": f"staging_of_{name}"}
+    await conn.execute(_CREATE_STAGING.format(**names))
+    await _copy(conn, names["staging"], stream)
+    rows = await conn.fetch((_UNSTAGE_REPLACING if replace else _UNSTAGE).format(**names))
+    await conn.execute(_DROP_STAGING.format(**names))
     return sum(row["new"] for row in rows)
 
 
@@ -180,9 +188,9 @@ order by c.id for share of c on conflict (chunk_id) do nothing returning chunk_i
 """
 
 
-async def copy_from(conn: Conn, space_id: int, sources: Mapping[int, int]) -> list[int]:
+async def copy_from(conn: Conn, space_id: int, sources: Mapping[int, int], job_id: int | None = None) -> list[int]:
     """Give chunks the vectors that others have (chunk → other), where they lack one; the chunks that got it."""
-    rows = await conn.fetch(for_space(_COPY_FROM, space_id), list(sources.keys()), list(sources.values()))
+    rows = await conn.fetch(for_space(_COPY_FROM, space_id, job_id), list(sources.keys()), list(sources.values()))
     return [row["chunk_id"] for row in rows]
 
 
@@ -218,13 +226,14 @@ async def give_to_equals(
     within: tuple[int, int],
     *,
     replace: bool,
+    job_id: int | None = None,
 ) -> Given:
     """Give the vectors of some chunks to live chunks with the same text (of a project): to a slice of them.
 
     `within` says after which id the slice begins, and how long it is at most.
     """
     after_id, most = within
-    statement = for_space(_REPLACE_OF_EQUALS if replace else _GIVE_TO_EQUALS, space_id)
+    statement = for_space(_REPLACE_OF_EQUALS if replace else _GIVE_TO_EQUALS, space_id, job_id)
     rows = await conn.fetch(statement, list(chunk_ids), project_id, after_id, most)
     given = {row["id"]: row["new"] for row in rows if row["new"] is not None}
     return Given(given, rows[-1]["id"] if len(rows) == most else None)
@@ -243,7 +252,12 @@ async def of_texts(conn: Conn, space_id: int, hashes: Sequence[bytes]) -> dict[b
     return {row["content_hash"]: row["embedding"].to_numpy().astype(np.float32) for row in rows}
 
 
-_SPACE_IDS = """select id from memory_embedding_spaces order by id"""
+_TABLES = """
+select s.id, null as job_id from memory_embedding_spaces s
+union all select j.space_id, j.id from memory_reembed_jobs j where j.state in ('running', 'paused') and j.replace
+  and j.project_id is null and to_regclass('memory_vectors_' || j.space_id || '_job_' || j.id) is not null
+order by 1
+"""
 
 _FORGET = """delete from {vectors} where chunk_id = any($1) returning 1"""
 
@@ -256,9 +270,10 @@ async def forget(conn: Conn, chunk_ids: Sequence[int]) -> dict[int, int]:
     """Delete the vectors of chunks in every space, their pending and quarantine rows; counter changes by space."""
     ids = list(chunk_ids)
     deltas: dict[int, int] = {}
-    for (space_id,) in await conn.fetch(_SPACE_IDS):
-        gone = await conn.fetch(for_space(_FORGET, space_id), ids)
-        deltas[space_id] = -len(gone)
+    for space_id, job_id in await conn.fetch(_TABLES):
+        gone = await conn.fetch(for_space(_FORGET, space_id, job_id), ids)
+        if job_id is None:
+            deltas[space_id] = -len(gone)
     await conn.execute(_FORGET_PENDING, ids)
     await conn.execute(_FORGET_QUARANTINED, ids)
     return deltas
