@@ -12,7 +12,7 @@ import json
 import pkgutil
 import re
 from collections.abc import Iterator
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 
@@ -21,7 +21,7 @@ from fixtures.engine import open_world
 from fixtures.memories import config
 from fixtures.postgres import Server
 from memory_operator.contract.resource import ProviderRef
-from memory_operator.store.memories import fulltext, nearest, new_versions
+from memory_operator.store.memories import nearest, new_versions
 from memory_operator.store.spaces import registry, spaces
 from memory_operator.store.spaces.spaces import Owner
 
@@ -87,18 +87,10 @@ insert into memory_usage_ledger (call_id, at, state, purpose, tenant_id, provide
 
 
 BUILT = {
-    f"memories.fulltext.{name} {only}": statement
-    for only in get_args(fulltext.Only)
-    for name, statement in (
-        ("_ALL_WORDS", fulltext.words_statement(2, only)),
-        ("_RARE_WORDS", fulltext.words_statement(2, only, every=False)),
-        ("_NEWEST", fulltext.newest_statement(2, only)),
-    )
-} | {
     "memories.nearest._ONLY_ACTIVE": nearest._ONLY_ACTIVE.format(search=nearest._EXACTLY_FILTERED, seen_as="$9"),
     "memories.new_versions._STATEMENT": new_versions.statement([(1, "vector"), (1, "vector")]),
 }
-"""Statements that are made for a number of words, and for how a filter is asked."""
+"""Statements that are made of others."""
 
 
 def statements() -> dict[str, str]:
@@ -179,3 +171,16 @@ def test_what_is_accepted_is_still_there() -> None:
 def test_a_statement_scans_no_table_that_grows(stocked: str, postgres_server: Server, name: str) -> None:
     found = planned(postgres_server, stocked, name)
     assert not found or name in ACCEPTED, f"{name} scans {', '.join(sorted(found))}"
+
+
+FIND_BY_WORDS = """
+select from memory_find_by_words(1, '{word1 word7}', '{}', '{word1 word7}', '{}', 0, null, 16, 40, false, false, '{}',
+  false, null, null, null, null, null);
+select from memory_find_by_words(1, '{word1 word7}', '{}', '{word1 word7}', '{}', 0, null, 16, 40, false, true, '{}',
+  true, 'a type', '{tag}', 'source', null, now());
+select sum(seq_scan) from pg_stat_xact_user_tables where relname in ('memory_chunks', 'memory_entries')
+"""
+
+
+def test_the_function_that_finds_by_words_scans_no_table_that_grows(stocked: str, postgres_server: Server) -> None:
+    assert postgres_server.execute(FIND_BY_WORDS, database=stocked).split()[-1] == "0"

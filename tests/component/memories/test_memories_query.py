@@ -297,13 +297,12 @@ async def test_a_damaged_row_is_left_out_of_an_answer(memories: Memories, caplog
 
 async def _with_slow_words(world: World) -> Any:
     """A store whose full-text queries take five seconds, and whose vectors are read as ever."""
-    name = await world.value("select current_database()")
     await world.fetch("create schema slow")
     await world.fetch(
         "create function slow.websearch_to_tsquery(regconfig, text) returns tsquery language plpgsql stable as $$"
         " begin perform pg_sleep(5); return pg_catalog.websearch_to_tsquery($1, $2); end $$"
     )
-    await world.fetch(f'alter database "{name}" set search_path = slow, pg_catalog, public')
+    await world.fetch("alter function memory_find_by_words set search_path = slow, pg_catalog, public")
     return await open_store(world.dsn, application="test")
 
 

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from contextlib import AsyncExitStack
 
+import pytest
+
 from fixtures.engine import World
 from fixtures.memories import Memories, config
 from fixtures.statements import statements
+from memory_operator.store.memories.nearest import Filters
 from memory_operator.store.spaces import registry, spaces
+from vendor import StubVendor
 
 TEXTS = ("the cat sleeps on the mat", "a dog barks at the moon", "the moon shines on the cat")
 
@@ -19,19 +23,38 @@ async def make_active(world: World, space: spaces.Space) -> None:
         await spaces.activate(conn, space, "test")
 
 
-async def test_a_query_sends_four_statements_where_its_words_are_found(memories: Memories) -> None:
+FOUND = Filters(type="animal")
+
+
+@pytest.mark.parametrize(
+    ("question", "filters"), [("cat moon", None), ("zebra moon cat", None), ("a zebra", None), ("cat", FOUND)]
+)
+async def test_a_query_sends_three_statements(memories: Memories, question: str, filters: Filters | None) -> None:
     await memories.space(config())
+    await three_statements(memories, question, filters)
+
+
+async def test_a_query_sends_three_statements_where_a_vendor_embeds(memories: Memories) -> None:
+    with StubVendor(dimensions=64) as vendor:
+        await memories.space(config(64, type="openai_compatible", base_url=vendor.base_url))
+        async with memories.recall.ledger_in_batches():
+            await three_statements(memories, "cat moon", None)
+
+
+async def three_statements(memories: Memories, question: str, filters: Filters | None) -> None:
+    """Assert that a query sends no more, once tenant, project, space, sizes and settings are known."""
     for text in TEXTS:
-        await memories.add(text)
+        await memories.add(text, type="animal")
     async with statements(memories.world.store) as sent:
         for _ in range(2 * memories.world.store.pool_size):
-            await memories.query("cat moon")  # tenant, project, space, sizes and settings are known from now on
+            await memories.query(question, filters=filters)
         counts = []
         for _ in range(10):
             sent.clear()
-            await memories.query("cat moon")
-            counts.append(len(sent))
-    assert min(counts) <= 4, [" ".join(one.split())[:90] for one in sent]  # a machine that stands still adds retries
+            answer = await memories.query(question, filters=filters)
+            assert answer.results
+            counts.append(sum("memory_usage_ledger" not in one for one in sent))
+    assert min(counts) <= 3, [" ".join(one.split())[:90] for one in sent]  # a machine that stands still adds retries
 
 
 async def test_a_connection_is_told_its_settings_once_and_forgets_them_for_the_next(memories: Memories) -> None:

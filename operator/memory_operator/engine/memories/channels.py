@@ -93,6 +93,7 @@ class Channels:
         self._connector = connector
         # Which projects are small, and which filters few match: either way of reading gives the same, at another speed.
         self._small_words: TTLCache[int, bool] = TTLCache(_CACHED_SIZES, _SIZE_SECONDS)
+        self._too_common: TTLCache[None, Sequence[str]] = TTLCache(1, _SIZE_SECONDS)
         self._small_vectors: TTLCache[tuple[int, int], bool] = TTLCache(_CACHED_SIZES, _SIZE_SECONDS)
         self._dispersions: TTLCache[tuple[int, int], Dispersion] = TTLCache(_CACHED_SIZES, _SIZE_SECONDS)
         self._matching: TTLCache[tuple[int, Filters], int | None] = TTLCache(_CACHED_SIZES, _SIZE_SECONDS)
@@ -108,11 +109,19 @@ class Channels:
             if small is None:
                 small = await fulltext.is_small(conn, wanted.project_id)
                 self._small_words[wanted.project_id] = small
-            sizes = fulltext.Sizes(small, await self._few_matching(conn, wanted))
+            few = await self._few_matching(conn, wanted)
+            sizes = fulltext.Sizes(small, few, () if small else await self._common_words(conn))
             return await fulltext.fulltext(conn, query, sizes)
 
         await self._within_limit("query.fulltext", channel, read)
         return channel
+
+    async def _common_words(self, conn: Conn) -> Sequence[str]:
+        """Words that no index is asked for; they change as slowly as the statistics of the store."""
+        words = self._too_common.get(None)
+        if words is None:
+            words = self._too_common[None] = await fulltext.too_common(conn)
+        return words
 
     async def _few_matching(self, conn: Conn, wanted: ChannelQuery) -> int | None:
         """How many memories match the filters, where there are some and they are few; counted once for all channels."""

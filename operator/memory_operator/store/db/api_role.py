@@ -39,6 +39,9 @@ union all select format(statement, function, $1::name)
   (values ('revoke execute on function %s from public'), ('grant execute on function %s to %I')) as s (statement)
   where has_function_privilege('public', function, 'execute')
   or not has_function_privilege($1::name, function, 'execute')
+union all select format('grant execute on function %s to %I', oid::regprocedure, $1::name) from pg_proc
+  where pronamespace = current_schema()::regnamespace and proname in ('memory_find_by_words', 'memory_scoped_tags')
+  and not has_function_privilege($1::name, oid, 'execute')
 """
 
 _LOCK = """lock table memory_registry in exclusive mode"""
