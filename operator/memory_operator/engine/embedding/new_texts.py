@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,6 +51,8 @@ class Embedded:
     """Input tokens that the vendor counted; None where it did not say."""
     failure: MemoryOperatorError | None = None
     """Why the others have none."""
+    sent: Mapping[bytes, int] = field(default_factory=dict)
+    """The texts that the vendor counted, with their estimated tokens."""
 
 
 async def embed_new(store: Store, connector: Connector, target: Target, texts: Mapping[bytes, str]) -> Embedded:
@@ -81,7 +83,7 @@ async def embed_new(store: Store, connector: Connector, target: Target, texts: M
         made = await call.make(missing, begun.entry)
     except MemoryOperatorError as error:
         return Embedded(begun.known, 0, error)
-    return Embedded({**begun.known, **made.vectors}, made.tokens)
+    return Embedded({**begun.known, **made.vectors}, made.tokens, sent={key: tokens[key] for key in missing})
 
 
 async def _ready(connector: Connector, target: Target) -> tuple[Embedder, bytes | None]:

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from memory_operator.embedders import batch_limit
 from memory_operator.engine.embedding.connector import Connector
-from memory_operator.engine.embedding.new_texts import Embedded, Target, embed_new
+from memory_operator.engine.embedding.new_texts import Embedded, Target
+from memory_operator.engine.memories.shared_calls import SharedCalls
 from memory_operator.errors import MemoryOperatorError, SpaceVanished
 from memory_operator.logs import get_logger
 from memory_operator.store.db.pool import Store
@@ -67,6 +68,7 @@ class EmbedOnWrite:
     def __init__(self, store: Store, connector: Connector) -> None:
         self._store = store
         self._connector = connector
+        self._calls = SharedCalls(store, connector)
         self._seen: Sequence[Space] = ()
 
     async def spaces(self) -> Sequence[Space]:
@@ -150,7 +152,7 @@ class EmbedOnWrite:
         self, target: Target, texts: Mapping[bytes, str], found: Found, gate: asyncio.Semaphore
     ) -> None:
         async with gate:
-            answer = await embed_new(self._store, self._connector, target, texts)
+            answer = await self._calls.embed(target, texts)
         found.add(answer)
         if answer.failure is not None:
             raise answer.failure

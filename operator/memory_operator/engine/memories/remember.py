@@ -18,13 +18,14 @@ from memory_operator.engine.embedding.connector import Connector
 from memory_operator.engine.memories import version_write
 from memory_operator.engine.memories.embed_on_write import EmbedOnWrite, Found
 from memory_operator.engine.memories.prepare import NewMemory, Prepared, open_attributes, opened, prepare, seal
+from memory_operator.engine.memories.sharing import Sharing, Work
 from memory_operator.engine.memories.version_write import (
     EmbeddingStatus,
     StoredMemory,
     Vectors,
     VersionWrite,
 )
-from memory_operator.errors import Conflict, InvalidInput, LockBusy, MemoryChanged, NotFound, SpaceVanished
+from memory_operator.errors import Conflict, InvalidInput, LockBusy, MemoryChanged, NotFound, Retryable, SpaceVanished
 from memory_operator.logs import get_logger
 from memory_operator.memory.attributes import PlainAttributes
 from memory_operator.memory.encryption import DataKey, Place, Undecryptable
@@ -51,6 +52,8 @@ _STORING_SECONDS = 0.5
 _LOCK_TRIES = 4
 _FIRST_PAUSE_SECONDS = 0.1
 _LAST_PAUSE_SECONDS = 0.4
+_MOST_TOGETHER = 64
+"""Chunks of memories of one tenant that are stored in one transaction, where several are added at the same time."""
 _AMEND_TRIES = 3
 _EMBED_TRIES = 4
 """How often the spaces may change under a write; after that its vectors are left to the workers."""
@@ -112,6 +115,7 @@ class Remember:
         self._connector = connector
         self._keys = keys
         self._embedding = EmbedOnWrite(store, connector)
+        self._adding = Sharing(Work("store added memories", self._store_added, _may_be_of_one, 2))
 
     async def add(self, tenant: str, memory: NewMemory, by: Actor) -> StoredMemory:
         """Store a new memory. Raises InvalidInput, StoreUnavailable, LockBusy."""
@@ -122,8 +126,10 @@ class Remember:
         made = await self._embed(owner.id, prepared, None, started)
         version, chunks = await seal(prepared, owner.key, uuid4(), 1, project_id, by.name)
         write = VersionWrite(memory.project, version, chunks, made)
-        [stored] = await self._write([write], version_write.store)
-        return stored
+        return await self._adding.do(owner.id, write, max(1, len(chunks)), _MOST_TOGETHER)
+
+    async def _store_added(self, writes: Sequence[VersionWrite]) -> list[StoredMemory]:
+        return await self._write(writes, version_write.store)
 
     async def projects(self, tenant: str) -> list[ProjectWords]:
         """A tenant's projects with the language of their words, by name. Raises StoreUnavailable."""
@@ -323,6 +329,11 @@ class Remember:
                 if tries == _LOCK_TRIES:
                     raise
             await asyncio.sleep(backoff(tries, _FIRST_PAUSE_SECONDS, _LAST_PAUSE_SECONDS, jitter=0.5))
+
+
+def _may_be_of_one(error: Exception) -> bool:
+    """Whether others could be stored without the one that is in the way."""
+    return not isinstance(error, Retryable)
 
 
 async def _insert_tombstone(conn: Conn, old: Version, by: Actor) -> dict[int, int]:
