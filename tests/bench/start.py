@@ -52,21 +52,26 @@ async def run(server: RunningPostgres) -> list[Figure]:
     figures = [told("an interpreter that does nothing: CPU", bare, "s")]
     for name in ("memory", "memory-operator"):
         used = await asyncio.to_thread(_cpu, [_program(name), "--help"], {})
-        figures.append(at_most(f"{name} --help: CPU", used, "s", HELP_SECONDS))
+        figures += [at_most(f"{name} --help: CPU", used, "s", HELP_SECONDS), _of_bare(f"{name} --help", used, bare)]
     for name, module in SERVERS.items():
         words = [sys.executable, "-c", f"import {module}"]
-        figures.append(told(f"{name}, imports: CPU", await asyncio.to_thread(_cpu, words, {}), "s"))
+        used = await asyncio.to_thread(_cpu, words, {})
+        figures += [told(f"{name}, imports: CPU", used, "s"), _of_bare(f"{name}, imports", used, bare)]
         figures.append(told(f"{name}, imports: modules", await asyncio.to_thread(_modules, module)))
     stock = Stock(server)
     async with stock.of(CHUNKS) as dsn, open_scene(dsn, server.pid, latency_ms=0) as scene:
         with scene.worker() as worker:
             figures.append(told("worker, ready: CPU", cpu_seconds(worker.pid), "s"))
             await scene.serve("served", CHUNKS, DIMENSIONS)
-        figures += await _query(scene)
+        figures += await _query(scene, bare)
     return figures
 
 
-async def _query(scene: Scene) -> list[Figure]:
+def _of_bare(what: str, used: float, bare: float) -> Figure:
+    return told(f"{what}: CPU, of an interpreter that does nothing", used / bare)
+
+
+async def _query(scene: Scene, bare: float) -> list[Figure]:
     """`memory query` on a server that has answered before."""
     port = free_port()
     with serve_api(scene, port) as api:
@@ -79,7 +84,8 @@ async def _query(scene: Scene) -> list[Figure]:
         words = [_program("memory"), "query", "anything", "--project", PROJECT]
         where = {"MEMORY_API": f"http://127.0.0.1:{port}", "MEMORY_TOKEN": "busy"}
         used = await asyncio.to_thread(_cpu, words, where)
-    return [ready, at_most("memory query, of a warm server: CPU", used, "s", QUERY_SECONDS)]
+    name = "memory query, of a warm server"
+    return [ready, at_most(f"{name}: CPU", used, "s", QUERY_SECONDS), _of_bare(name, used, bare)]
 
 
 def _cpu(words: Sequence[str], environment: Mapping[str, str]) -> float:
