@@ -24,7 +24,7 @@ from memory_operator.kube.secrets import secret_reader
 from memory_operator.metrics import Metrics
 from memory_operator.processes.api_workers import answer_owner, place_of, run_api_workers
 from memory_operator.processes.options import ApiOptions
-from memory_operator.processes.runtime import run_parts
+from memory_operator.processes.runtime import keep_for_good, run_parts
 from memory_operator.processes.wiring import Base, open_base
 
 DRAIN_SECONDS = 5.0
@@ -72,7 +72,7 @@ async def run_api_process(options: ApiOptions, stop: asyncio.Event) -> None:
                 if base is not None:
                     ready.append(make_services(base))
                     drain = DRAIN_SECONDS if options.engine_settings().in_pod else 0.0
-                    await serve_api(ready[0], auth, address, stop, drain_seconds=drain)
+                    await serve_api(ready[0], auth, address, stop, listening=keep_for_good, drain_seconds=drain)
 
     await run_parts(stop, probes=probes, api=serve)
 

@@ -24,7 +24,7 @@ from memory_operator.metrics import Metrics
 from memory_operator.processes.api import make_auth, make_services
 from memory_operator.processes.operator import Starting, make_operator, watch_cluster
 from memory_operator.processes.options import ApiOptions, CombinedOptions, DevOptions, OperatorOptions
-from memory_operator.processes.runtime import in_a_thread, run_parts, serving_loop
+from memory_operator.processes.runtime import in_a_thread, keep_for_good, run_parts, serving_loop
 from memory_operator.processes.sample import greet, load_sample
 from memory_operator.processes.wiring import open_base
 from memory_operator.processes.worker import run_worker
@@ -206,4 +206,10 @@ async def _serve(
         base = await stack.enter_async_context(open_base(options, "memory-api", read_secret, metrics, stop))
         if base is not None:
             services = make_services(base)
-            await serve_api(services, auth, (options.host, options.port), stop, probes=True, listening=listening)
+
+            def begun(port: int) -> None:
+                keep_for_good(port)
+                if listening is not None:
+                    listening(port)
+
+            await serve_api(services, auth, (options.host, options.port), stop, probes=True, listening=begun)

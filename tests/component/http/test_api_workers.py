@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import httpx
@@ -12,7 +14,7 @@ import pytest
 
 from fixtures.dev import free_port
 from fixtures.processes import Processes, Running
-from fixtures.waiting import eventually, until
+from fixtures.waiting import WAIT_SECONDS, eventually, until
 
 KUBECONFIG = """apiVersion: v1
 kind: Config
@@ -134,3 +136,33 @@ def test_workers_that_cannot_start_are_told_once_and_end_it(processes: Processes
     assert wrong.running.ends_by_itself() == 2
     assert "master key" in wrong.running.text()
     assert "Traceback" not in wrong.running.text()
+
+
+STOPS_ONCE_FROZEN = """
+import gc, os, signal, threading, time
+def watch():
+    while not gc.get_freeze_count():
+        time.sleep(0.05)
+    print(gc.get_freeze_count(), flush=True)
+    os.kill(os.getpid(), signal.SIGTERM)
+threading.Thread(target=watch, daemon=True).start()
+from memory_operator.cli import app
+app({words})
+"""
+
+
+def test_an_api_that_serves_never_collects_garbage_among_what_it_was_started_with(processes: Processes) -> None:
+    kubeconfig = processes.folder / "kubeconfig"
+    kubeconfig.write_text(KUBECONFIG)
+    words = ["api", "--host", "127.0.0.1", "--port", str(free_port()), "--auth-mode", "none", "--namespaces", "default"]
+    words += ["--kubeconfig", str(kubeconfig), "--probe-host", "127.0.0.1", "--probe-port", str(free_port())]
+    done = subprocess.run(
+        [sys.executable, "-c", STOPS_ONCE_FROZEN.format(words=words)],
+        env=processes.environment,
+        capture_output=True,
+        text=True,
+        timeout=WAIT_SECONDS,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 50_000
