@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bench import fill_query, peer, vendor_speed
+from bench import fill_index, fill_query, peer, vendor_speed
 from bench.figures import Figure, at_least, at_most, exactly, told
 from bench.measured import DIMENSIONS, Filled, Scene, ceiling, open_scene
 from bench.stock import Stock
@@ -203,5 +203,6 @@ SCENARIOS: dict[str, Callable[[Measuring], Awaitable[list[Figure]]]] = {
     "bad-row": _bad_row,
     "kill": _kill,
     "query": _query,
+    "index": lambda bench: fill_index.run(bench.server, bench.stock),
     "large": _large,
 }
