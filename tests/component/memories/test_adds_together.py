@@ -163,7 +163,8 @@ async def test_no_call_has_texts_of_two_tenants(memories: Memories, vendor: Stub
 
 async def test_memories_of_other_spaces_by_now_are_stored_all_the_same(memories: Memories, vendor: StubVendor) -> None:
     await begun(memories, vendor)
-    late = await memories.space(config(32), "late")
-    stored = await add_at_once(memories, [f"memory number {number}" for number in range(8)])
-    assert {memory.embedding_version for memory in stored} == {late.embedding_version}
-    assert (await memories.counted())[late.id] == 8
+    for number in range(10):
+        late = await memories.space(config(32, model=f"m{number}"), f"late-{number}")
+        stored = await add_at_once(memories, [f"memory {each} of {number}" for each in range(8)])
+        assert {memory.embedding_version for memory in stored} == {late.embedding_version}
+        assert (await memories.counted())[late.id] == 8

@@ -73,10 +73,12 @@ class EmbedOnWrite:
 
     async def spaces(self) -> Sequence[Space]:
         """The spaces that a write waits for, the active one first; `embed` says where they have changed."""
-        if not self._seen:
+        seen = self._seen  # others forget what they found changed, whenever this one waits
+        if not seen:
             async with self._store.connection() as conn:
-                self._seen = await spaces.embedded_at_once(conn)
-        return self._seen
+                seen = await spaces.embedded_at_once(conn)
+            self._seen = seen
+        return seen
 
     async def embed(
         self,
@@ -110,7 +112,8 @@ class EmbedOnWrite:
             for task in done:
                 task.result()
         except SpaceVanished:
-            self._seen = ()
+            if self._seen is into:
+                self._seen = ()
             raise
         finally:
             await _end(tasks)
