@@ -116,7 +116,7 @@ async def test_who_leaves_takes_nothing_from_the_others(memories: Memories, vend
     vendor.forget()
     vendor.fault = Fault(hold=True)
     adds = [asyncio.create_task(memories.add(f"memory number {number}"), name="add") for number in range(5)]
-    await until(lambda: sum(len(call.inputs) for call in vendor.calls) == 5, "all texts are sent")
+    await until(lambda: sum(len(call.inputs) for call in vendor.calls) >= 5, "all texts are sent")
     adds[0].cancel()
     adds[2].cancel()
     await asyncio.wait([adds[0], adds[2]])
@@ -129,18 +129,20 @@ async def test_who_leaves_takes_nothing_from_the_others(memories: Memories, vend
 
 async def test_what_everybody_has_left_ends(memories: Memories, vendor: StubVendor) -> None:
     await begun(memories, vendor)
-    vendor.fault = Fault(hold=True)
-    adds = [asyncio.create_task(memories.add(f"memory number {number}"), name="add") for number in range(5)]
-    await until(lambda: vendor.in_flight, "a call is under way")
-    before = {task for task in asyncio.all_tasks() if task not in adds and task is not asyncio.current_task()}
-    assert before
-    for add in adds:
-        add.cancel()
-    await asyncio.wait(adds)
-    left = {task.get_name() for task in asyncio.all_tasks() if not task.done()}
-    assert not {name for name in left if name.startswith(("embed", "store"))}
-    vendor.fault = None
-    assert await memories.world.value("select count(*) from memory_usage_ledger where state = 'sent'") == 0
+    for _ in range(5):
+        vendor.forget()
+        vendor.fault = Fault(hold=True)
+        adds = [asyncio.create_task(memories.add(f"memory number {number}"), name="add") for number in range(5)]
+        await until(lambda: sum(len(call.inputs) for call in vendor.calls) >= 5, "all texts are sent")
+        assert any(task.get_name().startswith("embed") for task in asyncio.all_tasks())
+        for add in adds:
+            add.cancel()
+        await asyncio.wait(adds)
+        left = {task.get_name() for task in asyncio.all_tasks() if not task.done()}
+        assert not {name for name in left if name.startswith(("embed", "store"))}
+        assert await memories.world.value("select count(*) from memory_usage_ledger where state = 'sent'") == 0
+        vendor.fault = None
+        await until(lambda: not vendor.in_flight, "the vendor has no call in hand")
 
 
 async def test_no_call_has_texts_of_two_tenants(memories: Memories, vendor: StubVendor) -> None:

@@ -93,16 +93,16 @@ class Sharing(Generic[ItemT, ResultT]):
 
     async def _leave(self, line: _Line[ItemT, ResultT], place: _Place[ItemT, ResultT]) -> None:
         """Forget one who no longer waits; a batch that nobody waits for is ended."""
-        if place in line.waiting:
-            line.waiting.remove(place)
         for task, places in list(line.under_way.items()):
             if place in places and all(each.result.done() for each in places):
-                task.cancel()
-                await asyncio.gather(task, return_exceptions=True)
+                if not task.cancelling():  # a second time would cut off what it does at its end
+                    task.cancel()
+                await asyncio.wait([task])
 
     def _advance(self, key: Hashable, line: _Line[ItemT, ResultT], *, late: bool = False) -> None:
         """Begin what need not wait any more."""
         alone = key in self._alone
+        line.waiting = deque(place for place in line.waiting if not place.result.done())
         while line.waiting and (
             late or alone or not line.under_way or sum(place.size for place in line.waiting) >= line.most
         ):
