@@ -91,3 +91,19 @@ async def test_words_that_are_too_common_are_known_once_the_store_was_analysed(m
     await memories.add("An apple.")
     async with memories.world.store.connection() as conn:
         assert await fulltext.too_common(conn) == []
+
+
+async def test_common_words_with_a_filter_find_what_matches_it_however_old_that_is(grown: Memories) -> None:
+    world = grown.world
+    await world.fetch("update memory_entries set created_at = now() - interval '1 year' where id % 5 = 1 and id < 6000")
+    before = await world.value("select now() - interval '1 month'")
+    async with world.store.connection() as conn:
+        sizes = Sizes(small=False, matching=None, too_common=await fulltext.too_common(conn))
+        query = (await word_query(conn, "apple cherry"))._replace(filters=Filters(created_before=before))
+        found = await fulltext.fulltext(conn, query, sizes)
+        old = await conn.fetchval(
+            "select count(*) from memory_entries where id = any($1) and created_at < $2",
+            [hit.key for hit in found],
+            before,
+        )
+    assert len(found) == old == 60
