@@ -230,11 +230,10 @@ async def raw_query(scene: Scene, questions: Sequence[str]) -> float:
     vectors = await vectors_of(scene, questions[:RAW])
     taken = []
     async with nearest.bounded(store, 30) as conn:
+        sizes = Sizes(small=False, matching=None, too_common=await fulltext.too_common(conn))
         for each, vector in zip(questions[:RAW], vectors, strict=True):
             started = time.perf_counter()
-            words = await fulltext.fulltext(
-                conn, WordQuery(project, query_terms(each), LIMIT, Filters()), Sizes(small=False, matching=None)
-            )
+            words = await fulltext.fulltext(conn, WordQuery(project, query_terms(each), LIMIT, Filters()), sizes)
             near = await nearest.nearest(conn, space, VectorQuery(project, vector, LIMIT, Filters()), exact=False)
             await memories.found(conn, [hit.chunk_id for hit in [*near, *words][:RESULTS]])
             taken.append(1000 * (time.perf_counter() - started))
