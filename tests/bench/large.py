@@ -22,7 +22,7 @@ import asyncpg
 from bench import stock, texts
 from bench.figures import Figure, at_least, at_most, told
 from bench.http_load import Connection
-from bench.http_query import questions_of, vectors_of
+from bench.http_query import LOCAL, questions_of, vectors_of
 from bench.load import serve_api
 from bench.measured import Scene, open_scene
 from bench.speeds import clients_of, speed
@@ -50,7 +50,6 @@ EXACT_SECONDS = 120
 TIMES, RECALL = 2.0, 0.98
 SEMANTIC = {"channels": ["semantic"]}
 _COMPLETE = "bench_complete"
-_SPEC: dict[str, Any] = {"type": "mock", "baseURL": None}
 
 
 def kept_folder(parent: Path) -> Path:
@@ -86,10 +85,10 @@ class _Measured:
 async def _measured(server: RunningPostgres, chunks: int, seconds: int) -> _Measured:
     found, name = _Measured(chunks), f"{chunks:,} chunks"
     dsn, complete = await _stocked(server, chunks)
-    async with open_scene(dsn, server.pid, lambda scene: scene.apply("served", DIMENSIONS, **_SPEC)) as scene:
+    async with open_scene(dsn, server.pid, lambda scene: scene.apply("served", DIMENSIONS, **LOCAL)) as scene:
         if not complete:
             found.figures += await _filled(scene, chunks, name)
-        await scene.until_ready("served")
+        await scene.until_answering("served")
         port = free_port()
         with serve_api(scene, port):
             kinds = await _kinds(scene)
@@ -128,10 +127,12 @@ async def _stocked(server: RunningPostgres, chunks: int) -> tuple[str, bool]:
 async def _filled(scene: Scene, chunks: int, name: str) -> list[Figure]:
     started = time.perf_counter()
     with scene.worker():
-        await scene.serve("served", chunks, DIMENSIONS, **_SPEC)
+        await scene.serve("served", chunks, DIMENSIONS, **LOCAL)
         seconds = time.perf_counter() - started
-    await scene.world.fetch("vacuum analyze")
-    await scene.world.fetch(f"create table {_COMPLETE} ()")
+    conn = await asyncpg.connect(scene.world.dsn)
+    await conn.execute("vacuum analyze")
+    await conn.execute(f"create table {_COMPLETE} ()")
+    await conn.close()
     return [told(f"{name}: fill and index", seconds, "s")]
 
 

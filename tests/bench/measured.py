@@ -106,9 +106,7 @@ class Scene:
 
     async def until_ready(self, name: str) -> float:
         """Wait until a space is ready, with its index; seconds from the commit of its last rows."""
-        space = await self.world.value("select id from memory_embedding_spaces where provider_name = $1", name)
-        ready = "select state = 'ready' from memory_embedding_spaces where id = $1"
-        await _until(lambda: self.world.value(ready, space), FILL_SECONDS)
+        space = await self.until_answering(name)
         return float(
             await self.world.value(
                 "select extract(epoch from state_changed_at)::float8 - $2 from memory_embedding_spaces where id = $1",
@@ -116,6 +114,11 @@ class Scene:
                 await self._last_commit(space),
             )
         )
+
+    async def until_answering(self, name: str) -> int:
+        """Wait until a space is ready; its id."""
+        ready = "select id from memory_embedding_spaces where provider_name = $1 and state = 'ready'"
+        return int(await _until(lambda: self.world.value(ready, name), FILL_SECONDS))
 
     async def stored(self, name: str) -> tuple[int, int]:
         """Vectors of a space, counted one by one; live chunks that lack one."""

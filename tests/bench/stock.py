@@ -31,6 +31,7 @@ TYPES = {"fact": 0.2, "note": 0.8}
 PROJECT = "bench"
 TENANT = "default"
 _PART = 25_000
+_INDEX_SECONDS = 3_600
 
 
 class Stock:
@@ -108,7 +109,7 @@ async def store_memories(store: Store, count: int, marked: str | None = None, wo
             if marked and start <= count // 2 < start + _PART:
                 texts[count // 2 - start] += marked
             await _store_part(conn, owner, project, start, texts, chance)
-        await conn.execute(index)
+        await conn.execute(index, timeout=_INDEX_SECONDS)
         await registry.count(conn, {registry.CHUNKS: count})
 
 

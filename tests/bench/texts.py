@@ -8,14 +8,18 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from functools import cache
+from typing import Generic, TypeVar
 
 from memory_operator.dev.corpus import sample_texts
 
 WORDS_PER_TEXT = 18
+TOPICS, WORDS_PER_TOPIC = 500, 60
 VOCABULARY = 20_000
 COMMON_WORDS = 40
 _ALL_TEXTS = 1_000_000
 _WORD = re.compile("[a-z]+")
+
+T = TypeVar("T")
 
 
 Words = Sequence[tuple[str, float]]
@@ -26,18 +30,38 @@ class Writer:
     """Writes texts of about 120 characters; the same ones for the same seed."""
 
     def __init__(self, choose: random.Random, words: Words | None = None) -> None:
-        """Of `invented` words, unless some are given."""
+        """Of `invented` words, each by chance; where words are given, half of a text are those of its topic."""
         self._choose = choose
-        frequencies = invented() if words is None else words
-        self._vocabulary = [word for word, _ in frequencies]
-        self._weights = list(itertools.accumulate(often for _, often in frequencies))
+        self._words = _Chance(invented() if words is None else words)
+        self._topics = None if words is None else _topics(words)
 
     def texts(self, count: int) -> list[str]:
         """So many new texts."""
-        return [
-            " ".join(self._choose.choices(self._vocabulary, cum_weights=self._weights, k=WORDS_PER_TEXT))
-            for _ in range(count)
-        ]
+        return [" ".join(self._text()) for _ in range(count)]
+
+    def _text(self) -> list[str]:
+        if self._topics is None:
+            return self._words.some(self._choose, WORDS_PER_TEXT)
+        [topic] = self._topics.some(self._choose, 1)
+        of_topic = self._choose.choices(topic, k=WORDS_PER_TEXT // 2)
+        return [*of_topic, *self._words.some(self._choose, WORDS_PER_TEXT - len(of_topic))]
+
+
+class _Chance(Generic[T]):
+    """Things with how often each comes."""
+
+    def __init__(self, things: Sequence[tuple[T, float]]) -> None:
+        self._things = [thing for thing, _ in things]
+        self._weights = list(itertools.accumulate(often for _, often in things))
+
+    def some(self, choose: random.Random, count: int) -> list[T]:
+        return choose.choices(self._things, cum_weights=self._weights, k=count)
+
+
+def _topics(words: Words) -> _Chance[list[str]]:
+    """Topics of uneven size, always the same ones; over all of them words come as often as they are said to."""
+    makes, all_words = random.Random(2), _Chance(words)
+    return _Chance([(all_words.some(makes, WORDS_PER_TOPIC), 1 / (number + 10)) for number in range(TOPICS)])
 
 
 @cache

@@ -24,7 +24,7 @@ def test_texts_have_the_words_of_a_language_as_often_as_it_has_them() -> None:
     assert len(words) > 5_000
     share = words["the"] / sum(words.values())
     written = Counter(" ".join(Writer(random.Random(1), english()).texts(5_000)).split())
-    assert written["the"] / written.total() == pytest.approx(share, rel=0.1)
+    assert written["the"] / written.total() == pytest.approx(share, rel=0.25)
     assert Writer(random.Random(1), english()).texts(3) == Writer(random.Random(1), english()).texts(3)
 
 
