@@ -87,7 +87,7 @@ class Answers:
         if status == 200 and (channels := json.loads(answer).get("diagnostics", {}).get("channels")):
             self.incomplete += any(channel["status"] != "ok" for channel in channels.values())
         if status == 201:
-            self.incomplete += json.loads(answer)["embedding_status"] == "pending"
+            self.incomplete += json.loads(answer).get("embedding_status") == "pending"
 
 
 Going = Callable[[], bool]

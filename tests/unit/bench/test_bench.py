@@ -56,6 +56,7 @@ def test_answers_that_are_not_whole_are_counted() -> None:
     answers.add(200, json.dumps({"diagnostics": {"channels": channels}}).encode(), 0.0)
     answers.add(201, b'{"embedding_status": "pending"}', 0.0)
     answers.add(201, b'{"embedding_status": "embedded"}', 0.0)
+    answers.add(201, b"{}", 0.0)  # whose answer nobody kept
     answers.add(503, b"{}", 0.0)
     assert (answers.incomplete, answers.refused) == (2, 1)
 
