@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 
 import pytest
 
 from fixtures.memories import Memories, config
+from vendor import StubVendor
 
 AT_ONCE = 16
 
 
+@pytest.fixture
+def vendor() -> Iterator[StubVendor]:
+    with StubVendor(64) as stub:
+        yield stub
+
+
 @pytest.mark.parametrize("table", ["memory_registry", "memory_projects", "memory_tenants", "memory_embedding_spaces"])
-async def test_adds_at_the_same_time_lock_no_row_that_all_of_them_use(memories: Memories, table: str) -> None:
-    await memories.space(config())
+async def test_adds_at_the_same_time_lock_no_row_that_all_of_them_use(
+    memories: Memories, vendor: StubVendor, table: str
+) -> None:
+    await memories.space(config(type="openai_compatible", base_url=vendor.base_url))
     await memories.add("The first one makes the rows.")
 
     async def rows() -> list[tuple[str, ...]]:

@@ -9,6 +9,7 @@ from typing import Literal
 from uuid import UUID, uuid4
 
 from memory_operator.contract.resource import ProviderRef
+from memory_operator.errors import SpaceVanished
 from memory_operator.plan.cost import cost_of, split
 from memory_operator.plan.space import CallConfig
 from memory_operator.store.db.pool import Conn
@@ -100,7 +101,8 @@ insert into memory_usage_ledger (call_id, purpose, tenant_id, provider_namespace
   embedding_version, model, job_id, presence, inputs, estimated_tokens)
 select $1, $2, s.tenant_id, $3, $4, $5, $6, $7, $8, $9, s.inputs, s.tokens
 from unnest($10::int[], $11::int[], $12::bigint[]) as s (tenant_id, inputs, tokens)
-where $8::bigint is null or exists (select 1 from memory_reembed_jobs j where j.id = $8 and j.state = 'running')
+where ($8::bigint is null or exists (select 1 from memory_reembed_jobs j where j.id = $8 and j.state = 'running'))
+and ($5::bigint is null or exists (select 1 from memory_embedding_spaces o where o.id = $5))
 returning id
 """
 
@@ -110,10 +112,14 @@ select id from written, relaxed
 """
 
 
+_HAS_SPACE = """select exists (select 1 from memory_embedding_spaces where id = $1)"""
+
+
 async def intend(conn: Conn, intent: Intent, *, durable: bool = True) -> LedgerEntry | None:
     """Write down a call before it leaves; None when its job no longer runs, and it must not.
 
     A row that is not `durable` survives the death of this process at once, and that of the server a moment later.
+    Raises SpaceVanished.
     """
     call_id, config = uuid4(), intent.config
     rows = await conn.fetch(
@@ -130,6 +136,8 @@ async def intend(conn: Conn, intent: Intent, *, durable: bool = True) -> LedgerE
         [share.inputs for share in intent.shares],
         [share.tokens for share in intent.shares],
     )
+    if not rows and intent.space_id is not None and not await conn.fetchval(_HAS_SPACE, intent.space_id):
+        raise SpaceVanished
     return LedgerEntry(call_id, [row["id"] for row in rows], intent) if rows else None
 
 
