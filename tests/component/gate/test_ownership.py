@@ -104,6 +104,24 @@ async def test_a_duplicate_gets_the_space_as_soon_as_its_owner_leaves_it_and_it_
     assert await world.value("select sum(done) from memory_reembed_jobs where space_id = 2 and id > 2") in (None, 0)
 
 
+async def test_a_duplicate_gets_a_space_of_its_own_as_soon_as_the_owner_has_discarded_the_one_it_asks_for(
+    world: World,
+) -> None:
+    async with world.operator(), world.worker():
+        older, younger = await two(world)
+        world.cluster.apply("older", mock("b"))
+        await is_duplicate(world, older)
+        world.cluster.apply("younger", mock("b", 32))
+        await world.until_phase(younger, "Held")
+        await world.fetch("insert into memory_embedding_dim_change_consent (target_dim) values (32)")
+        await until(
+            lambda: (world.cluster.statuses[older].embedding.embedding_version or "").startswith("b-64-"),
+            "the older Provider has a space of what it asks for",
+        )
+        await world.until_phase(older, "Ready")
+        assert world.cluster.statuses[younger].embedding.applied_dimensions == 32
+
+
 async def test_a_deleted_owners_space_goes_to_the_live_provider_that_asks_for_it(world: World) -> None:
     async with world.operator(), world.worker():
         older, younger = await two(world)

@@ -150,6 +150,7 @@ class Operator:
         for ref in gone:
             self._report.forget(ref)
             self._probes.forget(ref)
+            self._reconciler.duplicates.discard(ref)
             self._settled.pop(ref, None)
         if doubtful:
             self.listed_again()
@@ -230,6 +231,7 @@ class Operator:
         """Reconcile the Providers that ask for a space which no live Provider has any more."""
         async with self._store.connection() as conn:
             waiting = await claims.claimants(conn)
+            waiting += await claims.free_to_make(conn, self._reconciler.duplicates)
         for ref in waiting:
             self.enqueue(ref)
 

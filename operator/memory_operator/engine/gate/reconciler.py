@@ -86,6 +86,8 @@ class Reconciler:
         self._connector = connector
         self._report = report
         self._probes = probes
+        self.duplicates: set[ProviderRef] = set()
+        """Providers that were refused a space for another one, when they were last looked at."""
 
     async def observe(self, provider: ProviderObject) -> bool:
         """Store what a Provider says; False when something newer is known, or it is not one of ours."""
@@ -110,6 +112,7 @@ class Reconciler:
             async with locks.provider_lock(self._store, ref, _LOCK_WAIT_SECONDS):
                 # Looked at under the lock: what was there before it was waited for may be gone by now.
                 provider = await self._source.get(ref)
+                self.duplicates.discard(ref)
                 if provider is None:
                     return None  # absence counts only in a full listing
                 if not self._source.serves(ref.namespace):
@@ -213,6 +216,7 @@ class Reconciler:
     async def _duplicate(self, step: _Step, owner: str, *, swap: bool) -> _Outcome:
         """Another live Provider has the space that is asked for: everything stays as it is until it leaves it."""
         await self._end_beside(step)
+        self.duplicates.add(step.provider.ref)
         way_out = f"edit or delete one of the two; this one gets the space as soon as {owner} leaves it"
         if swap:
             way_out = (

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from memory_operator.contract.resource import ProviderRef
 from memory_operator.store.db.pool import Conn
 
@@ -61,3 +63,19 @@ order by p.created_at, p.namespace, p.name
 async def claimants(conn: Conn) -> list[ProviderRef]:
     """The live Providers that ask for a space which is there and which no live Provider has, the oldest first."""
     return [ProviderRef(*row) for row in await conn.fetch(_WAITING)]
+
+
+_FREE_TO_MAKE = f"""
+select p.namespace, p.name from unnest($1::text[], $2::text[]) as refused (namespace, name)
+join memory_providers p using (namespace, name)
+where {ASKS} and not exists (select 1 from memory_embedding_spaces s where s.space_identity = p.wanted_identity)
+order by p.created_at, p.namespace, p.name
+"""
+
+
+async def free_to_make(conn: Conn, refused: Collection[ProviderRef]) -> list[ProviderRef]:
+    """Those that were refused a space which is discarded since: each may have one of its own, the oldest first."""
+    if not refused:
+        return []
+    rows = await conn.fetch(_FREE_TO_MAKE, [ref.namespace for ref in refused], [ref.name for ref in refused])
+    return [ProviderRef(*row) for row in rows]
