@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -107,6 +108,7 @@ async def test_a_duplicate_gets_the_space_as_soon_as_its_owner_leaves_it_and_it_
 async def test_a_duplicate_gets_a_space_of_its_own_as_soon_as_the_owner_has_discarded_the_one_it_asks_for(
     world: World,
 ) -> None:
+    world.settings = replace(world.settings, listing_seconds=3_600.0)
     async with world.operator(), world.worker():
         older, younger = await two(world)
         world.cluster.apply("older", mock("b"))
