@@ -57,9 +57,7 @@ async def ask(world: World, connector: Connector) -> None:
     async with world.store.connection() as conn:
         space = await spaces.active(conn)
     assert space is not None
-    await embed_at_once(
-        LedgerRows(world.store), connector, space, ["a query"], purpose="query", tenant_id=1, timeout=10
-    )
+    await embed_at_once(LedgerRows(world.store), connector, space, ["a query"], tenant_id=1, timeout=10)
 
 
 async def serving(world: World, vendor: StubVendor) -> ProviderRef:

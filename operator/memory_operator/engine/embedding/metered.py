@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 from memory_operator import traces
 from memory_operator.contract.resource import ProviderRef
@@ -24,15 +25,17 @@ from memory_operator.errors import (
 from memory_operator.logs import get_logger
 from memory_operator.memory.chunking import estimate_tokens
 from memory_operator.plan.cost import believable, split
-from memory_operator.plan.space import BudgetConfig, CallConfig, LimitsConfig, Mode, RerankConfig
+from memory_operator.plan.space import BudgetConfig, CallConfig, LimitsConfig, RerankConfig
 from memory_operator.store.db.pool import Store
 from memory_operator.store.spaces import vectors
 from memory_operator.store.spaces.spaces import Space
 from memory_operator.store.usage import limits
-from memory_operator.store.usage.ledger import Ending, Intent, LedgerEntry, Outcome, Purpose, Share
+from memory_operator.store.usage.ledger import Ending, Intent, LedgerEntry, Outcome, Share
 from memory_operator.store.usage.limits import Granted, Wait
 
 log = get_logger(__name__)
+
+T = TypeVar("T")
 
 
 class Metered:
@@ -106,26 +109,27 @@ class Metered:
 
 def check_fit(space: Space, reply: Embeddings) -> None:
     """Raise BadReply where a space's column cannot hold the vectors: the server would refuse a whole batch for one."""
-    field = "columnType" if space.column_type == "halfvec" else "index"
+    field, instead = ("columnType", "vector") if space.column_type == "halfvec" else ("index", "hnsw")
     numbers = "halfvec" if space.index.kind == "hnsw-halfvec" else space.column_type
     if not vectors.fit(reply.vectors, numbers):
         raise BadReply(
-            f"a vector has a number that {numbers} cannot hold",
-            hint=f"set spec.embedding.{field} to {'vector' if field == 'columnType' else 'hnsw'}",
+            f"a vector has a number that {numbers} cannot hold", hint=f"set spec.embedding.{field} to {instead}"
         )
 
 
+async def ready_in_time(made: Awaitable[T], seconds: float) -> T:
+    """What calls a vendor, once its credential is read. Raises SourceUnavailable where that takes longer."""
+    try:
+        async with asyncio.timeout(seconds):
+            return await made
+    except TimeoutError as error:
+        raise SourceUnavailable(f"the credential was not read within {seconds:.3g} s") from error
+
+
 async def embed_at_once(
-    rows: LedgerRows,
-    connector: Connector,
-    space: Space,
-    texts: Sequence[str],
-    *,
-    purpose: Purpose,
-    tenant_id: int,
-    timeout: float,
+    rows: LedgerRows, connector: Connector, space: Space, questions: Sequence[str], *, tenant_id: int, timeout: float
 ) -> Embeddings:
-    """Embed texts that somebody waits for, in a call that is in the ledger whatever becomes of it.
+    """Embed questions that somebody waits for, in a call that is in the ledger whatever becomes of it.
 
     `rows` says when it gets there. `timeout` is the vendor's, and that of the credential's source; waiting for a
     connection is no part of it.
@@ -133,9 +137,9 @@ async def embed_at_once(
     """
     with (
         admitted(connector.breaker(space.config), timeout),
-        space_span("embed", space, purpose=purpose, texts=len(texts)) as span,
+        space_span("embed", space, purpose="query", texts=len(questions)) as span,
     ):
-        found = await _embed_once(rows, connector, space, texts, purpose=purpose, tenant_id=tenant_id, timeout=timeout)
+        found = await _embed_once(rows, connector, space, questions, tenant_id=tenant_id, timeout=timeout)
         span.note(tokens=found.tokens)
         check_fit(space, found)
     return found
@@ -157,27 +161,15 @@ def admitted(breaker: Breaker, seconds: float) -> Iterator[None]:
 
 
 async def _embed_once(
-    rows: LedgerRows,
-    connector: Connector,
-    space: Space,
-    texts: Sequence[str],
-    *,
-    purpose: Purpose,
-    tenant_id: int,
-    timeout: float,
+    rows: LedgerRows, connector: Connector, space: Space, questions: Sequence[str], *, tenant_id: int, timeout: float
 ) -> Embeddings:
-    mode: Mode = "query" if purpose == "query" else "document"
-    try:
-        async with asyncio.timeout(timeout):
-            embedder, proof = await connector.embedder_of(space)
-    except TimeoutError as error:
-        raise SourceUnavailable(f"the credential was not read within {timeout:.3g} s") from error
+    embedder, proof = await ready_in_time(connector.embedder_of(space), timeout)
     if not calls_a_vendor(space.config):
-        return await embedder.embed(texts, mode=mode, timeout=timeout, dimensions=space.dimensions)
-    prefix = space.config.query_prefix if mode == "query" else space.config.document_prefix
-    share = Share(tenant_id, len(texts), sum(estimate_tokens(prefix + text) for text in texts))
-    async with _written_down(rows, Intent.of(space, purpose, [share])) as meter:
-        reply = await embedder.embed(texts, mode=mode, timeout=timeout, dimensions=space.dimensions, meter=meter)
+        return await embedder.embed(questions, mode="query", timeout=timeout, dimensions=space.dimensions)
+    tokens = sum(estimate_tokens(space.config.query_prefix + question) for question in questions)
+    intent = Intent.of(space, "query", [Share(tenant_id, len(questions), tokens)])
+    async with _written_down(rows, intent) as meter:
+        reply = await embedder.embed(questions, mode="query", timeout=timeout, dimensions=space.dimensions, meter=meter)
         await connector.worked(rows.store, space, proof)
         return replace(reply, tokens=meter.tokens)
 
@@ -228,11 +220,7 @@ async def rerank_at_once(store: Store, connector: Connector, call: RerankCall) -
         admitted(connector.breaker(config), config.timeout_seconds),
         traces.span("rerank", provider=call.ref, purpose="rerank", texts=len(call.texts)) as span,
     ):
-        try:
-            async with asyncio.timeout_at(ends):
-                reranker = await connector.reranker(config)
-        except TimeoutError as error:
-            raise SourceUnavailable(f"the credential was not read within {config.timeout_seconds:.3g} s") from error
+        reranker = await ready_in_time(connector.reranker(config), config.timeout_seconds)
         rows = LedgerRows(store)
         async with completed(rows, await _permitted(rows, call.intent(), ends)) as meter:
             left = max(0.001, ends - now())

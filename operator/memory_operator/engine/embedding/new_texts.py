@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from memory_operator.embedders import Embedder, calls_a_vendor
 from memory_operator.engine.embedding.connector import Connector
 from memory_operator.engine.embedding.ledger_rows import LedgerRows
-from memory_operator.engine.embedding.metered import admitted, check_fit, completed
+from memory_operator.engine.embedding.metered import admitted, check_fit, completed, ready_in_time
 from memory_operator.engine.embedding.spans import space_span
-from memory_operator.errors import MemoryOperatorError, SourceUnavailable, SpaceVanished
+from memory_operator.errors import MemoryOperatorError, SpaceVanished
 from memory_operator.memory.chunking import estimate_tokens
 from memory_operator.store.db.pool import Store
 from memory_operator.store.spaces.spaces import Space
@@ -66,7 +66,7 @@ async def embed_new(store: Store, connector: Connector, target: Target, texts: M
     embedder, proof = None, None
     if failure is None:
         try:
-            embedder, proof = await _ready(connector, target)
+            embedder, proof = await ready_in_time(connector.embedder_of(space), target.left)
         except MemoryOperatorError as error:
             failure = error
     metered = embedder is not None and calls_a_vendor(space.config)
@@ -84,15 +84,6 @@ async def embed_new(store: Store, connector: Connector, target: Target, texts: M
     except MemoryOperatorError as error:
         return Embedded(begun.known, 0, error)
     return Embedded({**begun.known, **made.vectors}, made.tokens, sent={key: tokens[key] for key in missing})
-
-
-async def _ready(connector: Connector, target: Target) -> tuple[Embedder, bytes | None]:
-    left = target.left
-    try:
-        async with asyncio.timeout(left):
-            return await connector.embedder_of(target.space)
-    except TimeoutError as error:
-        raise SourceUnavailable(f"the credential was not read within {left:.3g} s") from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -102,12 +102,4 @@ async def _built(store: Store, space: Space, vectors: int) -> IndexInUse:
 
 
 def _index(space: Space, index: IndexInUse) -> Wanted:
-    return Wanted(
-        space.id,
-        space.column_type,
-        space.config.distance,
-        space.dimensions,
-        index.kind,
-        index.m,
-        index.ef_construction,
-    )
+    return hnsw.of_space(space, space.config.distance, index)

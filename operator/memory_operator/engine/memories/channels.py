@@ -203,7 +203,6 @@ class Channels:
                 self._connector,
                 space,
                 [text],
-                purpose="query",
                 tenant_id=wanted.tenant_id,
                 timeout=EMBED_SECONDS,
             )

@@ -16,7 +16,7 @@ import asyncpg
 
 from memory_operator.contract.known_models import DEFAULT_EF_CONSTRUCTION, DEFAULT_M
 from memory_operator.logs import get_logger
-from memory_operator.plan.index import FROM_VECTORS, Built
+from memory_operator.plan.index import FROM_VECTORS, Built, IndexInUse
 from memory_operator.store.db.pool import EF_SEARCH, Conn, Row, Store
 from memory_operator.store.spaces import registry, vectors
 from memory_operator.store.spaces.spaces import Space
@@ -63,10 +63,12 @@ class Wanted:
 
 def in_use(space: Space) -> Wanted:
     """The index that the queries of a space use."""
-    index = space.index
-    return Wanted(
-        space.id, space.column_type, space.distance, space.dimensions, index.kind, index.m, index.ef_construction
-    )
+    return of_space(space, space.distance, space.index)
+
+
+def of_space(space: Space, distance: str, index: IndexInUse) -> Wanted:
+    """An index of a space's table, which queries use or are to use."""
+    return Wanted(space.id, space.column_type, distance, space.dimensions, index.kind, index.m, index.ef_construction)
 
 
 def _compared(index: Wanted, value: str) -> str:

@@ -239,19 +239,6 @@ async def give_to_equals(
     return Given(given, rows[-1]["id"] if len(rows) == most else None)
 
 
-_OF_TEXTS = """
-select w.content_hash, s.embedding from unnest($1::bytea[]) as w (content_hash),
-lateral (select v.embedding::vector as embedding from memory_chunks r join {vectors} v
-  on v.chunk_id = r.id where r.content_hash = w.content_hash and r.live limit 1) s
-"""
-
-
-async def of_texts(conn: Conn, space_id: int, hashes: Sequence[bytes]) -> dict[bytes, NDArray[np.float32]]:
-    """Vectors of live chunks with these content hashes, each of shape (dimensions,), by hash."""
-    rows = await conn.fetch(for_space(_OF_TEXTS, space_id), list(hashes))
-    return {row["content_hash"]: row["embedding"].to_numpy().astype(np.float32) for row in rows}
-
-
 _TABLES = """
 select s.id, null as job_id from memory_embedding_spaces s
 union all select j.space_id, j.id from memory_reembed_jobs j where j.state in ('running', 'paused') and j.replace
