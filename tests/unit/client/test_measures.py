@@ -8,8 +8,8 @@ import ir_measures
 import pytest
 from ir_measures import AP, RR, R, nDCG
 
-from memory_operator.client.evaluation import measures
-from memory_operator.client.evaluation.chance import compared, mean_of
+from memory_operator.measuring import measures
+from memory_operator.measuring.chance import compared, mean_of
 
 
 @pytest.mark.parametrize("k", [10, 25])

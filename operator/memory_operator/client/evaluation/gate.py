@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from memory_operator.client.errors import MisuseError
-from memory_operator.client.evaluation.chance import compared
-from memory_operator.client.evaluation.measures import NDCG
 from memory_operator.client.evaluation.report import SetResult
+from memory_operator.measuring.chance import compared
+from memory_operator.measuring.measures import NDCG
 
 Earlier = Mapping[str, Mapping[str, float]]
 """The default's nDCG@10 by question, by set."""

@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from memory_operator.client.evaluation import measures
-from memory_operator.client.evaluation.chance import ROUNDS, Comparison, Mean, compared, mean_of
 from memory_operator.client.evaluation.judged_set import JudgedSet
 from memory_operator.client.evaluation.ways import Rankings
 from memory_operator.client.terminal.console import Screen
 from memory_operator.client.terminal.format import number
 from memory_operator.client.terminal.table import Columns
+from memory_operator.measuring import measures
+from memory_operator.measuring.chance import ROUNDS, Comparison, Mean, compared, mean_of
 
 _AGAINST = Columns(
     ("DEFAULT AGAINST", "nDCG@10", "95 %", "P", "IS"), figures=("nDCG@10", "95 %", "P"), text=("DEFAULT AGAINST",)
