@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from fixtures.dev import Dev
-from fixtures.postgres import open_folder
+from fixtures.postgres import open_quick_folder
 from fixtures.waiting import WAIT_SECONDS, eventually
 
 LOCAL = {"type": "local", "model": "wordllama", "embedding": {"dimensions": 64}}
@@ -21,7 +21,7 @@ LOCAL = {"type": "local", "model": "wordllama", "embedding": {"dimensions": 64}}
 
 @pytest.fixture
 def dev() -> Iterator[Dev]:
-    folder = open_folder()
+    folder = open_quick_folder()
     made = Dev(folder)
     yield made
     made.close()
@@ -85,7 +85,7 @@ def test_the_banner_shows_how_to_use_a_token_where_one_is_needed(dev: Dev) -> No
 
 
 def test_nothing_is_called_ready_that_cannot_listen(dev: Dev) -> None:
-    other = Dev(open_folder())
+    other = Dev(open_quick_folder())
     other.port = dev.port
     dev.start()
     try:

@@ -18,7 +18,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from fixtures.postgres import FAST, open_folder
+from fixtures.postgres import FAST, open_quick_folder
 from fixtures.waiting import eventually
 from memory_operator.dev.postgres.binaries import binaries
 from memory_operator.dev.postgres.server import EmbeddedPostgres, RunningPostgres
@@ -45,7 +45,7 @@ IS_ROOT = os.geteuid() == 0
 @pytest.fixture
 def folder() -> Iterator[Path]:
     """A folder to make things in; every server that is left in it is ended."""
-    made = open_folder()
+    made = open_quick_folder()
     yield made
     for pid_file in made.glob("**/postmaster.pid"):
         with contextlib.suppress(OSError, ValueError, IndexError):

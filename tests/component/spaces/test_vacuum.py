@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from fixtures.engine import World, open_world
-from fixtures.postgres import FAST, open_folder
+from fixtures.postgres import FAST, open_quick_folder
 from fixtures.waiting import until
 from memory_operator.dev.postgres.server import EmbeddedPostgres
 from memory_operator.store.db.migrate import migrate
@@ -22,7 +22,7 @@ SLOWLY = (
 @pytest.fixture
 async def vacuumed() -> AsyncIterator[World]:
     """A world on a server that vacuums often, and takes minutes for it."""
-    folder = open_folder()
+    folder = open_quick_folder()
     postgres = EmbeddedPostgres(folder / "server", settings={**FAST, "autovacuum_naptime": "1s"})
     try:
         running = postgres.start()

@@ -13,7 +13,7 @@ from fixtures.dev import Dev
 from fixtures.engine import MASTER_KEY, World
 from fixtures.fills import provider
 from fixtures.memories import Memories
-from fixtures.postgres import open_folder
+from fixtures.postgres import open_quick_folder
 from fixtures.release_before import program
 from fixtures.waiting import eventually, until
 from memory_operator.contract.resource import ProviderRef
@@ -31,7 +31,7 @@ def vendor() -> Iterator[StubVendor]:
 @pytest.fixture
 def old(release_before: Path, database: str) -> Iterator[Dev]:
     """`memory-operator dev` of 0.1.0 on the test's database; nothing is started yet."""
-    folder = open_folder()
+    folder = open_quick_folder()
     command, environment = program(release_before)
     opened = Dev(folder, "--database-url", database, program=command, environment=environment)
     opened.data.mkdir()
