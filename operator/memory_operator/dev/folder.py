@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
+import shutil
 import tempfile
 from pathlib import Path
 from types import TracebackType
@@ -60,6 +62,35 @@ def write_private(path: Path, text: str, *, mode: int = 0o600) -> None:
         temporary.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+def replace_unchanged(path: Path, before: bytes, after: bytes) -> bool:
+    """Replace a file in one step, durably, with mode, owner and attributes as they are; False where it has changed.
+
+    Raises OSError, also for a file that nobody may write, in a folder where one may: it was left so on purpose.
+    """
+    status = path.stat()
+    if not status.st_mode & 0o222 or not os.access(path, os.W_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    temporary = Path(name)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(after)
+            file.flush()
+            own = os.fstat(file.fileno())
+            if (own.st_uid, own.st_gid) != (status.st_uid, status.st_gid):
+                os.fchown(file.fileno(), status.st_uid, status.st_gid)
+            shutil.copystat(path, temporary)
+            os.utime(temporary)
+            os.fsync(file.fileno())
+        if path.read_bytes() != before:
+            return False
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    sync_folder(path.parent)
+    return True
 
 
 def give_to_owner_of(folder: Path, descriptor: int) -> None:

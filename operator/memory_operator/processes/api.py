@@ -31,13 +31,13 @@ DRAIN_SECONDS = 5.0
 """How long a pod that was told to stop still answers: its Service sends it requests for about so long."""
 
 
-def make_services(base: Base) -> Services:
-    """What the routes call."""
+def make_services(base: Base, catalog: Catalog | None = None) -> Services:
+    """What the routes call; with another catalog than that of Providers which a file says nothing more about."""
     return Services(
         store=base.store,
         remember=Remember(base.store, base.connector, base.keys),
         recall=Recall(base.store, base.connector, base.keys),
-        catalog=Catalog(base.store),
+        catalog=catalog or Catalog(base.store),
         consents=Consents(base.store),
         jobs=Jobs(base.store, base.keys),
         accounts=Accounts(base.store),

@@ -9,12 +9,14 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 from memory_operator.backoff import wait_for_event
+from memory_operator.dev.config.source import ConfigSource
 from memory_operator.dev.folder import FolderLock, prepare_folder
 from memory_operator.dev.manifests.source import FolderSource
 from memory_operator.dev.postgres.server import EmbeddedPostgres
 from memory_operator.dev.sample import write_sample_provider
+from memory_operator.engine.admin.selection import FileCatalog
 from memory_operator.engine.ports.sources import SecretReader
-from memory_operator.errors import ConfigurationError, MemoryOperatorError
+from memory_operator.errors import ConfigurationError, MemoryOperatorError, Retryable
 from memory_operator.http.serve import serve_api
 from memory_operator.kube.client import open_api
 from memory_operator.kube.secrets import secret_reader
@@ -24,7 +26,7 @@ from memory_operator.metrics import Metrics
 from memory_operator.processes.api import make_auth, make_services
 from memory_operator.processes.operator import Starting, make_operator, watch_cluster
 from memory_operator.processes.options import ApiOptions, CombinedOptions, DevOptions, OperatorOptions
-from memory_operator.processes.runtime import in_a_thread, keep_for_good, run_parts, serving_loop
+from memory_operator.processes.runtime import Part, in_a_thread, keep_for_good, run_parts, serving_loop
 from memory_operator.processes.sample import greet, load_sample
 from memory_operator.processes.wiring import open_base
 from memory_operator.processes.worker import run_worker
@@ -37,12 +39,14 @@ log = get_logger(__name__)
 HOST = "127.0.0.1"
 _ALIVE_SECONDS = 1.0
 _LISTENS_SECONDS = 0.1
+_FOLLOW_SECONDS = 0.5
 _OWN_KEYS = ("OPENAI_API_KEY", "OPENAI_TOKEN")
 """Variables that a Provider may name on one's own machine without further ado."""
 
 
 async def run_dev(dev: DevOptions, stop: asyncio.Event) -> None:
     """Run everything until `stop` is set. Raises ConfigurationError, NeedsConsent (Exit mode)."""
+    _refuse_two_sources(dev)
     async with AsyncExitStack() as stack:
         data = await asyncio.to_thread(prepare_folder, dev.data)
         stack.enter_context(FolderLock(data))
@@ -55,6 +59,15 @@ async def run_dev(dev: DevOptions, stop: asyncio.Event) -> None:
             await _run_with_cluster(options, stop)
         else:
             await _run_with_folder(dev, data, options, stop)
+
+
+def _refuse_two_sources(dev: DevOptions) -> None:
+    others = {"--providers": dev.providers, "--kubeconfig": dev.kubeconfig, "--sample": dev.sample or None}
+    given = [option for option, value in others.items() if value is not None]
+    if dev.config is not None and given:
+        raise ConfigurationError(
+            f"--config and {given[0]} do not go together", hint="Providers come from one place: leave one of them out"
+        )
 
 
 @asynccontextmanager
@@ -124,10 +137,8 @@ async def _prepare_master_key(options: CombinedOptions) -> None:
 
 
 async def _run_with_folder(dev: DevOptions, data: Path, options: CombinedOptions, stop: asyncio.Event) -> None:
-    folder = await asyncio.to_thread(prepare_folder, dev.providers or data / "providers", option="--providers")
-    if dev.sample:
-        await asyncio.to_thread(write_sample_provider, folder)
-    source, metrics, listens = FolderSource(folder, state=data), Metrics(), threading.Event()
+    place, source = await asyncio.to_thread(_source, dev, data)
+    metrics, listens = Metrics(), threading.Event()
 
     async def operate(stop: asyncio.Event) -> None:
         await _operate_folder(options, source, metrics, stop)
@@ -136,7 +147,7 @@ async def _run_with_folder(dev: DevOptions, data: Path, options: CombinedOptions
         await run_worker(options, source.read_secret, metrics, stop)
 
     async def serve(stop: asyncio.Event) -> None:
-        await _serve(options, source.read_secret, metrics, stop, listening=lambda _: listens.set())
+        await _serve(options, source, metrics, stop, listening=lambda _: listens.set())
 
     async def welcome(stop: asyncio.Event) -> None:
         if dev.sample:
@@ -144,7 +155,7 @@ async def _run_with_folder(dev: DevOptions, data: Path, options: CombinedOptions
         while not listens.is_set() and not stop.is_set():
             await wait_for_event(stop, _LISTENS_SECONDS)
         if not stop.is_set():
-            greet(options, folder, data, sample=dev.sample)
+            greet(options, place, data, sample=dev.sample)
         await stop.wait()
 
     await run_parts(
@@ -154,6 +165,18 @@ async def _run_with_folder(dev: DevOptions, data: Path, options: CombinedOptions
         worker=in_a_thread("worker", work),
         welcome=in_a_thread("welcome", welcome),
     )
+
+
+def _source(dev: DevOptions, data: Path) -> tuple[Path, FolderSource]:
+    """Where Providers come from on this machine, and what reads it. Raises ConfigurationError."""
+    if dev.config is not None:
+        config = ConfigSource(dev.config.absolute(), environment=dev.environment, state=data)
+        config.check()
+        return dev.config, config
+    folder = prepare_folder(dev.providers or data / "providers", option="--providers")
+    if dev.sample:
+        write_sample_provider(folder)
+    return folder, FolderSource(folder, state=data)
 
 
 async def _operate_folder(
@@ -167,7 +190,29 @@ async def _operate_folder(
         async def watch(stop: asyncio.Event) -> None:
             await source.watch(operator.enqueue, operator.listed_again, stop)
 
-        await run_parts(stop, operator=operator.run, folder=watch)
+        parts: dict[str, Part] = {"operator": operator.run, "folder": watch}
+        if isinstance(source, ConfigSource):
+            catalog = FileCatalog(base.store, source)
+
+            async def follow(stop: asyncio.Event) -> None:
+                await _follow(catalog, source.name, stop)
+
+            parts["selection"] = follow
+        await run_parts(stop, **parts)
+
+
+async def _follow(catalog: FileCatalog, name: str, stop: asyncio.Event) -> None:
+    """Let queries read what the configuration file says, also after an edit, until `stop` is set."""
+    told = False
+    while not stop.is_set():
+        try:
+            waits = await catalog.follow()
+        except Retryable as error:
+            waits = error.message
+        if waits and not told:
+            log.warning("what %s says of the active backend waits, retrying in %g s: %s", name, _FOLLOW_SECONDS, waits)
+        told = bool(waits)
+        await wait_for_event(stop, _FOLLOW_SECONDS)
 
 
 async def _run_with_cluster(options: CombinedOptions, stop: asyncio.Event) -> None:
@@ -192,7 +237,7 @@ async def _run_with_cluster(options: CombinedOptions, stop: asyncio.Event) -> No
 
 async def _serve(
     options: ApiOptions,
-    read_secret: SecretReader,
+    source: FolderSource | SecretReader,
     metrics: Metrics,
     stop: asyncio.Event,
     *,
@@ -203,9 +248,12 @@ async def _serve(
         if options.auth_mode == "kubernetes":
             api = await stack.enter_async_context(open_api(options.kubeconfig))
         auth = make_auth(options, api)
+        read_secret = source.read_secret if isinstance(source, FolderSource) else source
         base = await stack.enter_async_context(open_base(options, "memory-api", read_secret, metrics, stop))
         if base is not None:
-            services = make_services(base)
+            services = make_services(
+                base, FileCatalog(base.store, source) if isinstance(source, ConfigSource) else None
+            )
 
             def begun(port: int) -> None:
                 keep_for_good(port)

@@ -185,8 +185,15 @@ class DevOptions(Options):
     providers: Annotated[
         Path | None, Option(help="Folder of manifests; DATA/providers when left out.", show_default=False)
     ] = None
+    config: Annotated[
+        Path | None,
+        Option(
+            help="Take Providers from Memory Layer's TOML instead; activations are written into it.", show_default=False
+        ),
+    ] = None
     database_url: Annotated[
-        str | None, Option(help="Use this database instead of the embedded one.", show_default=False)
+        str | None,
+        Option(envvar="MEMORY_DATABASE_URL", help="Use this database instead of the embedded one.", show_default=False),
     ] = field(default=None, repr=False)
     kubeconfig: Annotated[Path | None, Option(help="Take Providers from this cluster instead of the folder.")] = None
     namespaces: Namespaces = ()

@@ -88,14 +88,19 @@ async def _store_one(remember: Remember, text: SampleText) -> None:
         log.warning("sample %s is left out: %s", text.source, error)
 
 
-def greet(options: ApiOptions, folder: Path, data: Path, *, sample: bool) -> None:
-    """Print where everything is and the commands to try next. The API listens by now."""
+def greet(options: ApiOptions, source: Path, data: Path, *, sample: bool) -> None:
+    """Print where everything is and the commands to try next. The API listens by now.
+
+    `source` is the folder of manifests, or the configuration file.
+    """
     url = f"http://127.0.0.1:{options.port}"
     token = "" if options.auth_mode == "none" else ' -H "Authorization: Bearer $MEMORY_TOKEN"'
     lines = [f"memory-operator is ready: {url}  (API docs: {url}/docs)", *_about_tokens(options), ""]
-    manifests = sorted(path for path in folder.iterdir() if is_manifest(path.name))
-    if not manifests:
-        lines += [f"There is no Provider yet: put a manifest into {folder}, or start with --sample.", ""]
+    manifests = sorted(path for path in source.iterdir() if is_manifest(path.name)) if source.is_dir() else []
+    if not source.is_dir():
+        lines += [f"Backends are those of {source}: memory embeddings list", ""]
+    elif not manifests:
+        lines += [f"There is no Provider yet: put a manifest into {source}, or start with --sample.", ""]
     lines += ["Try next, in another terminal:"]
     if sample:
         body = f'{{"query": "sort a list by a key", "k": 3, "project": "{PROJECT}"}}'

@@ -42,10 +42,17 @@ class Document:
     manifest: Mapping[str, Any] = field(repr=False)
     node: yaml.Node | None = field(default=None, repr=False, compare=False)
     secret: Mapping[str, str] = field(default_factory=dict, repr=False)
+    lines: Mapping[str, int] | None = field(default=None, repr=False, compare=False)
+    """Lines of the fields where the file is no YAML."""
 
-    def line_of(self, path: str) -> int:
-        """Line of a field, such as `spec.embedding.limits`, or of the innermost part of it that is there."""
-        return _line_of(self.node, path, self.line)
+    def line_of(self, path: str) -> int | None:
+        """Line of a field, such as `spec.embedding.limits`, or of the innermost part of it that is there.
+
+        None of a document that was kept from an earlier look.
+        """
+        if self.lines is not None:
+            return self.lines.get(path, self.line)
+        return None if self.node is None else _line_of(self.node, path, self.line)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +62,8 @@ class ParsedFile:
     documents: tuple[Document, ...] = ()
     unused: tuple[str, ...] = ()
     """Kinds that nothing here uses."""
+    warnings: tuple[tuple[int, str], ...] = ()
+    """Line and text of what is there and ignored."""
 
 
 def parse_manifests(text: str, *, is_json: bool = False) -> ParsedFile:

@@ -61,6 +61,16 @@ class FoundManifest:
         return Key(self.document.kind, self.document.namespace, self.document.name)
 
 
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """Which files of a folder count, and what one holds."""
+
+    names: Callable[[Path], Iterable[str]]
+    """Blocks on the disk. Raises OSError; then nothing counts as absent."""
+    parse: Callable[[str, str], ParsedFile]
+    """From a file's name and text. Raises BrokenManifest."""
+
+
 class _Signature(NamedTuple):
     """A file is unchanged while all of these are."""
 
@@ -107,6 +117,7 @@ class FolderScan:
     objects: dict[Key, FoundManifest]
     """What was in force before the first look."""
     clock: Clock = SYSTEM_CLOCK
+    reading: Reading = field(default_factory=lambda: MANIFESTS)
     _files: dict[str, _File] = field(default_factory=dict)
     _absent_since: dict[Key, float] = field(default_factory=dict)
     _told: frozenset[str] = frozenset()
@@ -115,18 +126,23 @@ class FolderScan:
         """Look once. Raises SourceUnavailable when the folder cannot be read; nothing counts as absent then."""
         now = self.clock.monotonic()
         try:
-            names = sorted(name for name in os.listdir(self.folder) if is_manifest(name))
+            names = sorted(self.reading.names(self.folder))
         except OSError as error:
             raise SourceUnavailable(
-                f"the folder of Providers cannot be read: {error.strerror}: {self.folder}",
-                hint="everything stays as it is until the folder is back",
+                f"Providers cannot be read: {error.strerror}: {error.filename or self.folder}",
+                hint="everything stays as it is until they can be read again",
             ) from error
         present = [name for name in names if self._read(name, now)]
         self._files = {name: self._files[name] for name in present}
         defined, duplicates = self._defined()
         self._forget_absent(defined, now)
         broken = {name: file.problem for name, file in self._files.items() if file.problem}
-        self._tell(broken.values(), duplicates)
+        ignored = [
+            f"{name}:{line}: {text}"
+            for name, file in self._files.items()
+            for line, text in (file.parsed.warnings if file.parsed else ())
+        ]
+        self._tell(broken.values(), duplicates, ignored)
         return Look(
             objects=dict(self.objects),
             missing=frozenset(self._absent_since),
@@ -172,7 +188,7 @@ class FolderScan:
             return
         file.problem, file.unreadable = "", False
         try:
-            file.parsed = _parsed(content, is_json=path.suffix == ".json")
+            file.parsed = self.reading.parse(path.name, _text(content))
         except BrokenManifest as broken:
             file.problem = f"{path.name}:{broken.line}: {broken.reason}"
         else:
@@ -204,33 +220,42 @@ class FolderScan:
         waiting = {key: self.objects[key] for key in self._absent_since}
         self.objects = {**defined, **waiting}
 
-    def _tell(self, broken: Iterable[str], duplicates: Iterable[str]) -> None:
+    def _tell(self, broken: Iterable[str], duplicates: Iterable[str], ignored: Iterable[str]) -> None:
         """Log each report once, for as long as it lasts."""
-        now = frozenset((*broken, *duplicates))
+        now = frozenset((*broken, *duplicates, *ignored))
         for report in broken:
             if report not in self._told:
                 log.error("%s/%s (its last good version stays in force)", self.folder, report)
         for report in duplicates:
             if report not in self._told:
                 log.error("%s/%s", self.folder, report)
+        for report in ignored:
+            if report not in self._told:
+                log.warning("%s/%s", self.folder, report)
         self._told = now
 
 
-def _parsed(content: bytes, *, is_json: bool) -> ParsedFile:
+def _text(content: bytes) -> str:
     if len(content) > MAX_FILE_BYTES:
         raise BrokenManifest(1, f"is longer than {MAX_FILE_BYTES} bytes")
     try:
-        text = content.decode("utf-8-sig")
+        return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise BrokenManifest(line, "is not UTF-8 text") from None
-    return parse_manifests(text, is_json=is_json)
 
 
 def is_manifest(name: str) -> bool:
     """Whether a file of this name is read."""
     # Editors keep their own files beside ours: .x.yaml.swp, .#x.yaml, x.yaml~, #x.yaml#.
     return name.endswith(SUFFIXES) and not name.startswith((".", "#"))
+
+
+MANIFESTS: Reading = Reading(
+    names=lambda folder: filter(is_manifest, os.listdir(folder)),
+    parse=lambda name, text: parse_manifests(text, is_json=name.endswith(".json")),
+)
+"""Files in YAML and JSON."""
 
 
 def _signature(status: os.stat_result) -> _Signature:

@@ -22,7 +22,16 @@ from memory_operator.contract.status import ProviderStatus
 from memory_operator.contract.warnings import warnings_for
 from memory_operator.dev.folder import write_private
 from memory_operator.dev.manifests.identities import Identities, ManifestIdentity
-from memory_operator.dev.manifests.scan import SYSTEM_CLOCK, Clock, FolderScan, FoundManifest, Key, Look
+from memory_operator.dev.manifests.scan import (
+    MANIFESTS,
+    SYSTEM_CLOCK,
+    Clock,
+    FolderScan,
+    FoundManifest,
+    Key,
+    Look,
+    Reading,
+)
 from memory_operator.engine.ports.secrets import usable_values
 from memory_operator.engine.ports.sources import Listing, ProviderEvent
 from memory_operator.errors import SecretMissing, SourceUnavailable
@@ -43,7 +52,14 @@ class FolderSource:
     `state` is the folder that remembers; without it nothing is written, and uids are good for this process only.
     """
 
-    def __init__(self, folder: Path, *, state: Path | None = None, clock: Clock = SYSTEM_CLOCK) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        state: Path | None = None,
+        clock: Clock = SYSTEM_CLOCK,
+        reading: Reading = MANIFESTS,
+    ) -> None:
         self._folder = folder
         self._state = state
         self._clock = clock
@@ -51,7 +67,7 @@ class FolderSource:
         self._identities = Identities(None if state is None else state / "providers-state.json")
         known = self._identities.known
         in_force = {Key(KIND, ref.namespace, ref.name): identity.found(ref) for ref, identity in known.items()}
-        self._scan = FolderScan(folder, in_force, clock)
+        self._scan = FolderScan(folder, in_force, clock, reading)
         self._providers: dict[ProviderRef, ProviderObject] = {}
         self._secrets: dict[Key, Mapping[str, str]] = {}
         self._changed: set[ProviderRef] = set()
@@ -118,11 +134,11 @@ class FolderSource:
                 await self._look()
             except SourceUnavailable as error:
                 if readable:
-                    log.error("manifest folder unavailable, retrying in %g s: %s", POLL_SECONDS, error)  # noqa: TRY400 - no bug of ours
+                    log.error("Providers unavailable, retrying in %g s: %s", POLL_SECONDS, error)  # noqa: TRY400 - no bug of ours
                 readable = False
             else:
                 if not readable:
-                    log.info("manifest folder readable again: %s", self._folder)
+                    log.info("Providers readable again: %s", self._folder)
                 readable = True
             changed, deleted = self._drain()
             for ref in changed:
@@ -262,5 +278,6 @@ def _shown(ref: ProviderRef, identity: ManifestIdentity, status: ProviderStatus)
 
 def _with_line(problem: str, found: FoundManifest) -> str:
     path = problem.partition(": ")[0]
-    where = found.file if found.document.node is None else f"{found.file}:{found.document.line_of(path)}"
+    line = found.document.line_of(path)
+    where = found.file if line is None else f"{found.file}:{line}"
     return f"{problem} ({where})"

@@ -179,15 +179,22 @@ class Catalog:
         """
         async with self._store.transaction() as conn:
             await registry.lock_registry_exclusive(conn)
-            view = await _wanted(conn, embedding_version, provider)
-            _refuse_inactive(view.space)
-            if view.coverage < ENOUGH_COVERAGE and not force:
-                raise _not_covered(view)
+            view = await _to_activate(conn, embedding_version, provider, force=force)
             row = await providers.by_space(conn, view.space.id)
             if row is not None and row.beside_space_id == view.space.id:
                 await activation.switch(conn, row, view.space, by)
             await activation.activate(conn, view.space, by)
             return replace(view, figures=replace(view.figures, active=True))
+
+    async def may_activate(self, embedding_version: str | None, provider: str | None, *, force: bool) -> SpaceView:
+        """The space that `activate` would make active now; nothing is changed. Raises as that."""
+        async with self._store.connection() as conn:
+            return await _to_activate(conn, embedding_version, provider, force=force)
+
+    async def named(self, embedding_version: str | None, provider: str | None) -> SpaceView:
+        """The space that a request names. Raises NotFound."""
+        async with self._store.connection() as conn:
+            return await _wanted(conn, embedding_version, provider)
 
     async def deactivate(self, by: Actor) -> None:
         """Let queries answer from full-text alone; every vector stays."""
@@ -284,6 +291,15 @@ async def _wanted(conn: Conn, embedding_version: str | None, provider: str | Non
             if chosen is not None:
                 return chosen
     raise NotFound(f"Provider {provider} has no space", hint="GET /v1/embeddings/spaces lists them")
+
+
+async def _to_activate(conn: Conn, embedding_version: str | None, provider: str | None, *, force: bool) -> SpaceView:
+    """The space that a request names, if queries may read it. Raises NotFound, Conflict."""
+    view = await _wanted(conn, embedding_version, provider)
+    _refuse_inactive(view.space)
+    if view.coverage < ENOUGH_COVERAGE and not force:
+        raise _not_covered(view)
+    return view
 
 
 def _of_provider(applied: SpaceView | None, beside: SpaceView | None) -> SpaceView | None:

@@ -1,0 +1,1 @@
+"""Memory Layer's configuration file in place of a folder of manifests."""
