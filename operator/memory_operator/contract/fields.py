@@ -28,20 +28,30 @@ def _cel_text(text: str) -> str:
     return f"r'{text}'"
 
 
-def duration_seconds(text: str) -> float:
-    """Seconds of a duration such as `30s`, `1m30s` or `500ms`. Raises ValueError."""
+def duration_seconds(text: str, *, least: float = 0.001) -> float:
+    """Seconds of a duration such as `30s`, `1m30s` or `500ms`, of at least `least`. Raises ValueError."""
     match = _DURATION.fullmatch(text)
     if not text or match is None:
         raise ValueError(f"{text!r} is not a duration such as 30s or 1m30s")
     hours, minutes, seconds, millis = (float(part or 0) for part in match.groups())
     total = hours * 3600 + minutes * 60 + seconds + millis / 1000
-    if total <= 0:
+    if total < least:
         raise ValueError("a duration must be longer than nothing")
     return total
 
 
 def _duration(text: str) -> str:
     duration_seconds(text)
+    return text
+
+
+MOST_KEPT_SECONDS = 8760 * 3600.0
+_KEPT_TOO_LONG = "at most 8760h, a year"
+
+
+def _period(text: str) -> str:
+    if duration_seconds(text, least=0) > MOST_KEPT_SECONDS:
+        raise ValueError(_KEPT_TOO_LONG)
     return text
 
 
@@ -97,6 +107,17 @@ Duration = Annotated[
     Field(pattern=DURATION_PATTERN, min_length=2, max_length=32, json_schema_extra={CEL_VALIDATIONS: _DURATION_RULES}),
     AfterValidator(_duration),
 ]
+Period = Annotated[
+    str,
+    Field(
+        pattern=DURATION_PATTERN,
+        min_length=2,
+        max_length=16,
+        json_schema_extra={CEL_VALIDATIONS: [rule("duration(self) <= duration('8760h')", _KEPT_TOO_LONG)]},
+    ),
+    AfterValidator(_period),
+]
+"""A duration that may be 0s."""
 DecimalText = Annotated[str, Field(pattern=DECIMAL_PATTERN, max_length=32), AfterValidator(_decimal)]
 BaseUrl = Annotated[
     str,

@@ -14,6 +14,7 @@ from memory_operator.contract.fields import (
     Duration,
     HeaderValue,
     Name,
+    Period,
     SecretKeyRef,
     SpecModel,
     Text,
@@ -51,6 +52,7 @@ ColumnType = Literal["vector", "halfvec"]
 IndexKind = Literal["auto", "hnsw", "hnsw-halfvec", "hnsw-binary", "none"]
 DimensionChange = Literal["InPlace", "Shadow"]
 Activation = Literal["Automatic", "Manual"]
+DEFAULT_KEEP_SECONDS = 86_400.0
 
 
 class Credential(SpecModel):
@@ -151,6 +153,11 @@ class EmbeddingSpec(SpecModel):
     )
     activation: Activation | None = Field(
         default=None, description="Whether queries switch by themselves once an edit's space is full."
+    )
+    keep_for: Period | None = Field(
+        default=None,
+        description="How long the space that an edit replaced still gets new memories, so that `activate` leads back at"
+        " once and completely; 24h when left out, 0s turns it off.",
     )
     create_enabled: bool | None = Field(default=None, description="false stops embedding new memories.")
     batch_size: Annotated[int, Field(ge=1, le=2048)] | None = Field(default=None, description="Texts in one call.")

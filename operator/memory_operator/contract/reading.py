@@ -12,13 +12,16 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
+from memory_operator.contract.fields import duration_seconds
 from memory_operator.contract.known_models import default_base_url, default_model, known_dimension
+from memory_operator.contract.provider import DEFAULT_KEEP_SECONDS
 from memory_operator.contract.rerank import DEFAULT_TEXTS
 from memory_operator.contract.resource import ANNOTATION_PREFIX, STATUS_ANNOTATION, with_annotations
 from memory_operator.contract.status import Phase
 
 _FIELDS_EVERYWHERE = {"dimensions", "distance"}
 """What the group's own CRD has of spec.embedding."""
+_USUAL_PERIOD = f"{DEFAULT_KEEP_SECONDS / 3600:.0f}h"
 _PLATFORM = ("type", "region", "project", "endpoint")
 
 
@@ -44,6 +47,10 @@ class Reading:
     shadow: bool
     manual: bool
     """Whether a full space waits for `activate` after an edit."""
+    keep_for: str
+    """How long a space that an edit replaces still gets new memories; "" for not at all."""
+    price: str
+    """US dollars for 1,000 tokens, as they stand there; "" where there is none."""
     document_prefix: str
     query_prefix: str
     has_credential: bool
@@ -102,6 +109,8 @@ def read_spec(manifest: Mapping[str, Any]) -> Reading:
         hnsw=_json(embedding.get("hnsw")),
         shadow=embedding.get("dimensionChange") == "Shadow",
         manual=embedding.get("activation") == "Manual",
+        keep_for=_period(embedding.get("keepFor")),
+        price=_text(_mapping(spec.get("pricing")).get("inputCostPer1K")),
         document_prefix=_text(embedding.get("documentPrefix")),
         query_prefix=_text(embedding.get("queryPrefix")),
         has_credential=any(credential.get(way) for way in ("secretRef", "envVar", "filePath")),
@@ -166,6 +175,15 @@ def _json_mapping(text: Any) -> Mapping[str, Any]:
 
 def _text(value: Any) -> str:
     return value if isinstance(value, str) else ""
+
+
+def _period(value: Any) -> str:
+    """A duration as it stands there, the usual one where there is none that can be read; "" for none at all."""
+    text = _text(value) or _USUAL_PERIOD
+    try:
+        return text if duration_seconds(text, least=0) > 0 else ""
+    except ValueError:
+        return _USUAL_PERIOD
 
 
 def _count(value: Any, *, least: int = 1) -> int | None:

@@ -109,7 +109,16 @@ def with_annotations(spec: dict[str, Any], annotations: Mapping[str, str]) -> tu
 
 
 _OTHER_ROLES = tuple(role for role in get_args(Role) if role != "embedding")
-_TEXT_FIELDS = {"distance", "columnType", "index", "dimensionChange", "activation", "queryPrefix", "documentPrefix"}
+_TEXT_FIELDS = {
+    "distance",
+    "columnType",
+    "index",
+    "dimensionChange",
+    "activation",
+    "keepFor",
+    "queryPrefix",
+    "documentPrefix",
+}
 
 
 def _value(name: str, text: str) -> Any:

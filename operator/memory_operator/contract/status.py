@@ -98,6 +98,12 @@ class EmbeddingStatus(StatusModel):
     active: bool = Field(default=False, description="Whether queries read the applied space.")
     index: str | None = Field(default=None, description="Index of the applied space that queries use, or none.")
     index_reason: str | None = Field(default=None, description="Why it is this one.")
+    way_back: str | None = Field(
+        default=None, description="Name of a replaced space that still gets new memories: activate leads back at once."
+    )
+    kept_until: datetime | None = Field(default=None, description="Until when.")
+    kept_tokens: int | None = Field(default=None, description="Tokens that this has taken.")
+    kept_cost: str | None = Field(default=None, description="What this has cost in US dollars, a decimal.")
     eta_seconds: int | None = Field(default=None, description="Seconds until the fill is done.")
     estimated_tokens: int | None = Field(default=None, description="Tokens that a held change would take.")
     estimated_cost: str | None = Field(default=None, description="What a held change would cost, a decimal.")

@@ -174,6 +174,7 @@ def _resized(edit: Edit) -> list[str]:
         return [
             f"{change} embeds {_chunks(edit)} again; {_until(edit)}",
             f"{edit.change_path}: Shadow stores the old vectors and the new ones until a prune",
+            *_kept(edit),
         ]
     if edit.figures.vectors == 0:
         return [f"{change} discards nothing: 0 vectors stored; any stored since wait for consent"]
@@ -203,11 +204,22 @@ def _another_space(edit: Edit) -> list[str]:
     path = edit.moved[0] if len(edit.moved) == 1 else f"{edit.moved[0]} (and {len(edit.moved) - 1} more)"
     if edit.figures.applied not in (None, edit.old.dimension):  # the change to edit.old was held: this may take it back
         return [f"{path}: {edit.after} is stored already; embeds {_chunks(edit)} again unless it is the applied space"]
-    found = [f"{path}: embeds {_chunks(edit)} again into a new space; {_until(edit)}"]
+    found = [f"{path}: embeds {_chunks(edit)} again into a new space; {_until(edit)}", *_kept(edit)]
     if edit.after is None and not edit.new.shadow:
         stored = edit.before or "the stored one"
         found.append(f"{path}: the dimension is unknown before a call; another than {stored} waits for consent")
     return found
+
+
+def _kept(edit: Edit) -> list[str]:
+    """What the way back costs: new memories are embedded by both models for a while."""
+    keep, price = edit.new.keep_for, edit.old.price
+    if not keep:
+        return []
+    path = edit.change_path.replace("dimensionChange", "keepFor")
+    text = f"{path}: the old model embeds new memories too for {keep} after the switch"
+    more = f", at USD {price} per 1000 tokens" if price else "; 0s turns it off"
+    return [text + more if len(text + more) <= MAX_CHARACTERS else text]
 
 
 def _query_prefix(edit: Edit) -> list[str]:

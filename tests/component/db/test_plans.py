@@ -38,6 +38,7 @@ PLANNED = re.compile(r"\s*(select|insert|update|delete|with)\b", re.IGNORECASE)
 ACCEPTED = {
     "jobs.control._COUNT_QUARANTINED": "a dry run of one project, asked for by a person",
     "jobs.control._REQUEUE_QUARANTINED": "the run of it",
+    "jobs.quarantine._COUNTED": "counts by space: the chunks that vendors refuse are few, or nothing works",
     "jobs.control._PROJECT_LACKS_SOME": "whether a job of one project has anything to do, when somebody asks for one",
     "jobs.estimate._COUNT": "a dry run counts the whole store, asked for by a person, outside of any lock",
     "jobs.jobs._QUEUE_LATE_CHUNKS": "once at the end of a fill: what came late is found by no other way",
@@ -49,7 +50,6 @@ ACCEPTED = {
     "memories.nearest._EXACTLY": "the same",
     "spaces.hnsw._NEAREST_BY_INDEX": "the same; and the stock has no index",
     "spaces.hnsw._NEAREST_OF_ALL": "what an index finds is compared with, once it is built",
-    "spaces.spaces._QUARANTINED": "counts by space: the chunks that vendors refuse are few, or nothing works",
 }
 """Statements that read a growing table whole, and why they may."""
 

@@ -60,6 +60,10 @@ async def test_a_space_is_listed_with_its_figures_and_without_how_to_call_its_em
             "pending": 0,
             "create_enabled": True,
             "trouble": None,
+            "kept_until": None,
+            "keep_ended": None,
+            "kept_tokens": 0,
+            "kept_cost": None,
         }
 
 
@@ -148,8 +152,11 @@ async def test_activating_the_space_beside_switches_a_provider_that_waits_for_it
             "the space of model b is the applied one",
         )
         assert world.cluster.statuses[ref].embedding.active
+        await world.fetch("update memory_embedding_spaces set kept_until = now() where id = 1")
+        await world.stored(1)
         problem = refused(await api.post(ACTIVATE, {"embedding_version": "a-64-1"}), 409, "space_retired")
         assert "default/memory" in problem["hint"]
+        assert (problem["lacking"], problem["chunks"]) == (1, 6)
         # The way back is an edit, which embeds only what was missed.
         world.cluster.apply("memory", mock("a", activation="Manual"))
 

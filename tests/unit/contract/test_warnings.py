@@ -10,6 +10,8 @@ import pytest
 from fixtures.edits import COMPATIBLE, manifest, status
 from memory_operator.contract.warnings import MAX_CHARACTERS, warnings_for
 
+KEPT = "spec.embedding.keepFor: the old model embeds new memories too for 24h after the switch; 0s turns it off"
+
 
 def test_an_edit_of_the_dimension_in_place_says_what_is_discarded_and_how_to_consent() -> None:
     old = manifest(embedding={"dimensions": 1536}, status=status())
@@ -25,6 +27,7 @@ def test_the_same_edit_as_shadow_says_what_it_costs() -> None:
     assert warnings_for(old, manifest(embedding={"dimensions": 768, "dimensionChange": "Shadow"})) == [
         "spec.embedding.dimensions: 1536 to 768 embeds 120500 chunks again; the old one answers until full",
         "spec.embedding.dimensionChange: Shadow stores the old vectors and the new ones until a prune",
+        KEPT,
     ]
 
 
@@ -149,7 +152,7 @@ def test_what_makes_another_space_at_the_same_dimension_says_what_is_embedded_ag
 ) -> None:
     old = manifest(embedding={"dimensions": 1536}, status=status())
     found = warnings_for(old, manifest(**{"embedding": {"dimensions": 1536}, **change}))
-    assert found == [f"{path}: embeds 120500 chunks again into a new space; the old one answers until full"]
+    assert found == [f"{path}: embeds 120500 chunks again into a new space; the old one answers until full", KEPT]
 
 
 def test_a_query_prefix_alone_embeds_nothing_and_beside_another_edit_it_belongs_to_the_new_space() -> None:
@@ -158,13 +161,13 @@ def test_a_query_prefix_alone_embeds_nothing_and_beside_another_edit_it_belongs_
         "spec.embedding.queryPrefix: used from the next query on; nothing is embedded again"
     ]
     found = warnings_for(old, manifest(model="other", embedding={"dimensions": 1536, "queryPrefix": "q: "}))
-    assert found == ["spec.model: embeds 120500 chunks again into a new space; the old one answers until full"]
+    assert found == ["spec.model: embeds 120500 chunks again into a new space; the old one answers until full", KEPT]
 
 
 def test_with_manual_activation_the_old_space_answers_until_activate() -> None:
     old = manifest(embedding={"dimensions": 1536})
     found = warnings_for(old, manifest(model="other", embedding={"dimensions": 1536, "activation": "Manual"}))
-    assert found == ["spec.model: embeds all chunks again into a new space; the old one answers until activate"]
+    assert found == ["spec.model: embeds all chunks again into a new space; the old one answers until activate", KEPT]
 
 
 @pytest.mark.parametrize(
@@ -283,7 +286,7 @@ def test_a_type_or_platform_without_an_embedding_api_is_named() -> None:
 
 def test_keys_that_only_yaml_can_have_stop_no_warning() -> None:
     azure = {"platform": {"type": "azure", "endpoint": "https://a", None: 1, 5: {}}, "auth": {"type": "accessKey"}}
-    assert "spec.platform: embeds all chunks again" in warnings_for(manifest(), manifest(**azure))[-1]
+    assert "spec.platform: embeds all chunks again" in warnings_for(manifest(), manifest(**azure))[-2]
 
 
 def test_leaving_the_role_counts_as_deletion_and_says_so() -> None:
@@ -370,3 +373,12 @@ def test_a_reranker_that_cannot_be_read_is_warned_of_without_an_error(rerank: An
     found = warnings_for(manifest(), manifest(embedding={"rerank": rerank}))
     assert all(len(warning) <= MAX_CHARACTERS for warning in found)
     assert found
+
+
+def test_what_the_way_back_costs_is_priced_where_a_price_is_declared_and_not_said_where_there_is_none() -> None:
+    old = manifest(pricing={"inputCostPer1K": "0.02"}, embedding={"dimensions": 1536, "keepFor": "2h"})
+    found = warnings_for(old, manifest(model="other", embedding={"dimensions": 1536, "keepFor": "2h"}))
+    text = "the old model embeds new memories too for 2h after the switch, at USD 0.02 per 1000 tokens"
+    assert found[-1] == f"spec.embedding.keepFor: {text}"
+    found = warnings_for(old, manifest(model="other", embedding={"dimensions": 1536, "keepFor": "0s"}))
+    assert not any("keepFor" in warning for warning in found)

@@ -8,17 +8,16 @@ import typer
 
 from memory_operator.client.options import AnyProjectOption, DryRunOption, SpaceName, YesOption
 from memory_operator.client.server import paths
+from memory_operator.client.server.pruned import PrunedDocument, PrunedSpaceDocument
 from memory_operator.client.server.reading import read
 from memory_operator.client.server.schemas import (
     ActivatedDocument,
     CreateEnabledDocument,
-    PrunedDocument,
-    PrunedSpaceDocument,
     SpacesDocument,
 )
 from memory_operator.client.server.space_names import space_named, versions_named
 from memory_operator.client.session import Session, command
-from memory_operator.client.terminal.format import number, share, size
+from memory_operator.client.terminal.format import moment, number, share, size
 from memory_operator.client.views.spaces import show_spaces, show_waiting
 
 app = typer.Typer()
@@ -43,7 +42,8 @@ def activate(
 ) -> None:
     """Let queries read another space, at once and without embedding anything.
 
-    Refused with exit code 9 while less than 99 % of the chunks have a vector in it, unless --force is given.
+    Refused with exit code 9 while less than 99 % of the chunks have a vector in it, unless --force is given. One that
+    an edit replaced answers again where it lacks nothing, as it does while spec.embedding.keepFor lasts.
 
     [bold]Examples[/]
 
@@ -132,7 +132,8 @@ def prune(
 
 
 def _described(space: PrunedSpaceDocument) -> str:
+    back = f"; until {moment(space.kept_until)} activate leads back to it" if space.kept_until else ""
     return (
         f"{space.embedding_version} of {space.provider} ({space.state}): {number(space.vectors)} vectors, "
-        f"{size(space.size_bytes)}"
+        f"{size(space.size_bytes)}{back}"
     )

@@ -113,6 +113,8 @@ class SpaceDocument(AnswerDocument):
     quarantined: int = 0
     pending: int = 0
     trouble: str | None = None
+    kept_until: datetime | None = None
+    kept_tokens: int = 0
 
 
 class WaitingDocument(AnswerDocument):
@@ -202,23 +204,6 @@ class RetriedDocument(AnswerDocument):
     """POST /v1/embeddings/quarantine/retry."""
 
     retried: int
-
-
-class PrunedSpaceDocument(AnswerDocument, size_bytes="bytes"):
-    """A space that was removed, or would be."""
-
-    embedding_version: str
-    provider: str
-    state: str
-    vectors: int
-    size_bytes: int
-
-
-class PrunedDocument(AnswerDocument):
-    """POST /v1/prune-embeddings."""
-
-    dry_run: bool
-    spaces: tuple[PrunedSpaceDocument, ...]
 
 
 class EffectDocument(AnswerDocument, from_dim="from", to_dim="to"):

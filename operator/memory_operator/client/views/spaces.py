@@ -37,6 +37,12 @@ def show_spaces(session: Session, spaces: Sequence[SpaceDocument]) -> None:
     for space in spaces:
         if space.trouble:
             session.screen.remark(f"! {space.embedding_version}: {space.trouble}", "red")
+        if space.kept_until:
+            took = f"; that took {number(space.kept_tokens)} tokens so far" if space.kept_tokens else ""
+            until = f"until {moment(space.kept_until)}"
+            session.screen.remark(
+                f"{space.embedding_version} gets new memories {until}, and activate leads back at once{took}"
+            )
 
 
 def _row(space: SpaceDocument) -> tuple[str, ...]:

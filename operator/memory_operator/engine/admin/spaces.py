@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from datetime import datetime
 
 from memory_operator.contract.resource import ProviderRef
 from memory_operator.contract.status import ConditionType, Phase, ProviderStatus
+from memory_operator.engine.admin.switchable import ENOUGH_COVERAGE, lacks_some, not_covered, refuse_orphaned
+from memory_operator.engine.admin.switchable import SpaceView as SpaceView
 from memory_operator.engine.spaces import activation
 from memory_operator.engine.spaces.active import SemanticStatus
 from memory_operator.engine.spaces.progress import JobView, view_of
-from memory_operator.errors import Conflict, LockBusy, NotFound
-from memory_operator.plan.coverage import coverage
+from memory_operator.errors import LockBusy, NotFound
 from memory_operator.store.db import activity, locks
 from memory_operator.store.db.activity import Actor
 from memory_operator.store.db.pool import Conn, Store
@@ -22,26 +24,10 @@ from memory_operator.store.memories import counts
 from memory_operator.store.spaces import providers, registry, spaces, vectors
 from memory_operator.store.spaces.providers import PendingChange, ProviderRow
 from memory_operator.store.spaces.registry import Registry
-from memory_operator.store.spaces.spaces import Space, SpaceFigures
-
-ENOUGH_COVERAGE = 0.99
-"""Below this share a space is activated only by force."""
+from memory_operator.store.spaces.spaces import Space
 
 _LOCK_TIMEOUT_MS = 100
 _PRUNE_TRIES = 20
-
-
-@dataclass(frozen=True, slots=True)
-class SpaceView:
-    """One space with its figures."""
-
-    space: Space
-    figures: SpaceFigures
-
-    @property
-    def coverage(self) -> float:
-        """Share of the live chunks that have a vector."""
-        return coverage(self.figures.vectors, self.figures.chunks, self.figures.quarantined)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +82,8 @@ class Pruned:
     state: str
     vectors: int
     bytes: int
+    kept_until: datetime | None = None
+    """Until when it could be switched back to at once; None: it is not kept."""
 
 
 class Catalog:
@@ -175,16 +163,22 @@ class Catalog:
     ) -> SpaceView:
         """Let queries read another space, in constant time.
 
+        One that an edit replaced answers again as it is, where it lacks nothing; with `force` it is filled meanwhile.
         Raises NotFound, Conflict (coverage_below_threshold, space_orphaned, space_retired).
         """
         async with self._store.transaction() as conn:
             await registry.lock_registry_exclusive(conn)
             view = await _to_activate(conn, embedding_version, provider, force=force)
+            before = await spaces.active(conn)
+            if view.space.state == "retired":
+                await activation.go_back(conn, view.space, complete=not view.unaccounted)
             row = await providers.by_space(conn, view.space.id)
             if row is not None and row.beside_space_id == view.space.id:
                 await activation.switch(conn, row, view.space, by)
             await activation.activate(conn, view.space, by)
-            return replace(view, figures=replace(view.figures, active=True))
+            if before is not None and before.id != view.space.id:
+                await activation.leave(conn, before, view.space)
+            return await _wanted(conn, view.space.embedding_version, None)
 
     async def may_activate(self, embedding_version: str | None, provider: str | None, *, force: bool) -> SpaceView:
         """The space that `activate` would make active now; nothing is changed. Raises as that."""
@@ -238,6 +232,7 @@ class Catalog:
                     space.state,
                     counted.get(space.id, 0),
                     await vectors.size(conn, space.id),
+                    space.kept_until if space.kept else None,
                 )
                 for space in candidates
             ]
@@ -296,9 +291,11 @@ async def _wanted(conn: Conn, embedding_version: str | None, provider: str | Non
 async def _to_activate(conn: Conn, embedding_version: str | None, provider: str | None, *, force: bool) -> SpaceView:
     """The space that a request names, if queries may read it. Raises NotFound, Conflict."""
     view = await _wanted(conn, embedding_version, provider)
-    _refuse_inactive(view.space)
-    if view.coverage < ENOUGH_COVERAGE and not force:
-        raise _not_covered(view)
+    refuse_orphaned(view.space)
+    if view.space.state == "retired" and view.unaccounted and not force:
+        raise await lacks_some(conn, view)
+    if not (view.covers_enough or force):
+        raise not_covered(view)
     return view
 
 
@@ -307,38 +304,6 @@ def _of_provider(applied: SpaceView | None, beside: SpaceView | None) -> SpaceVi
     if beside and (applied is None or applied.figures.active or beside.coverage >= ENOUGH_COVERAGE):
         return beside
     return applied
-
-
-def _refuse_inactive(space: Space) -> None:
-    """A space that gets no new memories, or whose Provider is gone, would answer worse each day."""
-    if space.state == "orphaned":
-        raise Conflict(
-            f"the Provider of {space.embedding_version} is gone, so nothing could embed queries for it",
-            code="space_orphaned",
-            hint=f"apply Provider {space.ref} again; it gets this space back",
-        )
-    if space.state == "retired":
-        raise Conflict(
-            f"{space.embedding_version} was replaced by an edit of Provider {space.ref} and gets no new memories",
-            code="space_retired",
-            hint=f"edit Provider {space.ref} back; only what this space has missed is embedded",
-        )
-
-
-def _not_covered(view: SpaceView) -> Conflict:
-    return Conflict(
-        f"only {view.figures.vectors} of {view.figures.chunks} chunks have a vector in {view.space.embedding_version}"
-        f" (coverage {view.coverage:.4f}, needed {ENOUGH_COVERAGE})",
-        code="coverage_below_threshold",
-        hint='wait until the fill is done, or give "force": true',
-        extra={
-            "coverage": view.coverage,
-            "threshold": ENOUGH_COVERAGE,
-            "vectors": view.figures.vectors,
-            "chunks": view.figures.chunks,
-            "quarantined": view.figures.quarantined,
-        },
-    )
 
 
 def _waiting(row: ProviderRow) -> Waiting:

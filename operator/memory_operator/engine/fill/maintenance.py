@@ -8,24 +8,29 @@ from memory_operator.engine.spaces.progress import rate_of, seconds_left
 from memory_operator.logs import get_logger
 from memory_operator.metrics import Metrics
 from memory_operator.store.db.pool import Conn, Store
-from memory_operator.store.jobs import jobs, leases
+from memory_operator.store.jobs import jobs, leases, missing
 from memory_operator.store.jobs.jobs import Job
-from memory_operator.store.spaces import spaces
+from memory_operator.store.spaces import kept, spaces
 from memory_operator.store.usage import ledger, limits
 
 log = get_logger(__name__)
+
+_MOST_FORGOTTEN = 10_000
+"""Chunks that stop waiting in one statement."""
 
 
 async def maintain_jobs(store: Store) -> None:
     """Resume jobs whose budget was raised or has a new day; sweep what dead processes left."""
     async with store.connection() as conn:
         open_jobs = await jobs.open_fills(conn)
-        names = {space.id: str(space.ref) for space in await spaces.all_spaces(conn)}
-        waiting = await spaces.pending(conn, names)
+        there = await spaces.all_spaces(conn)
+        waiting = await missing.pending(conn, [space.id for space in there if not space.kept])
         await leases.sweep(conn)
+        await kept.forget_pending(conn, _MOST_FORGOTTEN)
         forgotten = await ledger.mark_unanswered(conn)
     if forgotten:
         log.info("%d calls of ended processes are marked as unanswered", forgotten)
+    names = {space.id: str(space.ref) for space in there}
     for job in open_jobs:
         if job.paused_for == "budget":
             async with store.transaction() as conn:

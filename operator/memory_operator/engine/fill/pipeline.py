@@ -193,6 +193,8 @@ class SpaceFill:
         if space is None:
             return False
         self.space = space
+        if space.state == "retired" and not space.kept:
+            self._in_flight.stop()  # what still waits is wanted by nobody
         if self._job is not None and (job is None or job.id != self._job.id):
             await self._give_up_ranges()
         if job is not None and job.fresh_id is not None:

@@ -150,7 +150,7 @@ async def _replace(claimed: _Range, memory: CutMemory, tenant: Tenant, prepared:
 
 
 async def _mark_pending(conn: Conn, space: Space, chunk_ids: list[int]) -> None:
-    if chunk_ids and space.state in ACTIVE_STATES:
+    if chunk_ids and space.gets_vectors:
         await memories.mark_pending(conn, space.id, chunk_ids)
         await jobs.wake(conn)
 

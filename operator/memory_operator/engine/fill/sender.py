@@ -22,6 +22,7 @@ from memory_operator.errors import (
     EmbedderUnreachable,
     LockBusy,
     MemoryOperatorError,
+    Permanent,
     RateLimited,
     RequestRejected,
     StoreUnavailable,
@@ -32,9 +33,10 @@ from memory_operator.plan.space import BudgetConfig, LimitsConfig
 from memory_operator.store.db.pool import Conn, Store
 from memory_operator.store.jobs import jobs
 from memory_operator.store.jobs.jobs import Job
+from memory_operator.store.spaces import kept
 from memory_operator.store.spaces.spaces import Space
 from memory_operator.store.usage import limits
-from memory_operator.store.usage.ledger import Intent, LedgerEntry, Share
+from memory_operator.store.usage.ledger import Intent, LedgerEntry, Purpose, Share
 from memory_operator.store.usage.limits import Granted, Wait
 
 log = get_logger(__name__)
@@ -224,7 +226,8 @@ class Sender:
                 return None
         if job is not None:
             await self._begin_calls(conn, job)
-        intent = Intent.of(space, "fill", shares(fitting, self.estimate), job.id if job else None, self._presence)
+        purpose: Purpose = "maintenance" if space.kept else "fill"
+        intent = Intent.of(space, purpose, shares(fitting, self.estimate), job.id if job else None, self._presence)
         found = await limits.request(conn, intent)
         if isinstance(found, Granted):
             return _Permit(fitting, found.entry)
@@ -369,6 +372,13 @@ class Sender:
         try:
             async with self._store.transaction() as conn:
                 await jobs.note_last_error(conn, self._space.id, type(error).__name__, text)
+                if (
+                    isinstance(error, Permanent)
+                    and not isinstance(error, BadReply)
+                    and await kept.end(conn, self._space.id, text)
+                ):
+                    log.warning("%s is kept no longer: %s", self._space.embedding_version, text)
+                    await jobs.wake(conn)
         except (StoreUnavailable, LockBusy) as unavailable:
             log.info("the error of an embedder was not stored: %s", unavailable)
 

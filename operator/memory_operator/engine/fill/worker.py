@@ -21,7 +21,6 @@ from memory_operator.engine.fill.pipeline import DRAIN_SECONDS, SpaceFill, Worke
 from memory_operator.engine.fill.rechunk import rechunk_one_range
 from memory_operator.engine.fill.rewrite_words import rewrite_one_slice
 from memory_operator.engine.fill.trials import Trials
-from memory_operator.engine.spaces.activation import ACTIVE_STATES
 from memory_operator.errors import Retryable, StoreUnavailable
 from memory_operator.logs import get_logger
 from memory_operator.metrics import Metrics
@@ -29,7 +28,7 @@ from memory_operator.settings import WorkerSettings
 from memory_operator.store.db import locks
 from memory_operator.store.db.listen import listen
 from memory_operator.store.db.pool import Store, terminate_after, translate_errors
-from memory_operator.store.jobs import jobs, leases, quarantine
+from memory_operator.store.jobs import jobs, leases, missing, quarantine
 from memory_operator.store.memories import text_sums
 from memory_operator.store.memories.tenants import KeyRing
 from memory_operator.store.spaces import spaces
@@ -200,8 +199,8 @@ class Worker:
         async with self._store.connection() as conn:
             live = {space.id: space for space in await spaces.all_spaces(conn)}
             wanted = await leases.claimable(conn)
-            active = {space_id for space_id, space in live.items() if space.state in ACTIVE_STATES}
-            wanted |= set(await spaces.pending(conn, active))
+            active = {space_id for space_id, space in live.items() if space.gets_vectors}
+            wanted |= set(await missing.pending(conn, active))
             wanted |= await quarantine.due(conn, active)
         wanted &= live.keys()
         for space_id in wanted & self._fills.keys():

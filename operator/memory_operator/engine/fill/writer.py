@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
+from decimal import Decimal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,7 @@ from memory_operator.metrics import Metrics
 from memory_operator.store.db.pool import Conn, limit_lock_waits
 from memory_operator.store.jobs import jobs, leases, missing, quarantine
 from memory_operator.store.jobs.jobs import Job
-from memory_operator.store.spaces import registry, vectors
+from memory_operator.store.spaces import kept, registry, vectors
 from memory_operator.store.spaces.spaces import Space
 from memory_operator.store.spaces.vectors import Rows
 from memory_operator.store.usage import ledger, limits
@@ -132,7 +133,8 @@ def count_commit(metrics: Metrics, done: CommitResult, results: Sequence[CallRes
     metrics.fill_copied.inc(done.stored.copied)
     metrics.fill_quarantined.inc(done.quarantined)
     for outcome in [outcome for result in results for outcome in result.outcomes]:
-        metrics.calls.labels("fill", outcome.ending).inc()
+        kept_for = outcome.entry.intent.purpose == "maintenance"
+        metrics.calls.labels("maintenance" if kept_for else "fill", outcome.ending).inc()
         metrics.fill_tokens.inc(outcome.tokens or 0)
 
 
@@ -250,12 +252,12 @@ async def _quarantine(conn: Conn, space: Space, results: Sequence[CallResult], j
         return 0
     for chunk_id, why in refused.items():
         log.warning("chunk %d gets no vector in %s: %s", chunk_id, space.embedding_version, why)
-    kept = 0
+    there: Collection[int] = ()
     if job is not None and job.replace:
         there = await vectors.present(conn, space.id, list(refused))
-        kept, refused = len(there), {chunk: why for chunk, why in refused.items() if chunk not in there}
+        refused = {chunk: why for chunk, why in refused.items() if chunk not in there}
     too_large = [chunk_id for chunk_id, why in refused.items() if why == TOO_LARGE]
-    return kept + (await quarantine.put(conn, space.id, refused, too_large) if refused else 0)
+    return len(there) + (await quarantine.put(conn, space.id, refused, too_large) if refused else 0)
 
 
 async def finish(conn: Conn, results: Sequence[CallResult]) -> None:
@@ -296,6 +298,16 @@ async def _account(
         fresh = await ledger.complete(conn, outcomes)
         if job is not None:
             await ledger.spend(conn, job.id, fresh)
+        await _account_kept(conn, space, fresh)
         if space.config.limits.tokens_per_minute is not None:
             over = sum(outcome.spent_tokens - outcome.entry.intent.tokens for outcome in fresh)
             await limits.correct(conn, space.ref, over)
+
+
+async def _account_kept(conn: Conn, space: Space, outcomes: Sequence[Outcome]) -> None:
+    """Add what was taken by a space that is kept for the way back."""
+    paid = [outcome for outcome in outcomes if outcome.entry.intent.purpose == "maintenance"]
+    costs = [outcome.cost for outcome in paid if outcome.cost is not None]
+    if paid:
+        tokens = sum(outcome.spent_tokens for outcome in paid)
+        await kept.spend(conn, space.id, tokens, sum(costs, start=Decimal(0)) if costs else None)

@@ -40,7 +40,7 @@ _RERANK_REASONS = {
 _HARMLESS = (Reason.FILLING, Reason.NOT_ACTIVE, Reason.NO_SPACE)
 """Reasons for a False that nobody needs to act on."""
 
-_FIGURES = {"vectors", "chunks", "coverage", "quarantined", "eta_seconds"}
+_FIGURES = {"kept_tokens", "kept_cost", "vectors", "chunks", "coverage", "quarantined", "eta_seconds"}
 """Fields of the status that change with each write."""
 
 
@@ -189,7 +189,8 @@ def _active(stored: StoredState) -> Verdict:
         return Verdict(
             False, Reason.NOT_ACTIVE, f"no space is active ({stored.registry.inactive_reason}); activate one"
         )
-    return Verdict(False, Reason.NOT_ACTIVE, "another space is active; `memory embeddings activate` changes that")
+    back = next((space.embedding_version for space in stored.kept if space.id == active_id), "another space")
+    return Verdict(False, Reason.NOT_ACTIVE, f"{back} is active; `memory embeddings activate` changes that")
 
 
 def _phase(findings: Findings, verdicts: dict[ConditionType, Verdict], stored: StoredState | None) -> Phase:
@@ -222,6 +223,7 @@ def _ready(verdicts: dict[ConditionType, Verdict], phase: Phase) -> Verdict:
 def _embedding(provider: ProviderObject, findings: Findings, stored: StoredState) -> EmbeddingStatus:
     applied, target = stored.applied, stored.beside or stored.applied
     held = stored.pending.effect if stored.pending else None
+    way_back = max(stored.kept, key=lambda space: space.id, default=None)
     index, reason = None, None
     if applied:
         index, reason = describe(applied.index, applied.config.index, stored.counted.get(applied.id, 0))
@@ -236,6 +238,10 @@ def _embedding(provider: ProviderObject, findings: Findings, stored: StoredState
         active=applied is not None and applied.id == stored.registry.active_space_id,
         index=index,
         index_reason=reason,
+        way_back=way_back.embedding_version if way_back else None,
+        kept_until=way_back.kept_until if way_back else None,
+        kept_tokens=way_back.kept_tokens if way_back else None,
+        kept_cost=f"{way_back.kept_cost:f}" if way_back and way_back.kept_cost is not None else None,
         eta_seconds=_eta(stored.jobs.get(target.id)) if target else None,
         estimated_tokens=held.estimated_tokens if held else None,
         estimated_cost=str(held.estimated_cost) if held and held.estimated_cost is not None else None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from memory_operator.contract.fields import duration_seconds
 from memory_operator.contract.known_models import column_limit
 from memory_operator.contract.provider import EmbeddingSpec, ProviderSpec
 from memory_operator.contract.resource import ProviderObject
@@ -30,6 +31,7 @@ def declared_spec(provider: ProviderObject) -> providers.DeclaredSpec | None:
         _declared_identity(provider.ref.namespace, spec),
         rerank_config(provider.ref.namespace, spec),
         column_limit(embedding.column_type or "vector", embedding.index or "hnsw"),
+        None if embedding.keep_for is None else duration_seconds(embedding.keep_for, least=0),
     )
 
 

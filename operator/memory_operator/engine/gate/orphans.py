@@ -12,7 +12,7 @@ from memory_operator.logs import get_logger
 from memory_operator.store.db import activity
 from memory_operator.store.db.pool import Conn, Store
 from memory_operator.store.jobs import jobs
-from memory_operator.store.spaces import claims, providers, registry, spaces
+from memory_operator.store.spaces import claims, kept, providers, registry, spaces
 
 log = get_logger(__name__)
 
@@ -69,6 +69,7 @@ class Absences:
 
 async def _orphan_space(conn: Conn, space: spaces.Space, *, active: bool) -> None:
     if space.state == "retired":
+        await kept.end(conn, space.id, "its Provider was deleted")
         return
     await jobs.cancel(conn, space.id)
     await spaces.set_state(conn, space.id, "orphaned")

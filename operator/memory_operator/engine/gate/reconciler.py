@@ -32,7 +32,7 @@ from memory_operator.store.db import locks
 from memory_operator.store.db.pool import Store
 from memory_operator.store.jobs import jobs
 from memory_operator.store.memories import text_sums
-from memory_operator.store.spaces import claims, credentials, providers, registry, spaces
+from memory_operator.store.spaces import claims, credentials, kept, providers, registry, spaces
 from memory_operator.store.spaces.spaces import Owner
 
 log = get_logger(__name__)
@@ -94,14 +94,11 @@ class Reconciler:
         if not is_ours(self._source, provider):
             return False
         async with self._store.transaction() as conn:
-            return await providers.observe(
-                conn,
-                provider.ref,
-                provider.uid,
-                provider.generation,
-                provider.created_at,
-                declared_spec(provider),
+            observed = await providers.observe(
+                conn, provider.ref, provider.uid, provider.generation, provider.created_at, declared_spec(provider)
             )
+            await kept.follow(conn, provider.ref)
+            return observed
 
     async def reconcile(self, ref: ProviderRef) -> float | None:
         """Bring one Provider to what it says; after how many seconds to look again, or None.
@@ -189,7 +186,7 @@ class Reconciler:
 
     async def _note_vendor(self, view: View, config: CallConfig) -> None:
         """Before anything is called: whether this Provider's Secret may be another vendor's than its space's."""
-        for space in (view.applied, view.beside):
+        for space in (view.applied, view.beside, *view.stored.kept):
             if space is not None and space.credential_moved is space.config.same_vendor(config):
                 async with self._store.connection() as conn:
                     await credentials.set_moved(conn, space.id, moved=not space.credential_moved)

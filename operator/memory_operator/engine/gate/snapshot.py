@@ -11,7 +11,7 @@ from memory_operator.plan.coverage import coverage
 from memory_operator.plan.decide import Existing, SpaceNow
 from memory_operator.plan.space import SpaceConfig
 from memory_operator.store.db.pool import Conn, Store
-from memory_operator.store.jobs import jobs
+from memory_operator.store.jobs import jobs, quarantine
 from memory_operator.store.jobs.jobs import Job
 from memory_operator.store.spaces import claims, consent, providers, registry, spaces
 from memory_operator.store.spaces.providers import PendingChange, ProviderRow
@@ -32,6 +32,8 @@ class StoredState:
     jobs: Mapping[int, Job]
     last_errors: Mapping[int, tuple[str, str]]
     pending: PendingChange | None
+    kept: Sequence[Space] = ()
+    """Spaces that edits replaced and that still get vectors: kept for a while, or gone back to."""
 
     @property
     def chunks(self) -> int:
@@ -46,12 +48,13 @@ class StoredState:
 async def read_state(conn: Conn, ref: ProviderRef) -> StoredState:
     """What is stored of one Provider; nothing of any other is read."""
     row = await providers.get(conn, ref)
-    found = {space.id: space for space in await spaces.some(conn, _space_ids([row] if row else []))}
+    ids = _space_ids([row] if row else [])
+    found = {space.id: space for space in await spaces.of_provider(conn, ref, ids)}
     return _state(
         row,
         found,
         await registry.read(conn),
-        await _figures(conn, list(found)),
+        await _figures(conn, ids),
         await providers.pending_change(conn, ref),
     )
 
@@ -77,7 +80,7 @@ class _Figures:
 async def _figures(conn: Conn, space_ids: Sequence[int] | None) -> _Figures:
     return _Figures(
         await registry.counted(conn, None if space_ids is None else [registry.CHUNKS, *space_ids]),
-        await spaces.quarantined(conn, space_ids),
+        await quarantine.counted(conn, space_ids),
         await jobs.latest(conn, space_ids),
         await jobs.last_errors(conn, space_ids),
     )
@@ -94,6 +97,7 @@ def _state(
     figures: _Figures,
     pending: PendingChange | None,
 ) -> StoredState:
+    ids = _space_ids([row] if row else [])
     return StoredState(
         row,
         found.get(row.applied_space_id or 0) if row else None,
@@ -104,6 +108,7 @@ def _state(
         figures.jobs,
         figures.last_errors,
         pending,
+        [each for each in found.values() if row and each.ref == row.ref and each.gets_vectors and each.id not in ids],
     )
 
 

@@ -9,7 +9,7 @@ from memory_operator.store.db.activity import Actor
 from memory_operator.store.db.pool import Conn
 from memory_operator.store.jobs import control, jobs
 from memory_operator.store.jobs.jobs import Part
-from memory_operator.store.spaces import providers, registry, spaces
+from memory_operator.store.spaces import credentials, kept, providers, registry, spaces
 from memory_operator.store.spaces.spaces import ACTIVE_STATES as ACTIVE_STATES
 from memory_operator.store.spaces.spaces import Space
 
@@ -61,18 +61,45 @@ def coverage_is_comparable(row: providers.ProviderRow, beside: Space, counted: M
 async def switch(conn: Conn, row: providers.ProviderRow, beside: Space, actor: Actor) -> None:
     """Let a Provider have the space that was filled beside its applied one, which is kept until it is pruned.
 
-    If the applied space was active, the other becomes so in the same transaction: an answer never mixes the two.
-    The registry is locked exclusively.
+    If the applied space was active, or an older one of the same Provider that somebody went back to, the other becomes
+    so in the same transaction: an answer never mixes the two. The registry is locked exclusively.
     """
     old_id = row.applied_space_id
     await providers.repoint(conn, row.ref, applied=beside.id, beside=None)
     if old_id is not None and old_id != beside.id:
-        if (await registry.read(conn)).active_space_id == old_id:
+        before = await spaces.active(conn)
+        if before is not None and (before.id == old_id or before.ref == row.ref):
             await activate(conn, beside, actor)
-        await spaces.set_state(conn, old_id, "retired")
-        await jobs.cancel(conn, old_id)
+            await leave(conn, before, beside)
+        old = await spaces.get(conn, old_id)
+        if old is not None:
+            await leave(conn, old, beside)
     await activity.record(conn, actor, "switch", beside.embedding_version, provider=str(row.ref))
     await registry.announce(conn)
+
+
+async def leave(conn: Conn, space: Space, followed_by: Space) -> None:
+    """Retire a space that no Provider has, once another is active; for some time it still gets new memories.
+
+    From then on only the credential that worked with its vendor is sent there, where the other space's is another one.
+    The registry is locked exclusively.
+    """
+    if space.state not in ACTIVE_STATES or await providers.by_space(conn, space.id) is not None:
+        return
+    await spaces.set_state(conn, space.id, "retired")
+    await jobs.cancel(conn, space.id)
+    await credentials.set_moved(conn, space.id, moved=not space.config.same_vendor(followed_by.config))
+    await kept.begin(conn, space.id, space.ref)
+
+
+async def go_back(conn: Conn, space: Space, *, complete: bool) -> None:
+    """Let a retired space be used again; what it lacks, if it is not complete, is filled while it answers.
+
+    Its Provider goes on having another one. The registry is locked exclusively.
+    """
+    await spaces.set_state(conn, space.id, "ready" if complete else "filling")
+    if not complete:
+        await jobs.start(conn, space.id)
 
 
 async def begin_fill(conn: Conn, space: Space, part: Part | None, requested_by: str, *, replace: bool = False) -> int:

@@ -9,6 +9,7 @@ from memory_operator.errors import Conflict, NotFound
 from memory_operator.plan.coverage import coverage
 from memory_operator.store.db.listen import listen
 from memory_operator.store.db.pool import Conn, Store
+from memory_operator.store.jobs import quarantine
 from memory_operator.store.spaces import registry, rerank_apis, spaces
 from memory_operator.store.spaces.rerank_apis import RerankApi
 from memory_operator.store.spaces.spaces import Space
@@ -74,7 +75,7 @@ async def resolve(store: Store, embedding_version: str | None = None) -> Resolve
         rerank = await rerank_apis.find(conn, space.ref)
         if space.state == "ready":
             return Resolved(space, "ok", rerank=rerank)
-        counted, quarantined = await registry.counted(conn), await spaces.quarantined(conn)
+        counted, quarantined = await registry.counted(conn), await quarantine.counted(conn)
     share = coverage(counted.get(space.id, 0), counted.get(registry.CHUNKS, 0), quarantined.get(space.id, 0))
     return Resolved(space, "filling", None, share, rerank)
 
@@ -84,7 +85,7 @@ async def _named(conn: Conn, embedding_version: str) -> Space:
     listed = "GET /v1/embeddings/spaces lists them"
     if space is None:
         raise NotFound(f"there is no space {embedding_version}", hint=listed)
-    if space.state not in spaces.ACTIVE_STATES:
+    if not space.gets_vectors:
         raise Conflict(
             f"space {embedding_version} is {space.state}: its Provider no longer asks for it",
             code=f"space_{space.state}",

@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 
 from memory_operator.engine.admin.spaces import Overview, SpaceView, Waiting
 from memory_operator.engine.spaces.active import SemanticStatus
-from memory_operator.http.schemas.base import AnswerModel, Body, Name, ProviderName
+from memory_operator.http.schemas.base import AnswerModel, Body, Money, Name, ProviderName
 from memory_operator.http.schemas.consent import HeldAnswer
 from memory_operator.http.schemas.jobs import JobAnswer
 from memory_operator.plan.index import Built, describe
@@ -73,6 +73,12 @@ class SpaceAnswer(AnswerModel):
     pending: int
     create_enabled: bool
     trouble: str | None = Field(description="Why its embedder gives no vectors at the moment.")
+    kept_until: datetime | None = Field(
+        description="Until when a space that an edit replaced gets new memories, so that activate leads back at once."
+    )
+    keep_ended: str | None = Field(description="Why it was kept no longer before that time.")
+    kept_tokens: int = Field(description="Tokens that it took while it was kept.")
+    kept_cost: Money | None
     created_at: datetime
 
     @classmethod
@@ -92,6 +98,10 @@ class SpaceAnswer(AnswerModel):
                 "index": index,
                 "index_reason": reason,
                 "state": space.state,
+                "kept_until": space.kept_until if space.kept else None,
+                "keep_ended": space.keep_ended,
+                "kept_tokens": space.kept_tokens,
+                "kept_cost": space.kept_cost,
                 **asdict(view.figures),
                 "coverage": view.coverage,
                 "create_enabled": space.create_enabled,
@@ -184,6 +194,9 @@ class PrunedSpaceAnswer(AnswerModel):
     state: Literal["retired", "orphaned"]
     vectors: int
     bytes: int
+    kept_until: datetime | None = Field(
+        description="Until when it could be activated again at once; that way back goes with it."
+    )
 
 
 class PrunedAnswer(AnswerModel):

@@ -6,7 +6,7 @@ and its vector is given to all of them in the transaction that stores it.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -260,3 +260,14 @@ async def count(conn: Conn, space_id: int, project_id: int, *, have_too: bool) -
     """Live chunks of a project that lack a vector in a space, counted one by one; `have_too`: all of them."""
     statement = _COUNT_LIVE if have_too else vectors.for_space(_COUNT_LACKING, space_id)
     return int(await conn.fetchval(statement, project_id))
+
+
+_PENDING_BY_SPACE = """
+select space_id, count(*) as n from memory_embedding_pending where space_id = any($1) group by space_id
+"""
+
+
+async def pending(conn: Conn, space_ids: Iterable[int]) -> dict[int, int]:
+    """Chunks that wait for a vector outside a fill, by space."""
+    rows = await conn.fetch(_PENDING_BY_SPACE, list(space_ids))
+    return {row["space_id"]: row["n"] for row in rows}

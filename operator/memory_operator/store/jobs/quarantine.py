@@ -167,3 +167,16 @@ async def requeue(
     for space_id in sorted({row["space_id"] for row in rows}):
         await put_back(conn, space_id, [row["chunk_id"] for row in rows if row["space_id"] == space_id])
     return len(rows)
+
+
+_COUNTED = """
+select space_id, count(*) as n from memory_embedding_quarantine
+where $1::bigint[] is null or space_id = any($1)
+group by space_id
+"""
+
+
+async def counted(conn: Conn, space_ids: Sequence[int] | None = None) -> dict[int, int]:
+    """Quarantined live chunks of some spaces, or of all, by space."""
+    rows = await conn.fetch(_COUNTED, space_ids)
+    return {row["space_id"]: row["n"] for row in rows}

@@ -155,12 +155,13 @@ async def forget_old(conn: Conn, old: Sequence[int]) -> dict[int, int]:
 
 
 _WAITING = """
-select coalesce(max(n), 0) from (select count(*) as n from memory_embedding_pending group by space_id) w
+select coalesce(max(n), 0) from (select count(*) as n from memory_embedding_pending w
+  join memory_embedding_spaces s on s.id = w.space_id where s.state <> 'retired' group by w.space_id) w
 """
 
 
 async def waiting(conn: Conn) -> int:
-    """Chunks that wait for a vector outside a fill, in the space with most of them."""
+    """Chunks that wait for a vector outside a fill, in the space in use with most of them."""
     return int(await conn.fetchval(_WAITING))
 
 

@@ -60,6 +60,8 @@ class DeclaredSpec:
     """How its rerank API is called, where it has one."""
     most_dimensions: int | None = None
     """How long vectors may be for the column and the index that are asked for."""
+    keep_seconds: float | None = None
+    """How long a space that an edit replaces is kept; None: as long as is usual."""
 
 
 _COLUMNS = """namespace, name, uid, generation, created_at, absent_since, applied_space_id, beside_space_id,
@@ -73,7 +75,8 @@ def _row(row: Row) -> ProviderRow:
 
 _OBSERVE = """
 insert into memory_providers as p (namespace, name, uid, generation, created_at, activation, column_type,
-reshape_to, wanted_identity, rerank, most_dimensions) values ($1, $2, $3, $4, $5, $6, $7, $8, $10, $11, $12)
+reshape_to, wanted_identity, rerank, most_dimensions, keep_seconds)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $10, $11, $12, $13)
 on conflict (namespace, name) do update set uid = excluded.uid, generation = excluded.generation,
 created_at = excluded.created_at,
 activation = case when $9 then excluded.activation else p.activation end,
@@ -86,6 +89,7 @@ rerank = case when $9 then excluded.rerank else p.rerank end,
 rerank_outcome = case when $9 and p.rerank is distinct from excluded.rerank then null else p.rerank_outcome end,
 rerank_message = case when $9 and p.rerank is distinct from excluded.rerank then null else p.rerank_message end,
 most_dimensions = case when $9 then excluded.most_dimensions else p.most_dimensions end,
+keep_seconds = case when $9 then excluded.keep_seconds else p.keep_seconds end,
 absent_since = null, observed_at = now()
 where p.uid <> excluded.uid or p.generation <= excluded.generation
 returning true
@@ -119,6 +123,7 @@ async def observe(
             known.identity,
             known.rerank.model_dump(mode="json") if known.rerank else None,
             known.most_dimensions,
+            known.keep_seconds,
         )
     )
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from decimal import Decimal
 from typing import Literal
 
 from memory_operator.contract.resource import ProviderRef
@@ -47,6 +48,21 @@ class Space:
     """The Provider names another vendor by now: only the credential that worked is used."""
     seen_as: str = ""
     """Its id, the version of its row, and a digest of its Provider's rerank API: another as soon as one changes."""
+    kept_until: datetime | None = None
+    """Until when a retired space gets new memories, so that it can be switched back to; None: it is not kept."""
+    keep_ended: str | None = None
+    """Why it was kept no longer before that time."""
+    kept: bool = False
+    """Whether it is kept now, by the database's clock."""
+    kept_tokens: int = 0
+    """What it took since it was replaced."""
+    kept_cost: Decimal | None = None
+    """US dollars; None where no price is known of any of it."""
+
+    @property
+    def gets_vectors(self) -> bool:
+        """Whether vectors are made for it: for what it lacks, and for new memories where `create_enabled`."""
+        return self.kept or self.state in ACTIVE_STATES
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +89,9 @@ class SpaceFigures:
     """Why its embedder gives no vectors at the moment."""
 
 
+KEPT = "(s.state = 'retired' and s.kept_until is not null and s.kept_until > now())"
+"""Whether a space `s` was replaced by an edit, and gets new memories all the same for some time."""
+
 SEEN_AS = (
     "s.id || ' ' || s.xmin::text || ' ' || coalesce((select md5(p.rerank::text) from memory_providers p"
     " where p.namespace = s.provider_namespace and p.name = s.provider_name and p.absent_since is null), '')"
@@ -82,7 +101,7 @@ _COLUMNS = (
     "s.id, coalesce(s.space_identity, s.identity) as identity, s.space_key, s.embedding_version, s.provider_namespace,"
     " s.provider_name, s.provider_uid, s.provider_generation, s.config, s.column_type, s.dimensions, s.distance,"
     " s.state, s.create_enabled, s.created_at, s.credential_proof, s.credential_moved, s.index_wanted, s.index_in_use,"
-    f" {SEEN_AS} as seen_as"
+    f" {SEEN_AS} as seen_as, s.kept_until, s.keep_ended, {KEPT} as kept, s.kept_tokens, s.kept_cost"
 )
 
 
@@ -105,15 +124,6 @@ async def get(conn: Conn, space_id: int) -> Space | None:
     """One space by id."""
     row = await conn.fetchrow(_GET, space_id)
     return _space(row) if row else None
-
-
-_SOME = f"""select {_COLUMNS} from memory_embedding_spaces s where s.id = any($1)"""
-
-
-async def some(conn: Conn, space_ids: Sequence[int]) -> list[Space]:
-    """Some spaces by id; those that are gone are left out."""
-    rows = await conn.fetch(_SOME, space_ids)
-    return [_space(row) for row in rows]
 
 
 _BY_IDENTITY = f"""select {_COLUMNS} from memory_embedding_spaces s where s.space_identity = $1"""
@@ -171,7 +181,7 @@ async def active(conn: Conn) -> Space | None:
     return _space(row) if row else None
 
 
-ACCEPTING = "s.create_enabled and s.state in ('filling', 'ready')"
+ACCEPTING = f"s.create_enabled and (s.state in ('filling', 'ready') or {KEPT})"
 """Whether new chunks are embedded for a space `s`, at once or by the workers."""
 
 _ACTIVE_FIRST = "order by s.id = r.active_space_id desc nulls last, s.id"
@@ -213,6 +223,17 @@ async def owned(conn: Conn, ref: ProviderRef) -> list[Space]:
     """The spaces of one Provider, oldest first."""
     rows = await conn.fetch(_OWNED, *ref)
     return [_space(row) for row in rows]
+
+
+_OF_PROVIDER = f"""
+select {_COLUMNS} from memory_embedding_spaces s
+where s.id = any($3) or s.provider_namespace = $1 and s.provider_name = $2 order by s.id
+"""
+
+
+async def of_provider(conn: Conn, ref: ProviderRef, space_ids: Sequence[int]) -> list[Space]:
+    """The spaces of one Provider, and those of some ids, oldest first."""
+    return [_space(row) for row in await conn.fetch(_OF_PROVIDER, *ref, space_ids)]
 
 
 _NEXT_ID = """select nextval(pg_get_serial_sequence('memory_embedding_spaces', 'id'))"""
@@ -287,13 +308,13 @@ async def discard(conn: Conn, space: Space) -> None:
 
 
 _SET_STATE = """
-update memory_embedding_spaces set state = $2, state_changed_at = now(),
+update memory_embedding_spaces set state = $2, state_changed_at = now(), kept_until = null, keep_ended = null,
 filled_at = case when $2 = 'ready' then now() else filled_at end where id = $1 and state <> $2
 """
 
 
 async def set_state(conn: Conn, space_id: int, state: State) -> None:
-    """Move a space to another state."""
+    """Move a space to another state, in which nothing is said of keeping it yet."""
     await conn.execute(_SET_STATE, space_id, state)
 
 
@@ -370,27 +391,3 @@ async def prunable(conn: Conn) -> list[Space]:
     """Spaces that nobody asks for, oldest first: orphaned or retired, not active, no live Provider has or wants it."""
     rows = await conn.fetch(_PRUNABLE)
     return [_space(row) for row in rows]
-
-
-_QUARANTINED = """
-select space_id, count(*) as n from memory_embedding_quarantine
-where $1::bigint[] is null or space_id = any($1)
-group by space_id
-"""
-
-
-async def quarantined(conn: Conn, space_ids: Sequence[int] | None = None) -> dict[int, int]:
-    """Quarantined live chunks of some spaces, or of all, by space."""
-    rows = await conn.fetch(_QUARANTINED, space_ids)
-    return {row["space_id"]: row["n"] for row in rows}
-
-
-_PENDING = """
-select space_id, count(*) as n from memory_embedding_pending where space_id = any($1) group by space_id
-"""
-
-
-async def pending(conn: Conn, space_ids: Iterable[int]) -> dict[int, int]:
-    """Chunks that wait for a vector outside a fill, by space."""
-    rows = await conn.fetch(_PENDING, list(space_ids))
-    return {row["space_id"]: row["n"] for row in rows}

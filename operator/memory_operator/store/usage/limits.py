@@ -163,7 +163,7 @@ async def correct(conn: Conn, ref: ProviderRef, tokens: int) -> None:
 
 
 _UNDER_WAY = """
-select count(distinct call_id) from memory_usage_ledger where state = 'sent' and purpose = 'fill'
+select count(distinct call_id) from memory_usage_ledger where state = 'sent' and purpose in ('fill', 'maintenance')
 and provider_namespace = $1 and provider_name = $2 and presence in
 (select objid::bigint from pg_locks where locktype = 'advisory' and classid = $3 and granted)
 and at > now() - make_interval(secs => $4)
