@@ -10,7 +10,7 @@ import inspect
 import json
 import logging
 import os
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
 
 import typer
@@ -29,6 +29,9 @@ from memory_operator.processes.options import (
 
 if TYPE_CHECKING:
     import asyncio
+
+    from memory_operator.engine.admin.doctor.report import Finding
+    from memory_operator.processes.check import Checked
 
 T = TypeVar("T")
 C = TypeVar("C", bound=Options)
@@ -135,19 +138,42 @@ def migrate(options: MigrateOptions) -> None:
 
 @command(app, CheckOptions)
 def check(options: CheckOptions) -> None:
-    """Compare Providers with the database and change nothing: exit 0 settled, 7 held, 1 when one cannot be compared."""
+    """Compare Providers with the database and change nothing: exit 0 settled, 7 held, 1 when one cannot be compared.
+
+    With --deep also 1 where any check fails.
+    """
     from memory_operator.processes.check import run_check
 
-    found = _run(run_check(options))
+    if options.fix and not options.deep:
+        raise typer.BadParameter("--fix needs --deep")
+    checked = _run(run_check(options))
+    compared = [dataclasses.asdict(each) for each in checked.providers]
     if options.as_json:
-        typer.echo(json.dumps([{"provider": c.provider, "outcome": c.outcome, "message": c.message} for c in found]))
+        deep = {"providers": compared, "verdict": checked.report.verdict, "checks": _shown(checked.report.findings)}
+        typer.echo(json.dumps(deep if options.deep else compared, default=str))
     else:
-        for comparison in found:
+        for comparison in checked.providers:
             typer.echo(f"{comparison.provider}: {comparison.outcome}: {comparison.message}")
-        if not found:
+        if not compared:
             typer.echo("no embedding Provider was found")
-    outcomes = {comparison.outcome for comparison in found}
+        _echo_findings(checked)
+    outcomes = {comparison.outcome for comparison in checked.providers}
+    if any(each.result == "fail" and each not in checked.mended for each in checked.report.findings):
+        raise typer.Exit(EXIT_FAILED)
     raise typer.Exit(EXIT_HELD if "held" in outcomes else EXIT_FAILED if "error" in outcomes else 0)
+
+
+def _shown(findings: Sequence[Finding]) -> list[dict[str, Any]]:
+    return [dataclasses.asdict(finding) for finding in findings]
+
+
+def _echo_findings(checked: Checked) -> None:
+    for each in checked.report.findings:
+        what = f"{each.subject}: {each.message}" if each.subject else each.message
+        word = each.result.upper() if each.result in ("ok", "warn", "fail") else "–"
+        typer.echo(f"{word:<5} {each.check:<13} {what}{' (mended)' if each in checked.mended else ''}")
+        if each.remedy and each.result in ("warn", "fail") and each not in checked.mended:
+            typer.echo(f"{'':<19} → {each.remedy}")
 
 
 @app.command()

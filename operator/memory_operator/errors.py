@@ -22,6 +22,7 @@
     │   ├── BadReply              a vendor's reply has a wrong count, length or value
     │   ├── SecretMissing         a Secret, or the key in it, does not exist
     │   │   └── CredentialChangedWhileHeld   it may be a new vendor's key, which the old one must not see
+    │   ├── NotPermitted          the database user has not the right that this needs
     │   ├── UnsupportedType       no embedder is built for this Provider type
     │   └── ConfigurationError    a process cannot start as it is configured
     └── NeedsConsent              a change waits for a person
@@ -168,6 +169,10 @@ class SecretMissing(Permanent):
 
 class CredentialChangedWhileHeld(SecretMissing):
     """The Secret holds another key than the one that worked with this vendor, and the Provider names another vendor."""
+
+
+class NotPermitted(Permanent):
+    """The database user may not do this."""
 
 
 class UnsupportedType(Permanent):

@@ -29,7 +29,7 @@ _COMMANDS = {
     ),
     "delete": ("memories", "Delete a memory; with --purge erase it, its history and its vectors in every space."),
     "status": ("store", "Say in a few lines whether the server answers and how well it can search."),
-    "doctor": ("doctor", "Say what is wrong with semantic search and what to do about it."),
+    "doctor": ("doctor", "Look at everything, and say what is wrong and what to do about it."),
     "activities": (
         "store",
         "Show what happened: consents, activations, changes and purges, with who, when and from where; newest first.",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from memory_operator.engine.admin.consents import Consents
+from memory_operator.engine.admin.doctor.examine import Doctor
 from memory_operator.engine.admin.jobs import Jobs
 from memory_operator.engine.admin.spaces import Catalog
 from memory_operator.engine.admin.usage import Accounts
@@ -26,6 +27,7 @@ class Services:
     consents: Consents
     jobs: Jobs
     accounts: Accounts
+    doctor: Doctor
 
     async def not_ready(self) -> str | None:
         """Why the API cannot answer, for a /readyz; None when it can."""

@@ -15,6 +15,8 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from email.utils import parsedate_to_datetime
 from typing import Any, Literal
 
 import aiohttp
@@ -100,10 +102,10 @@ async def ask(
         if name is not None and not _NAME.fullmatch(name):
             raise NotFound(f"{call.verb} {call.resource}: no object can have the name that was given")
     request = _Request(_METHODS[call.verb], call.path, str(call), body, query)
-    status, reply = await _exchange(api, request, seconds)
-    if status < 400:
-        return reply
-    raise _failure(call, status, reply)
+    answer = await _exchange(api, request, seconds)
+    if answer.status < 400:
+        return answer.document
+    raise _failure(call, answer.status, answer.document)
 
 
 async def read_path(api: ApiClient, path: str, *, seconds: float = CALL_SECONDS) -> Manifest | None:
@@ -111,12 +113,21 @@ async def read_path(api: ApiClient, path: str, *, seconds: float = CALL_SECONDS)
 
     Raises SourceUnavailable.
     """
-    status, reply = await _exchange(api, _Request("GET", path, f"get {path}"), seconds)
-    if status == 404:
+    answer = await _exchange(api, _Request("GET", path, f"get {path}"), seconds)
+    if answer.status == 404:
         return None
-    if status >= 400:
-        raise SourceUnavailable(f"the API server answers {status} to get {path}")
-    return reply
+    if answer.status >= 400:
+        raise SourceUnavailable(f"the API server answers {answer.status} to get {path}")
+    return answer.document
+
+
+async def time_of(api: ApiClient, *, seconds: float = CALL_SECONDS) -> datetime:
+    """The API server's clock, to the second, from the head of an answer. Raises SourceUnavailable."""
+    answer = await _exchange(api, _Request("GET", "/version", "get /version"), seconds)
+    try:
+        return parsedate_to_datetime(answer.date)
+    except ValueError as error:
+        raise SourceUnavailable("the API server does not say what time it is") from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,8 +140,16 @@ class _Request:
     query: Sequence[tuple[str, str]] = ()
 
 
-async def _exchange(api: ApiClient, request: _Request, seconds: float) -> tuple[int, Manifest]:
-    """Status and JSON of one answer; an answer without JSON is an empty one."""
+@dataclass(frozen=True, slots=True)
+class _Reply:
+    status: int
+    document: Manifest
+    """Empty for an answer without JSON."""
+    date: str
+
+
+async def _exchange(api: ApiClient, request: _Request, seconds: float) -> _Reply:
+    """One answer, whatever it is."""
     what = request.what
     headers = {"Accept": "application/json"}
     if request.method == "PATCH":
@@ -158,7 +177,8 @@ async def _exchange(api: ApiClient, request: _Request, seconds: float) -> tuple[
         reply = json.loads(text)
     except ValueError:
         reply = {}
-    return response.status, reply if isinstance(reply, dict) else {}
+    date = str(response.headers.get("Date", ""))
+    return _Reply(response.status, reply if isinstance(reply, dict) else {}, date)
 
 
 def _failure(call: ApiCall, status: int, reply: Manifest) -> Exception:

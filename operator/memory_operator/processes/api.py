@@ -6,11 +6,13 @@ import asyncio
 from typing import Any
 
 from memory_operator.engine.admin.consents import Consents
+from memory_operator.engine.admin.doctor.examine import Doctor
 from memory_operator.engine.admin.jobs import Jobs
 from memory_operator.engine.admin.spaces import Catalog
 from memory_operator.engine.admin.usage import Accounts
 from memory_operator.engine.memories.recall import Recall
 from memory_operator.engine.memories.remember import Remember
+from memory_operator.engine.ports.cluster import ClusterView
 from memory_operator.http.auth.base import Authenticator
 from memory_operator.http.auth.kubernetes import kubernetes_auth
 from memory_operator.http.auth.none import no_auth
@@ -19,6 +21,7 @@ from memory_operator.http.serve import serve_api
 from memory_operator.http.server.probes import serve_probes
 from memory_operator.http.services import Services
 from memory_operator.kube.client import open_api
+from memory_operator.kube.cluster_view import KubeClusterView
 from memory_operator.kube.reviews import access_reviewer, token_reviewer
 from memory_operator.kube.secrets import secret_reader
 from memory_operator.metrics import Metrics
@@ -31,7 +34,7 @@ DRAIN_SECONDS = 5.0
 """How long a pod that was told to stop still answers: its Service sends it requests for about so long."""
 
 
-def make_services(base: Base, catalog: Catalog | None = None) -> Services:
+def make_services(base: Base, catalog: Catalog | None = None, cluster: ClusterView | None = None) -> Services:
     """What the routes call; with another catalog than that of Providers which a file says nothing more about."""
     return Services(
         store=base.store,
@@ -41,6 +44,7 @@ def make_services(base: Base, catalog: Catalog | None = None) -> Services:
         consents=Consents(base.store),
         jobs=Jobs(base.store, base.keys),
         accounts=Accounts(base.store),
+        doctor=Doctor(base.store, base.connector, base.keys, cluster),
     )
 
 
@@ -70,7 +74,7 @@ async def run_api_process(options: ApiOptions, stop: asyncio.Event) -> None:
             auth = make_auth(options, api)
             async with open_base(options, "memory-api", secret_reader(api), metrics, stop) as base:
                 if base is not None:
-                    ready.append(make_services(base))
+                    ready.append(make_services(base, cluster=KubeClusterView(api)))
                     drain = DRAIN_SECONDS if options.engine_settings().in_pod else 0.0
                     await serve_api(ready[0], auth, address, stop, listening=keep_for_good, drain_seconds=drain)
 

@@ -19,6 +19,7 @@ from memory_operator.engine.ports.sources import SecretReader
 from memory_operator.errors import ConfigurationError, MemoryOperatorError, Retryable
 from memory_operator.http.serve import serve_api
 from memory_operator.kube.client import open_api
+from memory_operator.kube.cluster_view import KubeClusterView
 from memory_operator.kube.secrets import secret_reader
 from memory_operator.logs import get_logger
 from memory_operator.memory.keyfile import generate_master_key, read_master_key
@@ -252,7 +253,9 @@ async def _serve(
         base = await stack.enter_async_context(open_base(options, "memory-api", read_secret, metrics, stop))
         if base is not None:
             services = make_services(
-                base, FileCatalog(base.store, source) if isinstance(source, ConfigSource) else None
+                base,
+                FileCatalog(base.store, source) if isinstance(source, ConfigSource) else None,
+                KubeClusterView(api) if api is not None else None,
             )
 
             def begun(port: int) -> None:

@@ -69,7 +69,30 @@ class DatabaseOptions(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ProcessOptions(DatabaseOptions):
+class CredentialOptions(Options):
+    """Where Providers' credentials may come from, beside Secrets."""
+
+    credential_env_vars: CredentialVariables = ()
+    credential_directory: Annotated[
+        Path | None,
+        Option(envvar="MEMORY_CREDENTIAL_DIRECTORY", help="Folder that spec.credential.filePath may lead into."),
+    ] = None
+    withheld_secrets: Annotated[
+        tuple[str, ...],
+        Option(
+            envvar="MEMORY_WITHHELD_SECRETS", help="Secrets that no Provider may name, as namespace/name, by commas."
+        ),
+    ] = ()
+
+    def credentials(self) -> CredentialAllowList:
+        """What Providers may name."""
+        return CredentialAllowList(
+            frozenset(self.credential_env_vars), self.credential_directory, frozenset(self.withheld_secrets)
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProcessOptions(CredentialOptions, DatabaseOptions):
     """The options that processes share."""
 
     master_key_file: Annotated[
@@ -85,24 +108,11 @@ class ProcessOptions(DatabaseOptions):
     probe_port: Annotated[
         int, Option(envvar="MEMORY_PROBE_PORT", min=1, max=65535, help="Port of /livez, /readyz, /metrics.")
     ] = 8081
-    credential_env_vars: CredentialVariables = ()
-    credential_directory: Annotated[
-        Path | None,
-        Option(envvar="MEMORY_CREDENTIAL_DIRECTORY", help="Folder that spec.credential.filePath may lead into."),
-    ] = None
-    withheld_secrets: Annotated[
-        tuple[str, ...],
-        Option(
-            envvar="MEMORY_WITHHELD_SECRETS", help="Secrets that no Provider may name, as namespace/name, by commas."
-        ),
-    ] = ()
 
     def engine_settings(self) -> EngineSettings:
         """What the engine needs of them."""
         return EngineSettings(
-            credentials=CredentialAllowList(
-                frozenset(self.credential_env_vars), self.credential_directory, frozenset(self.withheld_secrets)
-            ),
+            credentials=self.credentials(),
             environment=self.environment,
             in_pod="KUBERNETES_SERVICE_HOST" in self.environment,
         )
@@ -221,8 +231,27 @@ class MigrateOptions(DatabaseOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class CheckOptions(DatabaseOptions):
+class CheckOptions(CredentialOptions, DatabaseOptions):
     """Options of `check`."""
+
+    deep: Annotated[
+        bool, Option("--deep", help="Look for all that is wrong, as memory doctor does, without the API.")
+    ] = False
+    fix: Annotated[
+        bool,
+        Option(
+            "--fix",
+            help="With --deep, mend what is safe and costs nothing: free ranges that a dead worker left, drop indexes"
+            " that a build left incomplete.",
+        ),
+    ] = False
+    calls: Annotated[
+        bool, Option("--calls/--no-calls", help="With --deep, call the embedder of each Provider once.")
+    ] = True
+    master_key_file: Annotated[
+        Path | None,
+        Option(envvar="MEMORY_MASTER_KEY_FILE", help="With --deep, the master key to check.", show_default=False),
+    ] = None
 
     providers: Annotated[Path | None, Option(help="Folder of manifests to compare with.", show_default=False)] = None
     kubeconfig: Kubeconfig = None

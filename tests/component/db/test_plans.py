@@ -48,6 +48,7 @@ ACCEPTED = {
     "memories.browse._SOURCES": "the sample looks once, at its start, for what it has loaded already",
     "memories.nearest._BY_INDEX": "only a generic plan, which does not know how few are asked for, and is never used",
     "memories.nearest._EXACTLY": "the same",
+    "jobs.health._WAITING": "the doctor, asked for by a person, looks for the oldest of what waits, for at most 5 s",
     "spaces.hnsw._NEAREST_BY_INDEX": "the same; and the stock has no index",
     "spaces.hnsw._NEAREST_OF_ALL": "what an index finds is compared with, once it is built",
 }

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from urllib.parse import parse_qs, urlsplit, urlunsplit
 
 import pytest
 
 from fixtures.engine import World, open_world
 from fixtures.fills import complete, provider, some_are_stored, sound
 from fixtures.waiting import until
+from fixtures.wire import Wire
 from memory_operator.engine.fill.worker import Worker
 from memory_operator.store.db import pool
 from vendor.stub import StubVendor
@@ -25,72 +25,6 @@ STOP_SECONDS = 20
 def vendor() -> Iterator[StubVendor]:
     with StubVendor(dimensions=64, latency_ms=50) as stub:
         yield stub
-
-
-class Wire:
-    """A way to the database over loopback that can go silent without closing."""
-
-    def __init__(self, dsn: str) -> None:
-        self._parts = urlsplit(dsn)
-        self._passing = asyncio.Event()
-        self._passing.set()
-        self._generation = 0
-        self._tasks: list[asyncio.Task[None]] = []
-        self.dsn = ""
-
-    def freeze(self) -> None:
-        """Let nothing through until `thaw`."""
-        self._passing.clear()
-
-    def thaw(self) -> None:
-        """Let through what waited, and all that follows."""
-        self._passing.set()
-
-    def swallow_what_is_open(self) -> None:
-        """Never let anything through again on the connections that are open now; new ones work."""
-        self._generation += 1
-
-    @asynccontextmanager
-    async def laid(self) -> AsyncIterator[Wire]:
-        """Serve until the block ends."""
-        server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        port = server.sockets[0].getsockname()[1]
-        login = self._parts.netloc.rpartition("@")[0]
-        self.dsn = urlunsplit(
-            self._parts._replace(netloc=f"{login}@127.0.0.1:{port}" if login else f"127.0.0.1:{port}")
-        )
-        self.dsn = self.dsn.split("?")[0]
-        try:
-            yield self
-        finally:
-            self.thaw()
-            for task in self._tasks:
-                task.cancel()
-            await asyncio.gather(*self._tasks, return_exceptions=True)
-            server.close()
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        host = self._parts.hostname or parse_qs(self._parts.query)["host"][0]
-        port = self._parts.port or int(parse_qs(self._parts.query).get("port", ["5432"])[0])
-        if host.startswith("/"):
-            answers, questions = await asyncio.open_unix_connection(f"{host}/.s.PGSQL.{port}")
-        else:
-            answers, questions = await asyncio.open_connection(host, port)
-        mine = self._generation
-        for source, target in ((reader, questions), (answers, writer)):
-            self._tasks.append(asyncio.create_task(self._pass_on(source, target, mine), name="wire"))
-
-    async def _pass_on(self, source: asyncio.StreamReader, target: asyncio.StreamWriter, mine: int) -> None:
-        try:
-            while data := await source.read(65_536):
-                await self._passing.wait()
-                if mine == self._generation:
-                    target.write(data)
-                    await target.drain()
-        except ConnectionError:
-            return  # one side ended
-        finally:
-            target.close()
 
 
 @asynccontextmanager

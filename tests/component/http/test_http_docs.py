@@ -33,6 +33,8 @@ ROUTES = {
     ("post", "/v1/jobs/{id}/resume"),
     ("post", "/v1/jobs/{id}/cancel"),
     ("get", "/v1/usage"),
+    ("post", "/v1/doctor"),
+    ("post", "/v1/doctor/repair"),
     ("get", "/v1/quotas"),
     ("get", "/v1/projects"),
     ("post", "/v1/projects/language"),

@@ -147,48 +147,6 @@ def test_a_project_is_counted_by_its_memories(run: Run, memory_api: StubMemoryAp
     assert document.get("project", document) in ({"project": "notes", "memories": 7}, "notes")
 
 
-def test_a_doctor_finds_nothing_wrong_where_nothing_is(run: Run, memory_api: StubMemoryApi) -> None:
-    memory_api.on("GET", STATUS, state(ACTIVE))
-    memory_api.on("GET", "/v1/embeddings/spaces", Reply({"spaces": [ACTIVE]}))
-    result = run("doctor")
-    assert (result.exit_code, result.stdout) == (0, "")
-    assert "nothing is wrong" in result.stderr
-    assert json.loads(run("doctor", "--json").stdout) == {"problems": []}
-
-
-WAITING = {"provider": "a/b", "reason": "SecretMissing", "message": "there is no Secret x"}
-REFUSED = {"provider": "a/b", "reason": "DuplicateSpace", "message": "c/d has it"}
-PAUSED = job(id=7, state="paused", paused_for="user")
-DOUBT = "the model m makes no vectors of 768 dimensions"
-
-
-@pytest.mark.parametrize(
-    ("status", "listed", "said", "code"),
-    [
-        (state(ACTIVE), {"without_space": [WAITING]}, "a/b has no space: SecretMissing: there is no Secret x", 1),
-        (state(ACTIVE), {"not_applied": [REFUSED]}, "what a/b says now is not applied: DuplicateSpace: c/d has it", 1),
-        (state(status="disabled"), {}, "memory embeddings activate NAME", 9),
-        (state(), {}, "apply a Provider with role embedding", 4),
-        (state(space()), {"spaces": [space()]}, "choose one: memory embeddings activate NAME", 9),
-        (state(ACTIVE), {"spaces": [space(trouble="no answer")]}, "gives no vectors: no answer", 1),
-        (state(filling(active=True)), {"spaces": [filling(active=True)]}, "only 25.0 % of the chunks", 9),
-        (state(ACTIVE), {"spaces": [space(quarantined=3)]}, "memory embeddings quarantine --space m-768-1", 1),
-        (state(ACTIVE), {"spaces": [space(state="orphaned")]}, "memory embeddings prune", 1),
-        (state(ACTIVE, jobs=[PAUSED]), {}, "memory embeddings resume 7", 1),
-        (state(ACTIVE, held=[held()]), {}, "memory embeddings consent 768 --provider agents/memory-embeddings", 7),
-        (state(ACTIVE, held=[held(doubt=DOUBT)]), {}, DOUBT, 7),
-    ],
-)
-def test_a_doctor_says_what_is_wrong_and_what_to_do(
-    run: Run, memory_api: StubMemoryApi, status: Reply, listed: dict[str, Any], said: str, code: int
-) -> None:
-    memory_api.on("GET", STATUS, status)
-    memory_api.on("GET", "/v1/embeddings/spaces", Reply({"spaces": [], **listed}))
-    result = run("doctor")
-    assert said in result.stdout
-    assert result.exit_code == code
-
-
 def test_counts_are_shown_whatever_the_server_counts(run: Run, memory_api: StubMemoryApi) -> None:
     memory_api.on("GET", "/v1/stats", Reply({"chunks": 120_431, "new_count": {"a": 1}}))
     assert run("stats").stdout == 'chunks\t120,431\nnew count\t{"a": 1}\n'

@@ -24,6 +24,8 @@ USAGE = "/v1/usage"
 STATS = "/v1/stats"
 PROJECTS = "/v1/projects"
 PROJECT_LANGUAGE = f"{PROJECTS}/language"
+DOCTOR = "/v1/doctor"
+DOCTOR_REPAIR = f"{DOCTOR}/repair"
 ACTIVITY = "/activity"
 CONSENT = "/admin/embedding-dimension-change"
 

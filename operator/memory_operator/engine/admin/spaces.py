@@ -105,8 +105,8 @@ class Catalog:
         """
         async with self._store.connection() as conn:
             there = [row for row in await providers.all_rows(conn) if row.absent_since is None]
-        without_space = [_waiting(row) for row in there if row.applied_space_id is None]
-        with_space = [_waiting(row) for row in there if row.applied_space_id is not None]
+        without_space = [waiting_of(row) for row in there if row.applied_space_id is None]
+        with_space = [waiting_of(row) for row in there if row.applied_space_id is not None]
         return without_space, [each for each in with_space if each.phase in (Phase.ERROR, Phase.UNAVAILABLE)]
 
     async def overview(self) -> Overview:
@@ -306,7 +306,13 @@ def _of_provider(applied: SpaceView | None, beside: SpaceView | None) -> SpaceVi
     return applied
 
 
-def _waiting(row: ProviderRow) -> Waiting:
+def last_error_of(view: SpaceView) -> str | None:
+    """Why the embedder of a space gives no vectors at the moment."""
+    return view.figures.trouble
+
+
+def waiting_of(row: ProviderRow) -> Waiting:
+    """What a Provider waits for, as its Ready condition says it."""
     if row.status is None:
         return Waiting(row.ref, "Pending", "Pending", "the operator has not looked at it yet")
     status = ProviderStatus.model_validate(row.status)

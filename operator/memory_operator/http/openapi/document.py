@@ -12,6 +12,7 @@ from pydantic.json_schema import models_json_schema
 from memory_operator.http.problems import MEDIA_TYPE
 from memory_operator.http.schemas.base import AnswerModel, Body, NoBody, ProblemAnswer
 from memory_operator.http.schemas.consent import ConsentBody
+from memory_operator.http.schemas.doctor import DoctorBody, RepairBody
 from memory_operator.http.schemas.jobs import ReembedBody, ReindexBody
 from memory_operator.http.schemas.memories import ChangesBody, MemoryBody
 from memory_operator.http.schemas.projects import LanguageBody
@@ -47,6 +48,8 @@ _BODIES: tuple[type[Body], ...] = (
     ReembedBody,
     RetryBody,
     LanguageBody,
+    DoctorBody,
+    RepairBody,
 )
 
 

@@ -32,7 +32,7 @@ _TABLE_WAIT_MS = 300
 _RETRY_SECONDS = (0.2, 1.0)
 _OLDEST_PGVECTOR = (0, 7)
 _BUG_FREE_PGVECTOR = (0, 8, 4)
-_OLDEST_POSTGRES = 15
+OLDEST_POSTGRES = 15
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +131,48 @@ async def check_schema(conn: Conn) -> None:
     _refuse_older_code(done)
 
 
+@dataclass(frozen=True, slots=True)
+class SchemaState:
+    """How the schema of a database stands to this release's."""
+
+    newest: int
+    """Number of the last migration that ran; 0 where none did."""
+    missing: list[str]
+    changed: list[str]
+    """Migrations that were others when they ran here."""
+    requires: str
+    """The release that the schema requires."""
+    is_newer: bool
+    """Whether that is a later one than this."""
+
+
+async def schema_state(conn: Conn) -> SchemaState:
+    """Look at which migrations ran; nothing is refused."""
+    done = await _recorded(conn)
+    requires = max((requires for _, requires in done.values()), key=_as_tuple, default="0")
+    return SchemaState(
+        max(done, default=0),
+        [f"{each.version:04d}_{each.name}" for each in shipped() if each.version not in done],
+        [
+            f"{each.version:04d}_{each.name}"
+            for each in shipped()
+            if each.version in done and done[each.version][0] != each.checksum
+        ],
+        requires,
+        _as_tuple(requires) > _as_tuple(code_version()),
+    )
+
+
+def pgvector_faults(version: str) -> str | None:
+    """What is known against a version of pgvector; None where nothing is."""
+    numbers = tuple(int(part) for part in re.findall(r"\d+", version))
+    if numbers < _OLDEST_PGVECTOR:
+        return "it is too old: 0.7 or later is needed"
+    if numbers < _BUG_FREE_PGVECTOR:
+        return "its HNSW indexes have known bugs; 0.8.4 or later has them mended"
+    return None
+
+
 def _missing(done: Mapping[int, tuple[str, str]]) -> int:
     return sum(migration.version not in done for migration in shipped())
 
@@ -152,8 +194,8 @@ _SERVER_VERSION = """show server_version_num"""
 
 async def _check_server(conn: Conn) -> None:
     major = int(await conn.fetchval(_SERVER_VERSION)) // 10_000
-    if major < _OLDEST_POSTGRES:
-        raise ConfigurationError(f"PostgreSQL {major} is too old: {_OLDEST_POSTGRES} or later is needed")
+    if major < OLDEST_POSTGRES:
+        raise ConfigurationError(f"PostgreSQL {major} is too old: {OLDEST_POSTGRES} or later is needed")
 
 
 _CREATE_EXTENSION = """create extension if not exists vector"""

@@ -204,3 +204,18 @@ and j.state in ('cancelled', 'done') and (l.state = 'open' or l.expires_at < now
 async def sweep(conn: Conn) -> None:
     """Remove the ranges of ended jobs whose worker will not come back for them."""
     await conn.execute(_SWEEP)
+
+
+_RELEASE_EXPIRED = """
+with expired as (select l.id from memory_reembed_leases l where l.state = 'leased' and l.expires_at < now()
+  for update skip locked)
+update memory_reembed_leases l set state = 'open', token = null, expires_at = null, backend_pid = null,
+backend_start = null from expired where l.id = expired.id returning l.id
+"""
+
+
+async def release_expired(conn: Conn) -> int:
+    """Free the ranges whose worker was not heard of in time, after its session was ended; how many there were."""
+    await end_stale_writers(conn)
+    await sweep(conn)
+    return len(await conn.fetch(_RELEASE_EXPIRED))

@@ -11,7 +11,7 @@ from uuid import UUID
 
 from memory_operator.errors import ConfigurationError, InvalidInput
 from memory_operator.memory.encryption import DataKey, MasterKey, Place
-from memory_operator.store.db.pool import Conn, Store, fetch_one
+from memory_operator.store.db.pool import Conn, Store
 
 TENANTS_KEPT = 4_096
 """Data keys that a process keeps in memory, the last used ones."""
@@ -83,7 +83,14 @@ async def check_or_store_key(conn: Conn, master: MasterKey) -> None:
     Every process calls this before anything else. Raises ConfigurationError, naming both fingerprints.
     """
     await conn.execute(_STORE_KEY, master.fingerprint, master.check_value())
-    row = await fetch_one(conn, _READ_KEY)
+    await check_key(conn, master)
+
+
+async def check_key(conn: Conn, master: MasterKey) -> None:
+    """Refuse a master key that this store was not made with. Raises ConfigurationError, naming both fingerprints."""
+    row = await conn.fetchrow(_READ_KEY)
+    if row is None:
+        raise ConfigurationError("this database has no master key yet", hint="start the operator or the API once")
     if row["key_fingerprint"] != master.fingerprint:
         raise ConfigurationError(
             f"this database was made with the master key {row['key_fingerprint']}, and the key given is"
@@ -118,6 +125,10 @@ class KeyRing:
         self._master = master
         self._tenants: _LastUsed[str, Tenant] = _LastUsed(TENANTS_KEPT)
         self._projects: _LastUsed[tuple[int, str], int] = _LastUsed(PROJECTS_KEPT)
+
+    async def check(self, conn: Conn) -> None:
+        """Refuse the master key where the store was not made with it. Raises ConfigurationError."""
+        await check_key(conn, self._master)
 
     async def tenant(self, store: Store, name: str) -> Tenant:
         """A tenant, made at its first use. Raises InvalidInput."""

@@ -207,8 +207,8 @@ _SAME = 1e-6
 """Distances of equal vectors differ by less, whatever computed them."""
 
 
-async def recall(store: Store, index: Wanted) -> float:
-    """Share of the ten nearest that an index finds, 0…1, for fifty of the stored vectors, each among all others.
+async def recall(store: Store, index: Wanted, sampled: int = _SAMPLED) -> float:
+    """Share of the ten nearest that an index finds, 0…1, for some of the stored vectors, each among all others.
 
     The table is read as often, which is short beside a build.
     """
@@ -217,7 +217,7 @@ async def recall(store: Store, index: Wanted) -> float:
         ends = await conn.fetchrow(vectors.for_space(_ENDS, index.space_id))
         if ends is None or ends["first"] is None:
             return 1.0
-        places = [random.randint(ends["first"], ends["last"]) for _ in range(_SAMPLED)]
+        places = [random.randint(ends["first"], ends["last"]) for _ in range(sampled)]
         sample = await conn.fetch(vectors.for_space(_SAMPLE, index.space_id), places)
         exact = [await _distances(conn, _NEAREST_OF_ALL, index, row, _TOP) for row in sample]
         await conn.fetch(_WITH_INDEX, str(max(EF_SEARCH, many)))
