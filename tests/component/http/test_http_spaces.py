@@ -342,3 +342,25 @@ async def test_a_provider_whose_edit_cannot_be_applied_is_listed_while_its_space
         [refused] = await until(told, "it is listed")
         assert (refused["provider"], refused["reason"]) == ("default/older", "DuplicateSpace")
         assert "default/younger" in refused["message"]
+
+
+async def test_a_project_is_counted_in_each_space(world: World, api: Api) -> None:
+    async with world.operator(), world.worker():
+        await world.until_phase(world.cluster.apply("memory", mock("a")), "Ready")
+        for project, text in (("one", "first"), ("one", "second"), ("two", "third")):
+            await api.post("/memory/add", {"text": text, "project": project})
+        await world.until_phase(world.cluster.apply("other", mock("b", createEnabled=False)), "Ready")
+        await until(
+            lambda: _counted(api, "one", {"a-64-1": (2, 2), "b-64-2": (2, 2)}), "both spaces have both memories"
+        )
+        await api.post("/memory/add", {"text": "fourth", "project": "one"})
+        counted = (await api.get(f"{SPACES}?project=one")).json()["project"]
+        assert (counted["memories"], counted["chunks"]) == (3, 3)
+        assert await _counted(api, "one", {"a-64-1": (3, 3), "b-64-2": (2, 2)})
+        refused(await api.get(f"{SPACES}?project=none"), 404, "not_found")
+        assert (await api.get(SPACES)).json()["project"] is None
+
+
+async def _counted(api: Api, project: str, wanted: dict[str, tuple[int, int]]) -> bool:
+    counted = (await api.get(f"{SPACES}?project={project}")).json()["project"]
+    return wanted == {each["embedding_version"]: (each["memories"], each["chunks"]) for each in counted["spaces"]}

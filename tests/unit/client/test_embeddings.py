@@ -271,3 +271,67 @@ def test_without_a_dimension_it_shows_what_is_held_and_every_marker(run: Run, me
 def test_a_consent_can_be_withdrawn(run: Run, memory_api: StubMemoryApi) -> None:
     memory_api.on("DELETE", f"{CONSENT}/5", Reply(status=204))
     assert run("embeddings", "consent", "--withdraw", "5").stdout == "consent 5 is withdrawn\n"
+
+
+WAITS = {
+    "provider": "default/voyage-code",
+    "phase": "Error",
+    "reason": "SecretMissing",
+    "message": "VOYAGE_API_KEY is set neither in memory-layer.env nor in the environment of this process",
+}
+
+
+def test_a_provider_without_a_space_has_a_row_of_its_own_and_its_reason(run: Run, memory_api: StubMemoryApi) -> None:
+    starting = {"provider": "default/new", "phase": "Pending", "reason": "Pending", "message": "not looked at yet"}
+    memory_api.on("GET", SPACES, Reply({"spaces": [space(active=True)], "without_space": [WAITS, starting]}))
+    result = run("embeddings", "list")
+    rows = [line.split("\t") for line in result.stdout.splitlines()]
+    assert [row[:5] for row in rows[2:]] == [
+        ["!", "voyage-code", "default/voyage-code", "–", "Error"],
+        ["", "new", "default/new", "–", "Pending"],
+    ]
+    assert "! default/voyage-code has no space: SecretMissing: VOYAGE_API_KEY is set neither" in result.stderr
+    assert "\ndefault/new has no space" in result.stderr
+
+
+def test_a_space_whose_provider_is_not_applied_as_it_is_now_has_an_exclamation_mark(
+    run: Run, memory_api: StubMemoryApi
+) -> None:
+    refused = {**WAITS, "provider": "agents/memory-embeddings"}
+    spaces = [space("old-8-1", state="retired"), space(active=True)]
+    memory_api.on("GET", SPACES, Reply({"spaces": spaces, "not_applied": [refused]}))
+    rows = [line.split("\t") for line in run("embeddings", "list").stdout.splitlines()]
+    assert [row[0] for row in rows[1:]] == ["", "*!"]
+
+
+def test_a_project_is_counted_in_each_space(run: Run, memory_api: StubMemoryApi) -> None:
+    counted = {
+        "project": "my-project",
+        "memories": 1_304,
+        "chunks": 2_000,
+        "spaces": [{"embedding_version": "m-768-1", "memories": 1_300, "chunks": 1_990}],
+    }
+    memory_api.on("GET", SPACES, Reply({"spaces": [space(), space("m-768-2")], "project": counted}))
+    result = run("embeddings", "list", "--project", "my-project")
+    assert memory_api.received[-1].params == {"project": "my-project"}
+    lines = result.stdout.splitlines()
+    assert [line.split("\t")[-2:] for line in lines[:3]] == [
+        ["MEMORIES", "CHUNKS"],
+        ["1,300", "1,990"],
+        ["–", "–"],
+    ]
+    assert lines[3] == "my-project: 1,304 memories, 2,000 chunks"
+
+
+def test_a_name_as_a_configuration_file_has_it_will_do(run: Run, memory_api: StubMemoryApi) -> None:
+    memory_api.on("GET", SPACES, Reply({"spaces": [space(provider="default/voyage-code")], "without_space": [WAITS]}))
+    memory_api.on("POST", ACTIVATE, activated)
+    assert run("embeddings", "activate", "Voyage_Code").exit_code == 0
+    assert memory_api.bodies("POST", ACTIVATE) == [{"provider": "default/voyage-code", "force": False}]
+
+
+def test_a_provider_without_a_space_is_answered_with_its_reason(run: Run, memory_api: StubMemoryApi) -> None:
+    memory_api.on("GET", SPACES, Reply({"spaces": [space()], "without_space": [WAITS]}))
+    result = run("embeddings", "activate", "voyage-code")
+    assert result.exit_code == 1
+    assert result.stderr.startswith("error: default/voyage-code has no space: SecretMissing\nhint: VOYAGE_API_KEY")

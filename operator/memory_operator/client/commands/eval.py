@@ -21,8 +21,9 @@ from memory_operator.client.options import ProjectOption, RerankOption, SpaceOpt
 from memory_operator.client.server import paths
 from memory_operator.client.server.api import ApiClient
 from memory_operator.client.server.memory_ids import pages
+from memory_operator.client.server.project_schemas import StatsDocument
 from memory_operator.client.server.reading import read
-from memory_operator.client.server.schemas import SpacesDocument, StatsDocument
+from memory_operator.client.server.schemas import SpacesDocument
 from memory_operator.client.server.space_names import versions_named
 from memory_operator.client.session import Session, command
 from memory_operator.client.terminal.format import number

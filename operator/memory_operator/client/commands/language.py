@@ -8,7 +8,7 @@ import typer
 
 from memory_operator.client.options import ProjectOption
 from memory_operator.client.server import paths
-from memory_operator.client.server.schemas import ProjectsWordsDocument, ProjectWordsDocument
+from memory_operator.client.server.project_schemas import ProjectsWordsDocument, ProjectWordsDocument
 from memory_operator.client.session import Session, command
 from memory_operator.client.terminal.table import Columns
 

@@ -18,17 +18,20 @@ from memory_operator.client.server.schemas import (
 from memory_operator.client.server.space_names import space_named, versions_named
 from memory_operator.client.session import Session, command
 from memory_operator.client.terminal.format import moment, number, share, size
-from memory_operator.client.views.spaces import show_spaces, show_waiting
+from memory_operator.client.views.spaces import show_listed, show_waiting
 
 app = typer.Typer()
 
 
 @command(app, "list")
-def list_spaces(session: Session) -> None:
-    """List the spaces; * marks the active one, ! one in trouble, and Providers that are not applied."""
-    found = session.answer(SpacesDocument, session.api.get(paths.SPACES))
+def list_spaces(session: Session, project: AnyProjectOption = None) -> None:
+    """List the spaces; * marks the active one, ! one in trouble, and Providers that are not applied.
+
+    With --project also how many of its memories and chunks have a vector in each.
+    """
+    found = session.answer(SpacesDocument, session.api.get(paths.SPACES, project=project))
     if found is not None:
-        show_spaces(session, found.spaces)
+        show_listed(session, found)
         show_waiting(session, found)
 
 

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from memory_operator.client.server.explanation import ExplanationDocument, HitDiagnosticsDocument, RerankDocument
+from memory_operator.client.server.project_schemas import ProjectCountsDocument
 from memory_operator.client.server.reading import AnswerDocument
 
 
@@ -116,19 +117,31 @@ class SpaceDocument(AnswerDocument):
     kept_until: datetime | None = None
     kept_tokens: int = 0
 
+    @property
+    def in_use(self) -> bool:
+        """Whether its Provider asks for it."""
+        return self.state in ("filling", "ready")
+
 
 class WaitingDocument(AnswerDocument):
     """A Provider that waits for something to be put right."""
 
     provider: str
+    phase: str = "Pending"
     reason: str
     message: str
+
+    @property
+    def begins(self) -> bool:
+        """Nothing is wrong: it is looked at for the first time."""
+        return self.reason == "Pending"
 
 
 class SpacesDocument(AnswerDocument):
     """GET /v1/embeddings/spaces."""
 
     spaces: tuple[SpaceDocument, ...]
+    project: ProjectCountsDocument | None = None
     without_space: tuple[WaitingDocument, ...] = ()
     not_applied: tuple[WaitingDocument, ...] = ()
 
@@ -332,34 +345,6 @@ class BegunDocument(AnswerDocument):
     reindex: JobDocument | None = None
     memories: int | None = None
     outdated: int | None = None
-
-
-class ProjectDocument(AnswerDocument):
-    """A project and how many memories it has now."""
-
-    project: str
-    memories: int
-
-
-class ProjectWordsDocument(AnswerDocument):
-    """How a project's words are indexed; POST /v1/projects/language."""
-
-    project: str
-    language: str
-    languages: tuple[str, ...] = ()
-    rewriting: bool = False
-
-
-class ProjectsWordsDocument(AnswerDocument):
-    """GET /v1/projects, by name."""
-
-    projects: tuple[ProjectWordsDocument, ...]
-
-
-class StatsDocument(AnswerDocument):
-    """GET /v1/stats."""
-
-    projects: tuple[ProjectDocument, ...] = ()
 
 
 class UsedDocument(AnswerDocument):

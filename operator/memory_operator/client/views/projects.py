@@ -6,8 +6,8 @@ from typing import Any
 
 from memory_operator.client.server import paths
 from memory_operator.client.server.api import ApiClient
+from memory_operator.client.server.project_schemas import StatsDocument
 from memory_operator.client.server.reading import read
-from memory_operator.client.server.schemas import StatsDocument
 from memory_operator.client.terminal.format import number
 
 

@@ -11,6 +11,7 @@ from memory_operator.client.server.schemas import (
     OverviewDocument,
     SpaceDocument,
     SpacesDocument,
+    WaitingDocument,
 )
 from memory_operator.client.session import Session
 from memory_operator.client.terminal.format import moment, number, share
@@ -18,14 +19,15 @@ from memory_operator.client.terminal.table import Columns
 
 ENOUGH_COVERAGE = 0.99
 
-_SPACES = Columns(
-    (
-        *("", "NAME", "PROVIDER", "DIMS", "STATE", "VECTORS", "COVERAGE", "QUARANTINED"),
-        *("MODEL", "DISTANCE", "INDEX", "CREATE"),
-    ),
-    figures=("DIMS", "VECTORS", "COVERAGE", "QUARANTINED"),
-    fold=("MODEL", "DISTANCE", "INDEX", "CREATE", "PROVIDER", "QUARANTINED", "VECTORS"),
+_NAMES = (
+    *("", "NAME", "PROVIDER", "DIMS", "STATE", "VECTORS", "COVERAGE", "QUARANTINED"),
+    *("MODEL", "DISTANCE", "INDEX", "CREATE"),
 )
+_OF_PROJECT = ("MEMORIES", "CHUNKS")
+_FIGURES = ("DIMS", "VECTORS", "COVERAGE", "QUARANTINED")
+_FOLD = ("MODEL", "DISTANCE", "INDEX", "CREATE", "PROVIDER", "QUARANTINED", "VECTORS")
+_SPACES = Columns(_NAMES, figures=_FIGURES, fold=_FOLD)
+_SPACES_OF_PROJECT = Columns((*_NAMES, *_OF_PROJECT), figures=(*_FIGURES, *_OF_PROJECT), fold=_FOLD)
 
 
 def show_spaces(session: Session, spaces: Sequence[SpaceDocument]) -> None:
@@ -35,19 +37,53 @@ def show_spaces(session: Session, spaces: Sequence[SpaceDocument]) -> None:
         return
     session.screen.table(_SPACES, [_row(space) for space in spaces])
     for space in spaces:
-        if space.trouble:
-            session.screen.remark(f"! {space.embedding_version}: {space.trouble}", "red")
-        if space.kept_until:
-            took = f"; that took {number(space.kept_tokens)} tokens so far" if space.kept_tokens else ""
-            until = f"until {moment(space.kept_until)}"
-            session.screen.remark(
-                f"{space.embedding_version} gets new memories {until}, and activate leads back at once{took}"
-            )
+        _show_remarks(session, space)
 
 
-def _row(space: SpaceDocument) -> tuple[str, ...]:
+def show_listed(session: Session, found: SpacesDocument) -> None:
+    """The table of spaces and of Providers without one: * active, ! in trouble; with what a project has in each."""
+    refused = {each.provider for each in found.refused}
+    rows = [_row(space, refused=space.provider in refused and space.in_use) for space in found.spaces]
+    rows += [_row_of_waiting(each) for each in found.without_space]
+    if not rows:
+        show_spaces(session, ())
+        return
+    if found.project is None:
+        session.screen.table(_SPACES, rows)
+    else:
+        project, counted = found.project, {each.embedding_version: each for each in found.project.spaces}
+        parts = [counted.get(row[_NAMES.index("NAME")]) for row in rows]
+        more = [(number(part.memories), number(part.chunks)) if part else ("–", "–") for part in parts]
+        session.screen.table(_SPACES_OF_PROJECT, [(*row, *two) for row, two in zip(rows, more, strict=True)])
+        session.screen.line(f"{project.project}: {number(project.memories)} memories, {number(project.chunks)} chunks")
+    for space in found.spaces:
+        _show_remarks(session, space)
+
+
+def _show_remarks(session: Session, space: SpaceDocument) -> None:
+    if space.trouble:
+        session.screen.remark(f"! {space.embedding_version}: {space.trouble}", "red")
+    if space.kept_until:
+        took = f"; that took {number(space.kept_tokens)} tokens so far" if space.kept_tokens else ""
+        until = f"until {moment(space.kept_until)}"
+        session.screen.remark(
+            f"{space.embedding_version} gets new memories {until}, and activate leads back at once{took}"
+        )
+
+
+def _row_of_waiting(waiting: WaitingDocument) -> tuple[str, ...]:
+    known = {
+        "": "" if waiting.begins else "!",
+        "NAME": waiting.provider.rpartition("/")[2],
+        "PROVIDER": waiting.provider,
+        "STATE": waiting.phase,
+    }
+    return tuple(known.get(name, "–") for name in _NAMES)
+
+
+def _row(space: SpaceDocument, *, refused: bool = False) -> tuple[str, ...]:
     return (
-        f"{'*' if space.active else ''}{'!' if space.trouble else ''}",
+        f"{'*' if space.active else ''}{'!' if space.trouble or refused else ''}",
         space.embedding_version,
         space.provider,
         str(space.dimensions),
@@ -65,7 +101,8 @@ def _row(space: SpaceDocument) -> tuple[str, ...]:
 def show_waiting(session: Session, found: SpacesDocument) -> None:
     """The Providers that no space could be made for yet, and those whose present spec is not applied, and why."""
     for each in found.without_space:
-        session.screen.remark(f"! {each.provider} has no space: {each.reason}: {each.message}", "red")
+        mark, colour = ("", "") if each.begins else ("! ", "red")
+        session.screen.remark(f"{mark}{each.provider} has no space: {each.reason}: {each.message}", colour)
     for each in found.refused:
         session.screen.remark(f"! {each.provider} is not applied as it is now: {each.reason}: {each.message}", "red")
 

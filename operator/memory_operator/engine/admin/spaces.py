@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from memory_operator.engine.admin.switchable import SpaceView as SpaceView
 from memory_operator.engine.spaces import activation
 from memory_operator.engine.spaces.active import SemanticStatus
 from memory_operator.engine.spaces.progress import JobView, view_of
-from memory_operator.errors import LockBusy, NotFound
+from memory_operator.errors import LockBusy, NotFound, SpaceVanished
 from memory_operator.store.db import activity, locks
 from memory_operator.store.db.activity import Actor
 from memory_operator.store.db.pool import Conn, Store
@@ -71,6 +72,15 @@ class Counts:
     vectors: int
     spaces: int
     held: int
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectCounts:
+    """How much of one project there is, and how much of it is in each space, by embedding version."""
+
+    project: str
+    whole: counts.Counted
+    by_space: Mapping[str, counts.Counted]
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +167,18 @@ class Catalog:
                 spaces=len(found),
                 held=len(await providers.pending_changes(conn)),
             )
+
+    async def project_counts(self, tenant: str, project: str) -> ProjectCounts:
+        """How much of a tenant's project each space has. Raises NotFound."""
+        async with self._store.connection() as conn:
+            project_id = await counts.project_id(conn, tenant, project)
+            if project_id is None:
+                raise NotFound(f"there is no project {project}", hint="GET /v1/stats lists those of your tenant")
+            by_space = {}
+            for space in await spaces.all_spaces(conn):
+                with contextlib.suppress(SpaceVanished):
+                    by_space[space.embedding_version] = await counts.in_space(conn, project_id, space.id)
+            return ProjectCounts(project, await counts.in_project(conn, project_id), by_space)
 
     async def activate(
         self, embedding_version: str | None, provider: str | None, by: Actor, *, force: bool = False

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 
 from memory_operator.engine.admin.spaces import Catalog
-from memory_operator.http.auth.base import ACTIVATE, JOBS
+from memory_operator.http.auth.base import ACTIVATE, JOBS, READ_MEMORIES
 from memory_operator.http.auth.permissions import Known, actor, namespaces_with, readable, require, services_of
 from memory_operator.http.openapi.document import reply, request_body, responses
-from memory_operator.http.schemas.base import NoBody
+from memory_operator.http.schemas.base import Name, NoBody
 from memory_operator.http.schemas.reading import read
 from memory_operator.http.schemas.spaces import (
     ActivateBody,
@@ -18,6 +18,7 @@ from memory_operator.http.schemas.spaces import (
     CreateEnabledAnswer,
     CreateEnabledBody,
     DeactivatedAnswer,
+    ProjectCountsAnswer,
     PruneBody,
     PrunedAnswer,
     PrunedSpaceAnswer,
@@ -30,15 +31,26 @@ from memory_operator.http.schemas.spaces import (
 router = APIRouter(prefix="/v1", tags=["embeddings"])
 
 
-@router.get("/embeddings/spaces", responses=responses(SpacesAnswer))
-async def spaces(request: Request, identity: Known) -> Response:
+@router.get("/embeddings/spaces", responses=responses(SpacesAnswer, 200, 404))
+async def spaces(
+    request: Request,
+    identity: Known,
+    project: Annotated[Name | None, Query(description="Count what each space has of this project, too.")] = None,
+) -> Response:
     """Every space with its figures."""
     visible = await readable(request, identity)
     catalog = services_of(request).catalog
+    views = [view for view in await catalog.spaces() if view.space.ref.namespace in visible]
+    counted = None
+    if project is not None:
+        await require(request, identity, READ_MEMORIES, identity.namespace)
+        shown = {view.space.embedding_version for view in views}
+        counted = ProjectCountsAnswer.of(await catalog.project_counts(identity.tenant, project), shown)
     without_space, not_applied = await catalog.waiting()
     return reply(
         SpacesAnswer(
-            spaces=[SpaceAnswer.of(view) for view in await catalog.spaces() if view.space.ref.namespace in visible],
+            spaces=[SpaceAnswer.of(view) for view in views],
+            project=counted,
             without_space=[WaitingAnswer.of(each) for each in without_space if each.ref.namespace in visible],
             not_applied=[WaitingAnswer.of(each) for each in not_applied if each.ref.namespace in visible],
         )

@@ -9,7 +9,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from memory_operator.engine.admin.spaces import Overview, SpaceView, Waiting
+from memory_operator.engine.admin.spaces import Overview, ProjectCounts, SpaceView, Waiting
 from memory_operator.engine.spaces.active import SemanticStatus
 from memory_operator.http.schemas.base import AnswerModel, Body, Money, Name, ProviderName
 from memory_operator.http.schemas.consent import HeldAnswer
@@ -124,10 +124,41 @@ class WaitingAnswer(AnswerModel):
         return cls(provider=str(waiting.ref), phase=waiting.phase, reason=waiting.reason, message=waiting.message)
 
 
+class ProjectInSpaceAnswer(AnswerModel):
+    """How much of a project has a vector in a space."""
+
+    embedding_version: str
+    chunks: int
+    memories: int
+
+
+class ProjectCountsAnswer(AnswerModel):
+    """How much of a project there is, and how much of it each space has."""
+
+    project: str
+    chunks: int
+    memories: int
+    spaces: list[ProjectInSpaceAnswer]
+
+    @classmethod
+    def of(cls, counts: ProjectCounts, shown: Collection[str]) -> ProjectCountsAnswer:
+        """The counts as the API shows them, of some spaces."""
+        return cls(
+            project=counts.project,
+            **asdict(counts.whole),
+            spaces=[
+                ProjectInSpaceAnswer(embedding_version=version, **asdict(counted))
+                for version, counted in counts.by_space.items()
+                if version in shown
+            ],
+        )
+
+
 class SpacesAnswer(AnswerModel):
     """The spaces, oldest first."""
 
     spaces: list[SpaceAnswer]
+    project: ProjectCountsAnswer | None = Field(default=None, description="Where one is named.")
     without_space: list[WaitingAnswer] = Field(description="Providers that no space could be made for yet.")
     not_applied: list[WaitingAnswer] = Field(
         description="Providers with a space whose spec, as it is by now, cannot be applied."

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from memory_operator.store.db.pool import Conn
+from dataclasses import dataclass
+
+from memory_operator.store.db.pool import Conn, fetch_one
+from memory_operator.store.spaces import vectors
 
 _MEMORIES = """
 select p.slug, e.n from memory_projects p join memory_tenants t on t.id = p.tenant_id
@@ -16,3 +19,44 @@ async def memories(conn: Conn, tenant: str) -> dict[str, int]:
     """Memories that can be found, by project that has any; counted one by one, from an index alone."""
     rows = await conn.fetch(_MEMORIES, tenant)
     return {row["slug"]: row["n"] for row in rows}
+
+
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """Chunks that can be found, and the memories that they are of."""
+
+    chunks: int
+    memories: int
+
+
+_PROJECT = """
+select p.id from memory_projects p join memory_tenants t on t.id = p.tenant_id where t.name = $1 and p.slug = $2
+"""
+
+
+async def project_id(conn: Conn, tenant: str, slug: str) -> int | None:
+    """Id of a tenant's project; None where there is none of the name."""
+    found: int | None = await conn.fetchval(_PROJECT, tenant, slug)
+    return found
+
+
+_IN_PROJECT = """
+select count(*) as chunks, count(distinct c.entry_id) as memories from memory_chunks c
+where c.live and c.project_id = $1
+"""
+
+
+async def in_project(conn: Conn, project: int) -> Counted:
+    """What a project has; counted one by one."""
+    return Counted(**dict(await fetch_one(conn, _IN_PROJECT, project)))
+
+
+_IN_SPACE = """
+select count(*) as chunks, count(distinct c.entry_id) as memories from {vectors} v
+join memory_chunks c on c.id = v.chunk_id where c.live and c.project_id = $1 and v.project_id = $1
+"""
+
+
+async def in_space(conn: Conn, project: int, space_id: int) -> Counted:
+    """What of a project has a vector in a space; counted one by one. Raises SpaceVanished."""
+    return Counted(**dict(await fetch_one(conn, vectors.for_space(_IN_SPACE, space_id), project)))
