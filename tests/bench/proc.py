@@ -9,10 +9,9 @@ import time
 from pathlib import Path
 from typing import Any, Self
 
-import httpx
-
 from fixtures.dev import free_port
 from fixtures.engine import key_text
+from fixtures.plain_http import get
 
 PROGRAM = Path(sys.executable).with_name("memory-operator")
 START_SECONDS = 60.0
@@ -85,16 +84,14 @@ class OwnProcess:
 
     def metric(self, name: str) -> float | None:
         """A metric without labels; None where it is not there."""
-        text = httpx.get(f"http://127.0.0.1:{self.probe_port}/metrics", timeout=10, trust_env=False).text
-        values = [line.split()[1] for line in text.splitlines() if line.startswith(f"{name} ")]
+        said = get(self.probe_port, "/metrics")
+        assert said is not None, "the probe port does not answer"
+        values = [line.split()[1] for line in said[1].splitlines() if line.startswith(f"{name} ")]
         return float(values[0]) if values else None
 
     def _ready(self) -> bool:
-        try:
-            answer = httpx.get(f"http://127.0.0.1:{self.probe_port}/readyz", timeout=5, trust_env=False)
-        except httpx.TransportError:
-            return False
-        return answer.status_code == 200
+        said = get(self.probe_port, "/readyz", 5)
+        return said is not None and said[0] == 200
 
 
 def cpu_seconds(pid: int) -> float:

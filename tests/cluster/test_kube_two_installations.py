@@ -26,8 +26,7 @@ LISTINGS = 6
 @pytest.fixture
 async def second(postgres_server: Server, template_database: str) -> AsyncIterator[World]:
     """Another store."""
-    name = postgres_server.fresh_name()
-    postgres_server.execute(f"create database {name} template {template_database} owner memory")
+    name = postgres_server.create(template_database)
     async with open_world(postgres_server.url(name, superuser=False)) as opened:
         yield opened
     postgres_server.drop(name)

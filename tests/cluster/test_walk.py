@@ -14,6 +14,7 @@ from cluster.harness import ControlPlane
 from fixtures.certificates import self_signed
 from fixtures.dev import free_port
 from fixtures.kube import Namespace
+from fixtures.plain_http import NO_AUTHORITIES
 from fixtures.processes import Processes, Running
 from fixtures.waiting import eventually
 from fixtures.webhook import WebhookProcess, registration, write_pair
@@ -106,7 +107,8 @@ class Walk:
 
     def call(self, method: str, path: str, account: str | None = "may-consent", **arguments: Any) -> httpx.Response:
         headers = {} if account is None else {"Authorization": f"Bearer {self.served.token_of(account)}"}
-        return httpx.request(method, f"http://127.0.0.1:{self.port}{path}", headers=headers, timeout=20, **arguments)
+        url = f"http://127.0.0.1:{self.port}{path}"
+        return httpx.request(method, url, headers=headers, timeout=20, verify=NO_AUTHORITIES, **arguments)
 
     def add(self, count: int) -> None:
         for number in range(count):

@@ -121,8 +121,7 @@ NAMES = {
 @pytest.fixture(scope="module")
 def stocked(postgres_server: Server, template_database: str) -> Iterator[str]:
     """Name of a database with rows in every table that grows."""
-    name = postgres_server.fresh_name()
-    postgres_server.execute(f"create database {name} template {template_database} owner memory")
+    name = postgres_server.create(template_database)
     asyncio.run(_make_space(postgres_server.url(name, superuser=False)))
     postgres_server.execute(
         *STOCK.format(rows=ROWS, spaces=SPACES).strip().split(";\n"), "vacuum analyze", database=name

@@ -280,8 +280,7 @@ def test_no_sequence_of_events_breaks_the_promise(
 ) -> None:
     if zlib.crc32(repr((hours, steps)).encode()) % PARTS != PART - 1:
         return
-    name = postgres_server.fresh_name()
-    postgres_server.execute(f"create database {name} template {template_database} owner memory")
+    name = postgres_server.create(template_database)
     try:
         asyncio.run(_play(postgres_server.url(name, superuser=False), hours, steps))
     finally:

@@ -13,6 +13,7 @@ import httpx
 import pytest
 
 from fixtures.dev import free_port
+from fixtures.plain_http import NO_AUTHORITIES
 from fixtures.processes import Processes, Running
 from fixtures.waiting import WAIT_SECONDS, eventually, until
 
@@ -71,7 +72,7 @@ def test_each_worker_counts_for_itself_and_a_stop_ends_all(processes: Processes)
     assert all('{worker="0"' in line or '{worker="1"' in line for line in lines), lines[:5]
     assert text.count("# TYPE memory_http_requests_total counter") == 1
     for _ in range(8):
-        assert httpx.get(f"{api.url}/v1/stats").status_code == 200
+        assert httpx.get(f"{api.url}/v1/stats", verify=NO_AUTHORITIES).status_code == 200
     counted = [line for line in api.both_ready().splitlines() if "http_requests_total{" in line and "/v1/stats" in line]
     assert sum(float(line.split()[-1]) for line in counted) == 8
     workers = api.workers()
@@ -88,7 +89,7 @@ async def test_a_worker_that_is_killed_loses_nothing_that_was_acknowledged(proce
     stored: list[str] = []
 
     async def client(name: int) -> None:
-        async with httpx.AsyncClient(base_url=api.url, timeout=60, trust_env=False) as http:
+        async with httpx.AsyncClient(base_url=api.url, timeout=60, trust_env=False, verify=NO_AUTHORITIES) as http:
             for number in range(15):
                 try:
                     answer = await http.post("/memory/add", json={"text": f"memory {number} of client {name}"})
@@ -102,7 +103,7 @@ async def test_a_worker_that_is_killed_loses_nothing_that_was_acknowledged(proce
     await asyncio.gather(*(client(name) for name in range(6)))
     assert gone(victim)
     assert len(stored) > 40
-    async with httpx.AsyncClient(base_url=api.url, timeout=60, trust_env=False) as http:
+    async with httpx.AsyncClient(base_url=api.url, timeout=60, trust_env=False, verify=NO_AUTHORITIES) as http:
         for memory in stored:
             assert (await http.get(f"/memory/{memory}")).status_code == 200
 

@@ -42,8 +42,7 @@ class Running:
 @pytest.fixture(scope="module")
 def running(postgres_server: Server, template_database: str) -> Iterator[Running]:
     """The API that is asked."""
-    name = postgres_server.fresh_name()
-    postgres_server.execute(f"create database {name} template {template_database} owner memory")
+    name = postgres_server.create(template_database)
     started: Future[Running] = Future()
     stop: Future[None] = Future()
 
