@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from vendor.authority import Authority
-from vendor.vectors import Codebook
+from vendor.vectors import Codebook, WordBook
 
 RerankForm = Literal["cohere_rerank", "voyage_rerank", "jina_rerank", "tei_rerank"]
 Form = Literal["openai", "ollama", "voyageai", "cohere", "gemini", "azure", "unknown"] | RerankForm
@@ -180,5 +180,5 @@ class Script:
         if key not in self._codebooks:
             for stale in list(itertools.islice(self._codebooks, max(0, len(self._codebooks) - 15))):
                 del self._codebooks[stale]
-            self._codebooks[key] = Codebook(model, dimensions)
+            self._codebooks[key] = (WordBook if model.startswith("words") else Codebook)(model, dimensions)
         return self._codebooks[key]

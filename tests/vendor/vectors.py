@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import itertools
+import re
 from functools import cached_property
 
 import numpy as np
@@ -62,3 +63,32 @@ class Codebook:
 
 def _choices(text: str) -> tuple[int, ...]:
     return tuple(byte % CHOICES for byte in hashlib.blake2b(text.encode(), digest_size=SEGMENTS).digest())
+
+
+class WordBook(Codebook):
+    """Vectors of models that know words: those of a text's words, added up, so that texts that share words are near.
+
+    With `-scrambled` in the model's name, half of the texts get a vector that has nothing to do with them.
+    """
+
+    def __init__(self, model: str, dimensions: int) -> None:
+        super().__init__(model, dimensions)
+        self._scrambled = "-scrambled" in model
+
+    def vector(self, text: str) -> NDArray[np.float32]:
+        """The vector of a text: shape (dimensions,), of length 1."""
+        words = re.findall(r"\w+", text.casefold())
+        odd = hashlib.blake2b(text.encode(), digest_size=1).digest()[0] % 2
+        if not words or (self._scrambled and odd):
+            return super().vector(f"scrambled {text}")
+        total = np.sum([super(WordBook, self).vector(word) for word in words], axis=0)
+        found: NDArray[np.float32] = (total / max(float(np.linalg.norm(total)), 1e-9)).astype("<f4")
+        return found
+
+    def base64(self, text: str) -> bytes:
+        """The vector as base64 of little-endian 32-bit floats."""
+        return base64.b64encode(self.vector(text).astype("<f4").tobytes())
+
+    def numbers(self, text: str) -> bytes:
+        """The vector as a JSON list."""
+        return b"[" + b",".join(str(number).encode() for number in self.vector(text)) + b"]"

@@ -3,7 +3,16 @@
 One pool for each event loop makes the embedders; their failures are the errors of `errors.py`.
 """
 
-from memory_operator.embedders.base import PROBE_TEXT, Embedder, Embeddings, Meter, Relevance, Reranker, probe
+from memory_operator.embedders.base import (
+    PROBE_TEXT,
+    Embedder,
+    Embeddings,
+    Meter,
+    Relevance,
+    Reranker,
+    probe,
+    with_prefix,
+)
 from memory_operator.embedders.pool import EmbedderPool
 from memory_operator.embedders.registry import EMBEDDER_TYPES, batch_limit, calls_a_vendor, token_limits
 
@@ -20,4 +29,5 @@ __all__ = [
     "calls_a_vendor",
     "probe",
     "token_limits",
+    "with_prefix",
 ]

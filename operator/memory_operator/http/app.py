@@ -12,7 +12,18 @@ from memory_operator.http.auth.base import Authenticator
 from memory_operator.http.auth.permissions import known_parameters
 from memory_operator.http.openapi.document import openapi
 from memory_operator.http.openapi.page import CONTENT_SECURITY, docs_page, index_page
-from memory_operator.http.routers import activity, consent, doctor, jobs, memories, projects, quarantine, spaces, usage
+from memory_operator.http.routers import (
+    activity,
+    comparisons,
+    consent,
+    doctor,
+    jobs,
+    memories,
+    projects,
+    quarantine,
+    spaces,
+    usage,
+)
 from memory_operator.http.server.admission import Slots
 from memory_operator.http.server.middleware import Guard
 from memory_operator.http.server.probes import PROBE_PATHS, probe_routes
@@ -43,7 +54,7 @@ def create_app(
     app = _MemoryApi(title=TITLE, version=version, docs_url=None, redoc_url=None, redirect_slashes=False)
     metrics = metrics or Metrics()
     app.state.services, app.state.auth = services, auth
-    parts = (memories, projects, spaces, quarantine, jobs, usage, consent, activity, doctor)
+    parts = (memories, projects, spaces, comparisons, quarantine, jobs, usage, consent, activity, doctor)
     for router in (*(part.router for part in parts), memories.lists):
         app.include_router(router, dependencies=[Depends(known_parameters)])
     problems.install(app)

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from memory_operator.engine.admin.consents import Consents
 from memory_operator.engine.admin.doctor.examine import Doctor
 from memory_operator.engine.admin.jobs import Jobs
+from memory_operator.engine.admin.rehearsals import Rehearsals
 from memory_operator.engine.admin.spaces import Catalog
 from memory_operator.engine.admin.usage import Accounts
+from memory_operator.engine.memories.compare import Comparer
 from memory_operator.engine.memories.recall import Recall
 from memory_operator.engine.memories.remember import Remember
 from memory_operator.errors import MemoryOperatorError
@@ -28,6 +30,8 @@ class Services:
     jobs: Jobs
     accounts: Accounts
     doctor: Doctor
+    comparer: Comparer
+    rehearsals: Rehearsals
 
     async def not_ready(self) -> str | None:
         """Why the API cannot answer, for a /readyz; None when it can."""

@@ -8,8 +8,10 @@ from typing import Any
 from memory_operator.engine.admin.consents import Consents
 from memory_operator.engine.admin.doctor.examine import Doctor
 from memory_operator.engine.admin.jobs import Jobs
+from memory_operator.engine.admin.rehearsals import Rehearsals
 from memory_operator.engine.admin.spaces import Catalog
 from memory_operator.engine.admin.usage import Accounts
+from memory_operator.engine.memories.compare import Comparer
 from memory_operator.engine.memories.recall import Recall
 from memory_operator.engine.memories.remember import Remember
 from memory_operator.engine.ports.cluster import ClusterView
@@ -45,6 +47,8 @@ def make_services(base: Base, catalog: Catalog | None = None, cluster: ClusterVi
         jobs=Jobs(base.store, base.keys),
         accounts=Accounts(base.store),
         doctor=Doctor(base.store, base.connector, base.keys, cluster),
+        comparer=Comparer(base.store, base.connector, base.keys),
+        rehearsals=Rehearsals(base.store, base.connector, base.keys),
     )
 
 

@@ -46,11 +46,17 @@ ACCEPTED = {
     "jobs.rechunk._WAITING": "a reindex stops while 2,000 are pending, so that it reads hardly more",
     "jobs.fresh._FORGET_DEAD": "once at the end of a rebuild, which has read it all before",
     "memories.browse._SOURCES": "the sample looks once, at its start, for what it has loaded already",
+    "memories.comparing._COUNT": "what two spaces have in common, when somebody compares them",
+    "memories.comparing._DRAW": "questions made of stored memories, when somebody compares spaces by them",
     "memories.nearest._BY_INDEX": "only a generic plan, which does not know how few are asked for, and is never used",
     "memories.nearest._EXACTLY": "the same",
     "jobs.health._WAITING": "the doctor, asked for by a person, looks for the oldest of what waits, for at most 5 s",
     "spaces.hnsw._NEAREST_BY_INDEX": "the same; and the stock has no index",
     "spaces.hnsw._NEAREST_OF_ALL": "what an index finds is compared with, once it is built",
+    "spaces.rehearsals._MEASURE": "what a rehearsal would embed, when somebody begins one",
+    "spaces.rehearsals._SAMPLED": "the sample of it",
+    "spaces.rehearsals._TAKE_SAMPLE": "the same",
+    "spaces.spaces._QUARANTINED": "counts by space: the chunks that vendors refuse are few, or nothing works",
 }
 """Statements that read a growing table whole, and why they may."""
 
@@ -107,6 +113,9 @@ def statements() -> dict[str, str]:
 STATEMENTS = statements()
 NAMES = {
     "vectors": "memory_vectors_1",
+    "one": "memory_vectors_1",
+    "other": "memory_vectors_2",
+    "rehearsal": "1",
     "staging": "memory_staging",
     "fresh": "memory_vectors_1_job_1",
     "clash": "nothing",

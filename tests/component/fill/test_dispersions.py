@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from fixtures.memories import Memories, config
-from memory_operator.engine.fill.dispersions import DispersionMeasure, dispersion_of, measure_some
+from memory_operator.engine.fill.dispersions import DispersionMeasure, measure_some
+from memory_operator.memory.dispersion import dispersion_of
 from memory_operator.memory.fusion import Dispersion
 from memory_operator.store.spaces import dispersions
 from memory_operator.store.spaces.spaces import Space

@@ -67,7 +67,7 @@ class LedgerRows:
 
 def _counts_for_the_day(intent: Intent) -> bool:
     """Whether a call outside a fill is part of what its Provider may use in a day."""
-    return intent.purpose == "rerank" and intent.config.budget != BudgetConfig()
+    return intent.purpose in ("rerank", "compare", "rehearse") and intent.config.budget != BudgetConfig()
 
 
 @dataclass(slots=True)

@@ -6,11 +6,11 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from memory_operator import traces
 from memory_operator.contract.resource import ProviderRef
-from memory_operator.embedders import PROBE_TEXT, Embeddings, Relevance, calls_a_vendor, probe
+from memory_operator.embedders import PROBE_TEXT, Embeddings, Relevance, calls_a_vendor, probe, with_prefix
 from memory_operator.engine.embedding.circuit_breaker import Breaker
 from memory_operator.engine.embedding.connector import PROBE_SECONDS, Connector
 from memory_operator.engine.embedding.ledger_rows import LedgerRows
@@ -25,7 +25,7 @@ from memory_operator.errors import (
 from memory_operator.logs import get_logger
 from memory_operator.memory.chunking import estimate_tokens
 from memory_operator.plan.cost import believable, split
-from memory_operator.plan.space import BudgetConfig, CallConfig, LimitsConfig, RerankConfig
+from memory_operator.plan.space import BudgetConfig, CallConfig, LimitsConfig, Mode, RerankConfig, SpaceConfig
 from memory_operator.store.db.pool import Store
 from memory_operator.store.spaces import vectors
 from memory_operator.store.spaces.spaces import Space
@@ -225,6 +225,57 @@ async def rerank_at_once(store: Store, connector: Connector, call: RerankCall) -
         async with completed(rows, await _permitted(rows, call.intent(), ends)) as meter:
             left = max(0.001, ends - now())
             found = await reranker.rerank(call.question, call.texts, timeout=left, meter=meter)
+        span.note(tokens=meter.tokens)
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class MeasuredCall:
+    """Texts of one tenant that are embedded to measure a model, by a space's vendor and with its credential."""
+
+    space: Space
+    config: SpaceConfig
+    """The space's own, or the same with another model."""
+    purpose: Literal["compare", "rehearse"]
+    tenant_id: int
+    texts: Sequence[str]
+    dimensions: int | None
+
+    @property
+    def mode(self) -> Mode:
+        """What the texts are embedded as."""
+        return "query" if self.purpose == "compare" else "document"
+
+    def intent(self) -> Intent:
+        """What the ledger has before the call."""
+        tokens = sum(estimate_tokens(text) for text in with_prefix(self.texts, self.mode, self.config))
+        # As for a rerank API: these calls do not wait for those of fills to end.
+        limits = self.config.limits.model_copy(update={"concurrency": None})
+        config = self.config.model_copy(update={"limits": limits})
+        return Intent(self.space.ref, config, self.purpose, [Share(self.tenant_id, len(self.texts), tokens)])
+
+
+async def embed_to_measure(store: Store, connector: Connector, call: MeasuredCall, timeout: float) -> Embeddings:
+    """Embed texts once limits and budget let the call leave, as `rerank_at_once` scores some.
+
+    Raises as `embed_at_once`, and BudgetReached, RateLimited.
+    """
+    config, now = call.config, asyncio.get_running_loop().time
+    ends = now() + timeout
+    with (
+        admitted(connector.breaker(config), timeout),
+        space_span("embed", call.space, purpose=call.purpose, texts=len(call.texts)) as span,
+    ):
+        await ready_in_time(connector.checked_proof(call.space), timeout)
+        embedder = await ready_in_time(connector.embedder(config), timeout)
+        if not calls_a_vendor(config):
+            return await embedder.embed(call.texts, mode=call.mode, timeout=timeout, dimensions=call.dimensions)
+        rows = LedgerRows(store)
+        async with completed(rows, await _permitted(rows, call.intent(), ends)) as meter:
+            left = max(0.001, ends - now())
+            found = await embedder.embed(
+                call.texts, mode=call.mode, timeout=left, dimensions=call.dimensions, meter=meter
+            )
         span.note(tokens=meter.tokens)
     return found
 

@@ -8,10 +8,7 @@ from __future__ import annotations
 
 import asyncio
 
-import numpy as np
-from numpy.typing import NDArray
-
-from memory_operator.memory.fusion import Dispersion
+from memory_operator.memory.dispersion import dispersion_of
 from memory_operator.store.db.pool import Store
 from memory_operator.store.spaces import dispersions, registry, spaces
 from memory_operator.store.spaces.spaces import ACTIVE_STATES, Space
@@ -61,16 +58,3 @@ async def measure_some(store: Store, space: Space, limit: int) -> int:
         async with store.connection() as conn:
             await dispersions.record(conn, space.id, project_id, count, dispersion)
     return len(due)
-
-
-def dispersion_of(vectors: NDArray[np.float32], distance: str) -> Dispersion:
-    """How similar vectors of shape (n, dimensions) are to each other, as `nearest` scores them."""
-    products = (vectors @ vectors.T)[np.triu_indices(len(vectors), 1)].astype(np.float64)
-    squares = np.einsum("ij,ij->i", vectors, vectors).astype(np.float64)
-    one, other = (squares[places] for places in np.triu_indices(len(vectors), 1))
-    similarities = products
-    if distance == "cosine":
-        similarities = products / np.sqrt(np.maximum(one * other, 1e-24))
-    elif distance == "l2":
-        similarities = 1 / (1 + np.sqrt(np.maximum(0.0, one + other - 2 * products)))
-    return Dispersion(float(similarities.mean()), float(similarities.std()))

@@ -10,7 +10,7 @@ from memory_operator.metrics import Metrics
 from memory_operator.store.db.pool import Conn, Store
 from memory_operator.store.jobs import jobs, leases, missing
 from memory_operator.store.jobs.jobs import Job
-from memory_operator.store.spaces import kept, spaces
+from memory_operator.store.spaces import kept, rehearsals, spaces
 from memory_operator.store.usage import ledger, limits
 
 log = get_logger(__name__)
@@ -28,9 +28,12 @@ async def maintain_jobs(store: Store) -> None:
         await leases.sweep(conn)
         await kept.forget_pending(conn, _MOST_FORGOTTEN)
         forgotten = await ledger.mark_unanswered(conn)
+        expired = await rehearsals.drop_expired(conn)
     if forgotten:
         log.info("%d calls of ended processes are marked as unanswered", forgotten)
     names = {space.id: str(space.ref) for space in there}
+    if expired:
+        log.info("%d rehearsals that nobody went on with are dropped", expired)
     for job in open_jobs:
         if job.paused_for == "budget":
             async with store.transaction() as conn:

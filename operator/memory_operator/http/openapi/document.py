@@ -11,6 +11,7 @@ from pydantic.json_schema import models_json_schema
 
 from memory_operator.http.problems import MEDIA_TYPE
 from memory_operator.http.schemas.base import AnswerModel, Body, NoBody, ProblemAnswer
+from memory_operator.http.schemas.comparisons import CompareBody, RehearseBody
 from memory_operator.http.schemas.consent import ConsentBody
 from memory_operator.http.schemas.doctor import DoctorBody, RepairBody
 from memory_operator.http.schemas.jobs import ReembedBody, ReindexBody
@@ -50,6 +51,8 @@ _BODIES: tuple[type[Body], ...] = (
     LanguageBody,
     DoctorBody,
     RepairBody,
+    CompareBody,
+    RehearseBody,
 )
 
 

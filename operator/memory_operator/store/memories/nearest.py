@@ -294,11 +294,12 @@ def _best_of_each(ordered: Sequence[tuple[float, int, int]], distance: str) -> l
     best: dict[int, Hit] = {}
     for far, chunk_id, key in ordered:
         if key not in best:
-            best[key] = Hit(key, chunk_id, _similarity(far, distance), "vector")
+            best[key] = Hit(key, chunk_id, similarity(far, distance), "vector")
     return list(best.values())
 
 
-def _similarity(distance: float, kind: str) -> float:
+def similarity(distance: float, kind: str) -> float:
+    """What is told of a distance: see `nearest`."""
     if kind == "cosine":
         return 1 - distance
     return -distance if kind == "dot" else 1 / (1 + distance)

@@ -15,7 +15,7 @@ from memory_operator.plan.space import CallConfig
 from memory_operator.store.db.pool import Conn
 from memory_operator.store.spaces.spaces import Space
 
-Purpose = Literal["fill", "add", "query", "probe", "rerank", "maintenance"]
+Purpose = Literal["fill", "add", "query", "probe", "rerank", "maintenance", "compare", "rehearse"]
 Ending = Literal["answered", "unusable", "refused", "unanswered"]
 
 _FORGOTTEN_SECONDS = 900
