@@ -75,6 +75,14 @@ _EMBEDDINGS = {
         "quarantine",
         "List the chunks that an embedder refuses, each with its memory and the reason, newest first.",
     ),
+    "compare": (
+        "compare",
+        "Let two spaces answer the same questions: how alike, how good, how fast, and what a query costs.",
+    ),
+    "rehearse": (
+        "compare",
+        "Try another model of a Provider's vendor on a sample of the memories, before anything is changed.",
+    ),
     "prune": ("spaces", "Remove the spaces that no Provider asks for any more, with their vectors."),
 }
 

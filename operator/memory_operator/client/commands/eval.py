@@ -2,32 +2,27 @@
 
 from __future__ import annotations
 
-import contextlib
-import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from memory_operator.client.errors import CommandError, MisuseError
+from memory_operator.client.errors import MisuseError
 from memory_operator.client.evaluation import gate, loading, report
 from memory_operator.client.evaluation.judged_set import JudgedSet, read_judged_sets
 from memory_operator.client.evaluation.known_items import SHOWS, known_items
+from memory_operator.client.evaluation.loaded import Loading, progress
 from memory_operator.client.evaluation.ways import Way, ask_all, ways_of
 from memory_operator.client.exit_codes import ExitCode
 from memory_operator.client.options import ProjectOption, RerankOption, SpaceOption, reranking, seconds_of
 from memory_operator.client.server import paths
-from memory_operator.client.server.api import ApiClient
 from memory_operator.client.server.memory_ids import pages
-from memory_operator.client.server.project_schemas import StatsDocument
 from memory_operator.client.server.reading import read
 from memory_operator.client.server.schemas import SpacesDocument
 from memory_operator.client.server.space_names import versions_named
 from memory_operator.client.session import Session, command
-from memory_operator.client.terminal.format import number
-from memory_operator.client.terminal.progress import Bar, bars
 
 app = typer.Typer()
 
@@ -45,9 +40,9 @@ class _Evaluation:
     in_flight: int
     wait_seconds: int
 
-    def measure_in(self, project: str, judged: JudgedSet, documents: dict[str, str]) -> report.SetResult:
+    def measure_in(self, project: str, judged: JudgedSet, documents: Mapping[str, str]) -> report.SetResult:
         """Ask the questions of a set in a project, and measure the answers."""
-        with self.progress("asking", len(judged.questions) * len(self.ways)) as tell:
+        with progress(self.session, "asking", len(judged.questions) * len(self.ways)) as tell:
             found = ask_all(
                 self.session.api,
                 self.ways,
@@ -60,58 +55,10 @@ class _Evaluation:
 
     def loaded(self, judged: JudgedSet, *, keep: bool) -> report.SetResult:
         """Load a set into a project of its own, evaluate it, and remove it again."""
-        api, project = self.session.api, _new_project(self.session.api, judged.name)
-        try:
-            with self.progress(f"loading {judged.name}", len(judged.documents)) as tell:
-                documents = loading.load(api, judged.documents, project, self.in_flight, tell)
-            with self.progress("waiting for vectors", None) as tell:
-                lacking = loading.wait_for_vectors(api, self.versions, self.wait_seconds, tell)
-            result = self.measure_in(project, judged, documents)
-        except BaseException as reason:
-            if self.remove(project) and isinstance(reason, KeyboardInterrupt):
-                self.session.screen.remark(f"interrupted: project {project} is removed", "yellow")
-            raise
-        if lacking:
-            result.remarks.append(f"{number(lacking)} chunks of the store still lacked a vector")
-        if left_out := len(judged.documents) - len(documents):
-            result.remarks.append(f"{number(left_out)} documents without a text were left out")
-        if judged.missing:
-            result.remarks.append(f"{number(judged.missing)} answers are not among the documents")
-        if keep:
-            result.remarks.append(f"kept: ask it again with --judged … --project {project}")
-        else:
-            self.remove(project)
+        with Loading(self.session, self.versions, self.in_flight, self.wait_seconds, keep).loaded(judged) as there:
+            result = self.measure_in(there.project, judged, there.documents)
+        result.remarks.extend(there.remarks)
         return result
-
-    def remove(self, project: str) -> bool:
-        """Erase a project's memories, without which there is none; where that fails it is said, and stops nothing."""
-        try:
-            with self.progress("removing", None) as tell:
-                failed = loading.remove(self.session.api, project, self.in_flight, tell)
-        except CommandError as failure:
-            self._tell_of_rest(project, failure.detail)
-            return False
-        except KeyboardInterrupt:
-            self._tell_of_rest(project, "interrupted")
-            raise
-        if failed:
-            self._tell_of_rest(project, f"{number(failed)} of its memories could not be erased")
-        return not failed
-
-    def _tell_of_rest(self, project: str, reason: str) -> None:
-        by_hand = f"memory list --project {project} shows what is left, memory delete ID --purge erases one"
-        self.session.screen.remark(f"project {project} could not be removed: {reason}; {by_hand}", "yellow")
-
-    @contextlib.contextmanager
-    def progress(self, name: str, total: int | None) -> Iterator[Callable[[int], None]]:
-        """A bar on a terminal, nothing elsewhere."""
-        with bars(self.session.screen) as show_bars:
-
-            def tell(done: int) -> None:
-                remark = f"{number(done)} of {number(total)}" if total else number(done)
-                show_bars({name: Bar(min(1.0, done / total) if total else None, remark)})
-
-            yield tell
 
 
 @command(app, "eval")
@@ -187,15 +134,6 @@ def _evaluation(
     k, seed, in_flight, wait_seconds = figures
     ways = ways_of(active, others, named=space is not None, rerank=rerank)
     return _Evaluation(session, ways, in_use, k, seed, in_flight, wait_seconds)
-
-
-def _new_project(api: ApiClient, name: str) -> str:
-    """A project without memories. Its name is the same each time where nothing is kept: projects are never removed."""
-    project = f"eval-{name}"[:180]
-    projects = read(StatsDocument, api.get(paths.STATS)).projects
-    if any(one.project == project and one.memories for one in projects):
-        return f"{project}-{secrets.token_hex(4)}"
-    return project
 
 
 def _about_own(run: _Evaluation, project: str, count: int) -> report.SetResult:

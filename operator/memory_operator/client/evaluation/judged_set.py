@@ -54,6 +54,14 @@ def read_judged_sets(path: Path) -> list[JudgedSet]:
     return [_read_set(qrels, folder) for qrels, folder in found]
 
 
+def read_questions(path: Path) -> list[str]:
+    """Questions alone: one a line, or as queries.jsonl has them. Raises MisuseError."""
+    lines = [line for _, line in _lines(path)]
+    if not lines:
+        raise MisuseError(f"{path} is empty")
+    return list(_read_texts(path).values()) if lines[0].lstrip().startswith("{") else [line.strip() for line in lines]
+
+
 def _qrels_in(folder: Path) -> Path | None:
     return next((folder / name for name in _QRELS if (folder / name).is_file()), None)
 

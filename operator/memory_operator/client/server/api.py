@@ -62,9 +62,9 @@ class ApiClient:
         """Read; repeated a few times while the server says that it is busy. Raises CommandError."""
         return self._read("GET", path, params={name: value for name, value in params.items() if value is not None})
 
-    def query(self, body: dict[str, Any]) -> Any:
+    def query(self, body: dict[str, Any], path: str = QUERY) -> Any:
         """Look for memories; repeated as `get` is, since nothing is changed. Raises CommandError."""
-        return self._read("POST", QUERY, json=body)
+        return self._read("POST", path, json=body)
 
     def _read(self, method: str, path: str, **request: Any) -> Any:
         for attempt in range(1, self._attempts + 1):

@@ -16,6 +16,8 @@ DEACTIVATE = "/v1/embeddings/deactivate"
 CREATE_ENABLED = "/v1/embeddings/create-enabled"
 QUARANTINE = "/v1/embeddings/quarantine"
 RETRY = f"{QUARANTINE}/retry"
+COMPARE = "/v1/embeddings/compare"
+REHEARSALS = "/v1/embeddings/rehearsals"
 PRUNE = "/v1/prune-embeddings"
 REEMBED = "/v1/reembed"
 REINDEX = "/v1/reindex"
@@ -40,6 +42,11 @@ def memory(memory_id: str, rest: str = "") -> str:
 def job(number: int, verb: str = "") -> str:
     """One job, or what is to be done with it."""
     return f"{JOBS}/{number}{f'/{verb}' if verb else ''}"
+
+
+def rehearsal(number: int, verb: str = "") -> str:
+    """One rehearsal, or what is to be done with it."""
+    return f"{REHEARSALS}/{number}{f'/{verb}' if verb else ''}"
 
 
 def consent(marker_id: int) -> str:
