@@ -37,6 +37,7 @@ PROCESSES = {
     "memory_held": "operator",
     "memory_providers_listed": "operator",
     "memory_vectors_discarded": "operator",
+    "memory_model": "operator",
     "memory_http": "API",
     "memory_embedder_calls": "API, worker",
     "memory_ledger": "API, worker",

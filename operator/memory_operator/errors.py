@@ -19,6 +19,7 @@
     │   ├── Conflict              refused in the present state; `code` names it
     │   ├── CredentialRefused     a vendor does not accept the key
     │   ├── RequestRejected       a vendor refuses the request itself
+    │   │   └── ModelGone         it says itself that it has no such model
     │   ├── BadReply              a vendor's reply has a wrong count, length or value
     │   ├── SecretMissing         a Secret, or the key in it, does not exist
     │   │   └── CredentialChangedWhileHeld   it may be a new vendor's key, which the old one must not see
@@ -152,6 +153,10 @@ class RequestRejected(Permanent):
         super().__init__(message, hint=hint)
         self.about_the_texts = about_the_texts
         """Whether another batch may pass (400, 413, 422); false where every batch fails (404, a redirect)."""
+
+
+class ModelGone(RequestRejected):
+    """The embedding vendor says that it has no such model."""
 
 
 class BadReply(Permanent):

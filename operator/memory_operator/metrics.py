@@ -35,6 +35,11 @@ class Metrics:
             "When the Providers of a served namespace were last listed, or first tried.",
             ["served_namespace"],
         )
+        self.model_retired = gauge(
+            "memory_model_retired", "1 while a vendor has a Provider's model no more.", ["provider"]
+        )
+        drifted = "1 while a Provider's model makes other vectors than it did."
+        self.model_drifted = gauge("memory_model_drifted", drifted, ["provider"])
         self.vectors_discarded = counter("memory_vectors_discarded_total", "Vectors discarded by consented changes.")
 
         by_provider = ["provider"]

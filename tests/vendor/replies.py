@@ -163,7 +163,7 @@ def _tokens(call: Call) -> int:
 
 
 def _encoded(script: Script, call: Call, fault: Fault, length: int, as_base64: bool) -> list[bytes]:
-    codebook = script.codebook(call.model, length)
+    codebook = script.codebook(fault.becomes or call.model, length)
     if call.form == "gemini" and call.dimensions is not None:
         # Shortened by cutting off, which leaves a vector that is shorter than 1.
         fault = replace(fault, shrunk=True)

@@ -62,6 +62,8 @@ class Fault:
     """The last vector longer by one than the others."""
     shrunk: bool = False
     """Each vector is half as long as it should be, with as many numbers."""
+    becomes: str | None = None
+    """Answer as the model of this name would."""
     value: Literal["nan", "inf", "huge", "zero"] | None = None
     """In the last vector: one such number (huge: beyond 16 bits, within 32), or nothing but zeros."""
 

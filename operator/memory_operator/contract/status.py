@@ -32,6 +32,8 @@ class ConditionType(StrEnum):
     POPULATED = "Populated"
     ACTIVE = "Active"
     RERANKING = "Reranking"
+    MODEL_RETIRED = "ModelRetired"
+    MODEL_DRIFTED = "ModelDrifted"
 
 
 class Reason(StrEnum):
@@ -66,6 +68,13 @@ class Reason(StrEnum):
     NO_SPACE = "NoSpace"
     ACTIVE = "Active"
     NOT_ACTIVE = "NotActive"
+    MODEL_GONE = "ModelGone"
+    OTHER_VECTORS = "OtherVectors"
+    AS_BEFORE = "AsBefore"
+
+
+FAULTS = (ConditionType.MODEL_RETIRED, ConditionType.MODEL_DRIFTED)
+"""Conditions that are there only where something is wrong, and say so with True."""
 
 
 class StatusModel(BaseModel):

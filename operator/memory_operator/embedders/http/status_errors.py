@@ -13,6 +13,7 @@ from memory_operator.errors import (
     CredentialRefused,
     EmbedderUnreachable,
     MemoryOperatorError,
+    ModelGone,
     RateLimited,
     RequestRejected,
 )
@@ -33,7 +34,7 @@ def refusal(reply: Reply, *, host: str, model: str) -> MemoryOperatorError:
     match reply.status:
         case 401 | 403:
             return refused_key(reply, host=host)
-        case 404:
+        case 404 | 410:
             return about_the_model(reply, host=host, model=model)
         case 408 | 429:
             return RateLimited(
@@ -73,8 +74,13 @@ def refused_key(reply: Reply, *, host: str) -> CredentialRefused:
 
 
 def about_the_model(reply: Reply, *, host: str, model: str) -> RequestRejected:
-    """The error for a reply that says that there is no such model, whatever its status."""
-    return RequestRejected(
+    """The error for a reply that says that there is no such model, whatever its status.
+
+    ModelGone where the vendor itself speaks of the model, in JSON: a proxy that knows no such path does not.
+    """
+    speaks_of_it = reply.body.lstrip().startswith(b"{") and reply.mentions("model", "deployment")
+    kind = ModelGone if speaks_of_it else RequestRejected
+    return kind(
         f"{host} answered {_status_line(reply.status)}: no model {_shown(model)} or no embedding API at this base URL",
         hint="check spec.model and spec.baseURL; an Ollama model must be pulled first",
         about_the_texts=False,

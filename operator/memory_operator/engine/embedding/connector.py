@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
 from cachetools import LRUCache, TTLCache
@@ -17,14 +17,15 @@ from memory_operator.errors import (
     CredentialChangedWhileHeld,
     CredentialRefused,
     MemoryOperatorError,
+    ModelGone,
     SecretMissing,
     SourceUnavailable,
 )
 from memory_operator.logs import get_logger
 from memory_operator.plan.space import CallConfig, RerankConfig, SecretKeyConfig
 from memory_operator.settings import CredentialAllowList
-from memory_operator.store.db.pool import Store
-from memory_operator.store.spaces import credentials
+from memory_operator.store.db.pool import Conn, Store
+from memory_operator.store.spaces import credentials, model_checks
 from memory_operator.store.spaces.spaces import Space
 
 log = get_logger(__name__)
@@ -32,6 +33,7 @@ log = get_logger(__name__)
 SECRET_CACHE_SECONDS = 60.0
 PROBE_SECONDS = 10.0
 _READ_SECONDS = 5.0
+_NOTED_SECONDS = 5.0
 _SECRETS_KEPT = 1024
 _BREAKERS_KEPT = 1024
 _CA_KEYS = ("ca.crt", "tls.crt")
@@ -56,6 +58,8 @@ class Connector:
         self._environment = environment
         self._secrets: TTLCache[tuple[str, str], Mapping[str, str]] = TTLCache(_SECRETS_KEPT, SECRET_CACHE_SECONDS)
         self._worked: LRUCache[int, bytes] = LRUCache(_SECRETS_KEPT)
+        self._gone: LRUCache[int, float] = LRUCache(_SECRETS_KEPT)
+        """When each space's vendor last said that its model is gone, until it embeds again."""
         self._breakers: LRUCache[tuple[object, ...], Breaker] = LRUCache(_BREAKERS_KEPT)
 
     async def embedder(self, config: CallConfig) -> Embedder:
@@ -100,6 +104,7 @@ class Connector:
 
     async def worked(self, store: Store, space: Space, proof: bytes | None) -> None:
         """Keep that the vendor of a space took a credential. Never raises: the call it was for is done."""
+        await self._answered(store, space)
         if proof is None or space.credential_moved or proof == space.credential_proof:
             return
         if self._worked.get(space.id) == proof:
@@ -111,6 +116,25 @@ class Connector:
             log.info("which credential works is not written down, retrying at the next call: %s", error)
         else:
             self._worked[space.id] = proof
+
+    async def failed(self, store: Store, space: Space, error: MemoryOperatorError) -> None:
+        """Keep that the vendor of a space says that its model is gone. Never raises."""
+        now = asyncio.get_running_loop().time()
+        if not isinstance(error, ModelGone) or now - self._gone.get(space.id, float("-inf")) < _NOTED_SECONDS:
+            return
+        self._gone[space.id] = now
+        await self._note(store, model_checks.note_gone, space)
+
+    async def _answered(self, store: Store, space: Space) -> None:
+        if self._gone.pop(space.id, None) is not None:
+            await self._note(store, model_checks.note_there, space)
+
+    async def _note(self, store: Store, note: Callable[[Conn, int], Awaitable[None]], space: Space) -> None:
+        try:
+            async with store.connection() as conn:
+                await note(conn, space.id)
+        except MemoryOperatorError as error:
+            log.info("whether a model is there is not written down, retrying at the next call: %s", error)
 
     def breaker(self, config: CallConfig) -> Breaker:
         """The breaker that all calls of this process to one vendor share."""

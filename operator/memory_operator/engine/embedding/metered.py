@@ -19,6 +19,7 @@ from memory_operator.errors import (
     BadReply,
     BudgetReached,
     EmbedderUnreachable,
+    MemoryOperatorError,
     RateLimited,
     SourceUnavailable,
 )
@@ -169,7 +170,13 @@ async def _embed_once(
     tokens = sum(estimate_tokens(space.config.query_prefix + question) for question in questions)
     intent = Intent.of(space, "query", [Share(tenant_id, len(questions), tokens)])
     async with _written_down(rows, intent) as meter:
-        reply = await embedder.embed(questions, mode="query", timeout=timeout, dimensions=space.dimensions, meter=meter)
+        try:
+            reply = await embedder.embed(
+                questions, mode="query", timeout=timeout, dimensions=space.dimensions, meter=meter
+            )
+        except MemoryOperatorError as error:
+            await connector.failed(rows.store, space, error)
+            raise
         await connector.worked(rows.store, space, proof)
         return replace(reply, tokens=meter.tokens)
 

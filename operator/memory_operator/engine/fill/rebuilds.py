@@ -12,7 +12,7 @@ from memory_operator.store.db import activity, locks
 from memory_operator.store.db.pool import Conn, Store
 from memory_operator.store.jobs import fresh, jobs, missing
 from memory_operator.store.jobs.jobs import Job
-from memory_operator.store.spaces import hnsw, registry, spaces
+from memory_operator.store.spaces import hnsw, model_checks, registry, spaces
 from memory_operator.store.spaces.spaces import Space
 
 log = get_logger(__name__)
@@ -44,6 +44,7 @@ async def complete(store: Store, job: Job) -> None:
             if not await jobs.finish(conn, job.id):
                 return  # cancelled meanwhile
             await fresh.take_place(conn, space.id, job.id)
+            await model_checks.forget(conn, space.id)
             await _finished(conn, space, job)
     log.info("space %s is rebuilt", space.embedding_version, extra={"provider": str(space.ref)})
     await drop_left_over(store)

@@ -344,6 +344,7 @@ class Sender:
         self._store.metrics.fill_troubles.labels(type(error).__name__).inc()
         log.info("call failed, retrying (space=%s): %s", self._space.embedding_version, error)
         self._connector.forget(self._space.config, error)
+        await self._connector.failed(self._store, self._space, error)
         publish = True
         if isinstance(error, RateLimited):
             self._denials += 1

@@ -14,6 +14,7 @@ from memory_operator.engine.embedding.connector import Connector
 from memory_operator.engine.fill import rebuilds
 from memory_operator.engine.fill.completion import complete_exhausted
 from memory_operator.engine.fill.dispersions import DispersionMeasure
+from memory_operator.engine.fill.fingerprints import ModelDrift
 from memory_operator.engine.fill.index_builds import IndexBuilds
 from memory_operator.engine.fill.indexes import reconcile_indexes
 from memory_operator.engine.fill.maintenance import maintain_jobs
@@ -115,6 +116,7 @@ class Worker:
             "rechunker": self._rechunk,
             "word rewriter": self._rewrite_words,
             "dispersions": DispersionMeasure(self._store).measure,
+            "model checks": ModelDrift(self._context).check_one,
             "ledger": self._roll_up_ledger,
             "text sums": self._add_up_texts,
         }

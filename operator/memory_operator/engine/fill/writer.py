@@ -17,7 +17,7 @@ from memory_operator.metrics import Metrics
 from memory_operator.store.db.pool import Conn, limit_lock_waits
 from memory_operator.store.jobs import jobs, leases, missing, quarantine
 from memory_operator.store.jobs.jobs import Job
-from memory_operator.store.spaces import kept, registry, vectors
+from memory_operator.store.spaces import kept, model_checks, registry, vectors
 from memory_operator.store.spaces.spaces import Space
 from memory_operator.store.spaces.vectors import Rows
 from memory_operator.store.usage import ledger, limits
@@ -120,6 +120,7 @@ async def commit(
         quarantined = await _quarantine(conn, space, results, job)
         if any(result.items for result in results):
             await jobs.note_last_error(conn, space.id, None, None)
+            await model_checks.note_there(conn, space.id)
         await _fence(conn, results, over=stored.left is None)
         done = CommitResult(stored, quarantined)
         await _account(conn, space, results, done, job)

@@ -7,6 +7,7 @@ from typing import Literal
 
 from memory_operator.contract.resource import ProviderObject
 from memory_operator.contract.status import (
+    FAULTS,
     Condition,
     ConditionType,
     EmbeddingStatus,
@@ -39,6 +40,9 @@ _RERANK_REASONS = {
 
 _HARMLESS = (Reason.FILLING, Reason.NOT_ACTIVE, Reason.NO_SPACE)
 """Reasons for a False that nobody needs to act on."""
+
+_WITH_FIGURES = (ConditionType.POPULATED, *FAULTS)
+"""Conditions whose messages have such figures."""
 
 _FIGURES = {"kept_tokens", "kept_cost", "vectors", "chunks", "coverage", "quarantined", "eta_seconds"}
 """Fields of the status that change with each write."""
@@ -85,7 +89,7 @@ def differs(before: ProviderStatus | None, now: ProviderStatus, *, with_figures:
 
 def _without_figures(status: ProviderStatus) -> object:
     conditions = [
-        (each.type, each.status, each.reason, None if each.type == ConditionType.POPULATED else each.message)
+        (each.type, each.status, each.reason, None if each.type in _WITH_FIGURES else each.message)
         for each in status.conditions
     ]
     embedding = status.embedding.model_dump(exclude=_FIGURES) if status.embedding else None
@@ -104,7 +108,8 @@ def repeated_warnings(provider: ProviderObject) -> list[ProviderEvent]:
 
 
 def _kind(condition: Condition) -> Literal["Normal", "Warning"]:
-    return "Normal" if condition.status == "True" or condition.reason in _HARMLESS else "Warning"
+    good = "False" if condition.type in FAULTS else "True"
+    return "Normal" if condition.status == good or condition.reason in _HARMLESS else "Warning"
 
 
 def compose(
@@ -117,6 +122,9 @@ def compose(
         verdicts[ConditionType.READY] = _ready(verdicts, phase)
     now = datetime.now(UTC)
     known = before.conditions if before else []
+    for each in known if stored else ():
+        if each.type in FAULTS and each.type not in verdicts:
+            verdicts[ConditionType(each.type)] = Verdict(False, Reason.AS_BEFORE)
     conditions = [each for each in known if each.type != ConditionType.RERANKING or each.type in verdicts]
     for kind, verdict in verdicts.items():
         condition = Condition(
@@ -137,9 +145,9 @@ def compose(
 
 
 def _of_spaces(stored: StoredState) -> dict[ConditionType, Verdict]:
-    """Populated, Active and Reranking follow from the store alone; Reachable also from what the worker last met."""
+    """These follow from the store alone; Reachable also from what the worker last met."""
     target = stored.beside or stored.applied
-    verdicts = _reranking(stored)
+    verdicts = {**_reranking(stored), **_of_models(stored)}
     for space in (stored.applied, stored.beside):
         if space and space.id in stored.last_errors:
             code, text = stored.last_errors[space.id]
@@ -163,6 +171,26 @@ def _reranking(stored: StoredState) -> dict[ConditionType, Verdict]:
         return {ConditionType.RERANKING: Verdict(True, Reason.ANSWERED)}
     reason = _RERANK_REASONS.get(outcome, Reason.RERANKER_UNREACHABLE)
     return {ConditionType.RERANKING: Verdict(False, reason, stored.row.rerank_message or "")}
+
+
+def _of_models(stored: StoredState) -> dict[ConditionType, Verdict]:
+    """What is wrong with the model of the applied space; nothing where nothing is."""
+    space, checks = stored.applied, stored.checks
+    found = checks.of.get(space.id) if space else None
+    if space is None or found is None:
+        return {}
+    verdicts, model = {}, f"{space.config.model or space.config.type} of {space.embedding_version}"
+    if found.gone_since is not None:
+        text = f"the vendor has no model {model} any more, said since {found.gone_since:%Y-%m-%d %H:%M} UTC"
+        verdicts[ConditionType.MODEL_RETIRED] = Verdict(True, Reason.MODEL_GONE, f"{text}; {checks.way_out(space)}")
+    if found.drifted_since is not None:
+        text = (
+            f"{model} makes other vectors than it did, since {found.drifted_since:%Y-%m-%d %H:%M} UTC: fixed texts"
+            f" are {found.drift or 0:.2g} from where they were, the vendor's noise is {found.noise or 0:.2g}; what is"
+            " new does not compare with what is stored"
+        )
+        verdicts[ConditionType.MODEL_DRIFTED] = Verdict(True, Reason.OTHER_VECTORS, f"{text}; {checks.rebuilt(space)}")
+    return verdicts
 
 
 def _populated(target: Space, stored: StoredState) -> Verdict:

@@ -19,10 +19,11 @@ from memory_operator.contract.resource import ProviderRef
 from memory_operator.embedders import calls_a_vendor
 from memory_operator.engine.embedding.connector import Connector
 from memory_operator.engine.embedding.metered import probe_dimensions
-from memory_operator.errors import BadReply, MemoryOperatorError, Permanent, RateLimited
+from memory_operator.errors import BadReply, MemoryOperatorError, ModelGone, Permanent, RateLimited
 from memory_operator.logs import get_logger
 from memory_operator.plan.space import CallConfig
 from memory_operator.store.db.pool import Store
+from memory_operator.store.spaces import model_checks, spaces
 from memory_operator.store.spaces.spaces import Owner
 
 log = get_logger(__name__)
@@ -195,9 +196,23 @@ class Probes:
             self._connector.forget(call, error)
             record.error = known or MemoryOperatorError("the embedder could not be asked; the operator's log says why")
             record.failures += 1
+        await self._note(ref, call, record.error)
         record.under_way = False
         record.answered_at = self._clock()
         record.again_at = record.answered_at + _pause(record)
+
+    async def _note(self, ref: ProviderRef, call: CallConfig, error: MemoryOperatorError | None) -> None:
+        """Keep whether the vendor has the model of this Provider's spaces that are made by it. Never raises."""
+        if error is not None and not isinstance(error, ModelGone):
+            return
+        try:
+            async with self._store.connection() as conn:
+                for space in await spaces.of_provider(conn, ref, []):
+                    if space.gets_vectors and space.config.same_endpoint(call):
+                        note = model_checks.note_there if error is None else model_checks.note_gone
+                        await note(conn, space.id)
+        except MemoryOperatorError as unavailable:
+            log.info("whether a model is there is not written down: %s", unavailable)
 
 
 def _pause(record: _Record) -> float:

@@ -61,6 +61,8 @@ class Reporter:
         """Drop what is remembered of a Provider that is gone."""
         for memory in (self._published, self._findings, self._logged, self._turns):
             memory.pop(ref, None)
+        for gauge in (self._store.metrics.model_retired, self._store.metrics.model_drifted):
+            gauge.remove_by_labels({"provider": str(ref)})
 
     async def not_served(self, provider: ProviderObject) -> float | None:
         """Tell the owner of a Provider in a namespace that is not served; it is never called.
@@ -132,9 +134,16 @@ class Reporter:
         if not is_due and not differs(before, status, with_figures=with_figures):
             return
         await self._send(provider, before, status)
+        self._gauge(provider.ref, status)
         if status != before:
             async with self._store.connection() as conn:
                 await providers.save_status(conn, provider.ref, status.model_dump(mode="json"))
+
+    def _gauge(self, ref: ProviderRef, status: ProviderStatus) -> None:
+        said = {condition.type: condition.status == "True" for condition in status.conditions}
+        metrics = self._store.metrics
+        metrics.model_retired.labels(str(ref)).set(said.get(ConditionType.MODEL_RETIRED, False))
+        metrics.model_drifted.labels(str(ref)).set(said.get(ConditionType.MODEL_DRIFTED, False))
 
     async def _send(
         self, provider: ProviderObject, before: ProviderStatus | None, status: ProviderStatus

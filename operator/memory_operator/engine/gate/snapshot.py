@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from memory_operator.contract.resource import ProviderObject, ProviderRef
+from memory_operator.engine.gate.remedies import Checks, read_checks
 from memory_operator.plan.consent import Consent, look_for_consent
 from memory_operator.plan.coverage import coverage
 from memory_operator.plan.decide import Existing, SpaceNow
@@ -34,6 +35,8 @@ class StoredState:
     pending: PendingChange | None
     kept: Sequence[Space] = ()
     """Spaces that edits replaced and that still get vectors: kept for a while, or gone back to."""
+    checks: Checks = field(default_factory=Checks)
+    """What is wrong with the models of its spaces."""
 
     @property
     def chunks(self) -> int:
@@ -75,6 +78,7 @@ class _Figures:
     quarantined: Mapping[int, int]
     jobs: Mapping[int, Job]
     last_errors: Mapping[int, tuple[str, str]]
+    checks: Checks
 
 
 async def _figures(conn: Conn, space_ids: Sequence[int] | None) -> _Figures:
@@ -83,6 +87,7 @@ async def _figures(conn: Conn, space_ids: Sequence[int] | None) -> _Figures:
         await quarantine.counted(conn, space_ids),
         await jobs.latest(conn, space_ids),
         await jobs.last_errors(conn, space_ids),
+        await read_checks(conn, space_ids),
     )
 
 
@@ -109,6 +114,7 @@ def _state(
         figures.last_errors,
         pending,
         [each for each in found.values() if row and each.ref == row.ref and each.gets_vectors and each.id not in ids],
+        figures.checks,
     )
 
 
