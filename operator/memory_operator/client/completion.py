@@ -9,6 +9,7 @@ import typer
 from memory_operator.client.errors import CommandError
 from memory_operator.client.server import paths
 from memory_operator.client.server.api import ApiClient
+from memory_operator.client.server.project_schemas import StatsDocument
 from memory_operator.client.server.reading import A, read
 from memory_operator.client.server.schemas import JobsDocument, SpacesDocument
 from memory_operator.client.session import options_of, read_target
@@ -33,6 +34,16 @@ def complete_job(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
         (str(job.id), f"{job.name}, {job.state}")
         for job in (found.jobs if found else [])
         if job.state in ("running", "paused") and str(job.id).startswith(incomplete)
+    ]
+
+
+def complete_project(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
+    """Projects of the caller's tenant, each with how many memories it has."""
+    found = _read(ctx, StatsDocument, paths.STATS)
+    return [
+        (one.project, f"{one.memories} memories")
+        for one in (found.projects if found else [])
+        if one.project.startswith(incomplete)
     ]
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from memory_operator.client.completion import complete_job, complete_space
+from memory_operator.client.completion import complete_job, complete_project, complete_space
 from memory_operator.client.errors import MisuseError
 
 MAX_STDIN_BYTES = 1 << 20
@@ -17,7 +17,10 @@ _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 # What describes a memory, the same for adding and for editing.
 ProjectOption = Annotated[str | None, typer.Option("--project", "-p", help="The project; default: default.")]
-AnyProjectOption = Annotated[str | None, typer.Option("--project", "-p", metavar="NAME", help="About this project.")]
+AnyProjectOption = Annotated[
+    str | None,
+    typer.Option("--project", "-p", metavar="NAME", help="About this project.", autocompletion=complete_project),
+]
 SummaryOption = Annotated[str | None, typer.Option("--summary", help="A summary, kept beside the text.")]
 TypeOption = Annotated[str | None, typer.Option("--type", help="What kind of memory it is, such as decision.")]
 TagOption = Annotated[list[str] | None, typer.Option("--tag", help="A tag; may be repeated.")]

@@ -16,7 +16,7 @@ from memory_operator.engine.fill.reader import Reader
 from memory_operator.engine.fill.writer import CallResult, commit
 from memory_operator.store.db import locks
 from memory_operator.store.jobs import jobs, leases
-from memory_operator.store.jobs.jobs import Part
+from memory_operator.store.jobs.parts import Part
 from memory_operator.store.spaces import registry, spaces
 from memory_operator.store.usage import ledger
 from memory_operator.store.usage.ledger import Intent, Outcome, Share

@@ -87,6 +87,8 @@ async def test_a_job_tells_what_it_does_how_far_it_is_and_what_it_cost(
             "copied": 0,
             "quarantined": 0,
             "requested_by": "memory-operator",
+            "max_rows": None,
+            "sleep_ms": 0,
         }
 
 

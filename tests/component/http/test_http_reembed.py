@@ -169,6 +169,7 @@ async def test_a_dry_run_tells_what_it_takes_and_writes_nothing(world: World, ap
             assert space["estimate"] == {
                 "chunks": 4,
                 "already_there": 0,
+                "pending": 0,
                 "copied": 1,
                 "to_embed": 3,
                 "estimated_tokens": 111,

@@ -37,6 +37,20 @@ ESTIMATE = {
 }
 
 
+PLANNED = {
+    "embedding_version": "m-768-2",
+    "provider": "agents/m",
+    "model": "m",
+    "dimensions": 768,
+    "remote": True,
+    "last_error": None,
+    "estimate": ESTIMATE,
+    "job": None,
+    "retried": 3,
+}
+STORED = {"chunks": 1000, "memories": 340, "dimensions": [768, 1536]}
+
+
 def begun(*jobs: dict[str, Any] | None, reindex: dict[str, Any] | None = None, **more: Any) -> Reply:
     """POST /v1/reembed: one space for each job."""
     spaces = [
@@ -50,8 +64,7 @@ def estimated(request: Received) -> Reply:
     """POST /v1/reembed and /v1/reindex as they answer, dry or not."""
     if not request.body.get("dry_run"):
         return begun(RUNNING)
-    planned = {"embedding_version": "m-768-2", "provider": "agents/m", "estimate": ESTIMATE, "job": None, "retried": 3}
-    return Reply({"dry_run": True, "project": None, "spaces": [planned], "reindex": None})
+    return Reply({"dry_run": True, "project": None, "stored": STORED, "spaces": [PLANNED], "reindex": None})
 
 
 def test_jobs_are_listed_with_what_is_to_be_done_about_paused_ones(run: Run, memory_api: StubMemoryApi) -> None:
@@ -92,7 +105,7 @@ def test_a_reembed_begins_and_says_how_to_watch(run: Run, memory_api: StubMemory
     memory_api.on("POST", REEMBED, begun(RUNNING, None))
     result = run("embeddings", "reembed", "--project", "notes")
     assert result.exit_code == 0
-    assert memory_api.bodies("POST", REEMBED) == [{"project": "notes", "dry_run": False}]
+    assert memory_api.bodies("POST", REEMBED) == [{"project": "notes", "dry_run": dry} for dry in (True, False)]
     assert "m-768-2: nothing is missing\n" in result.stdout
     assert "job 7, reembed of m-768-2: running, 250 of 1,000, 125/s, 6 s left, 1,234 tokens, 0.02 USD" in result.stdout
     assert "memory embeddings status --watch" in result.stderr
@@ -113,7 +126,7 @@ def test_a_space_is_named_as_people_name_it(
     memory_api.on("GET", SPACES, Reply({"spaces": [space(), filling()]}))
     memory_api.on("POST", REINDEX, begun(RUNNING))
     assert run("embeddings", "reindex", option, name).exit_code == 0
-    assert memory_api.bodies("POST", REINDEX) == [{**sent, "dry_run": False}]
+    assert memory_api.bodies("POST", REINDEX) == [{**sent, "dry_run": dry} for dry in (True, False)]
     unknown = run("embeddings", "reindex", option, "nope")
     assert unknown.exit_code == 1
     assert "spaces: m-768-1, m-768-2" in unknown.stderr
@@ -137,13 +150,14 @@ def test_a_rebuild_is_not_begun_where_nobody_can_be_asked(run: Run, memory_api: 
     assert "--yes" in refused.stderr
     assert run("embeddings", "rebuild", "--yes").exit_code == 0
     bodies = memory_api.bodies("POST", REEMBED)
-    assert bodies == [{"replace": True, "dry_run": True}, {"replace": True, "dry_run": False}]
+    assert bodies == [{"replace": True, "dry_run": dry} for dry in (True, True, False)]
 
 
 def test_a_rebuild_asks_with_the_estimate(terminal: Callable[..., Any], memory_api: StubMemoryApi) -> None:
     memory_api.on("POST", REEMBED, estimated)
     no = terminal("embeddings", "rebuild")
-    no.expect("500 texts, about 15,000 tokens, 0.0003 USD, 1 min 30 s")
+    no.expect("500 texts to embed, 100 chunks copied")
+    no.expect("about 15,000 tokens, 0.0003 USD, 1 min 30 s")
     no.expect("[y/N]")
     no.type("n\n")
     assert no.ends() == 1
@@ -238,7 +252,7 @@ def test_waiting_for_a_reindex_includes_the_fills_behind_it(run: Run, memory_api
     )
     result = run("embeddings", "reindex", "--wait")
     assert result.exit_code == 5
-    assert "2 were refused" in result.stderr
+    assert "2 chunks were skipped" in result.stderr
 
 
 def test_without_an_embedder_the_exit_code_says_so(run: Run, memory_api: StubMemoryApi) -> None:

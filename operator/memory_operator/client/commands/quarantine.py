@@ -10,6 +10,7 @@ import typer
 from memory_operator.client.errors import MisuseError
 from memory_operator.client.options import LimitOption, SpaceOption
 from memory_operator.client.server import paths
+from memory_operator.client.server.begun import SkippedChunkDocument, SkippedDocument
 from memory_operator.client.server.reading import read
 from memory_operator.client.server.schemas import QuarantinedDocument, QuarantineDocument, RetriedDocument
 from memory_operator.client.server.space_names import versions_named
@@ -27,6 +28,13 @@ _QUARANTINE = Columns(
     fold=("SINCE", "NEXT TRY", "ATTEMPTS", "CHUNK", "SPACE", "REASON"),
 )
 
+_SKIPPED = Columns(
+    ("ID", "MEMORY", "CHUNK", "PROJECT", "VECTOR", "REASON"),
+    figures=("CHUNK",),
+    text=("REASON",),
+    fold=("PROJECT", "CHUNK", "REASON", "VECTOR"),
+)
+
 app = typer.Typer()
 
 
@@ -37,6 +45,10 @@ def quarantine(
     space: SpaceOption = None,
     limit: LimitOption = 50,
     before: Annotated[str | None, typer.Option("--before", metavar="ID", help="Only older ones than this.")] = None,
+    job: Annotated[
+        int | None,
+        typer.Option("--job", min=1, metavar="ID", help="Those that this job skipped, also where they keep a vector."),
+    ] = None,
     retry: Annotated[bool, typer.Option("--retry", help="Try them once more: those named, else all of them.")] = False,
 ) -> None:
     """List the chunks that an embedder refuses, each with its memory and the reason, newest first.
@@ -49,7 +61,13 @@ def quarantine(
       memory embeddings quarantine
       memory embeddings quarantine --retry 4711.3
       memory embeddings quarantine --space nomic-embed-text-768-3 --retry
+      memory embeddings quarantine --job 7
     """
+    if job is not None:
+        if retry or ids or space or before:
+            raise MisuseError("--job goes with --limit alone", "without it every refused chunk is listed, or retried")
+        _list_skipped(session, job, limit)
+        return
     version = None
     if space is not None:
         found = versions_named(session.api, space)
@@ -74,6 +92,22 @@ def _list(session: Session, version: str | None, limit: int, before: str | None)
         return
     session.screen.table(_QUARANTINE, [_row(one) for one in found.quarantined])
     session.hint_at_more("--before", found.next_before)
+
+
+def _list_skipped(session: Session, job: int, limit: int) -> None:
+    found = session.answer(SkippedDocument, session.api.get(paths.job(job, "skipped"), limit=limit))
+    if found is None:
+        return
+    if not found.skipped:
+        session.screen.remark(f"job {job} has skipped no chunk, or a later job of its space has begun")
+        return
+    session.screen.table(_SKIPPED, [_skipped_row(one) for one in found.skipped])
+    if found.next_after is not None:
+        session.screen.remark("hint: there may be more; --limit takes up to 200")
+
+
+def _skipped_row(one: SkippedChunkDocument) -> tuple[str, ...]:
+    return (one.id, one.memory, str(one.chunk), one.project, "none" if one.quarantined else "kept", one.reason)
 
 
 def _row(one: QuarantinedDocument) -> tuple[str, ...]:

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
 
+from memory_operator.client.completion import complete_project
 from memory_operator.client.exit_codes import ExitCode
 from memory_operator.client.options import DryRunOption, SpaceOption, YesOption, given, seconds_of
 from memory_operator.client.server import paths
+from memory_operator.client.server.begun import BegunDocument, EstimateDocument, PlannedDocument
 from memory_operator.client.server.reading import read
-from memory_operator.client.server.schemas import BegunDocument, EstimateDocument, JobDocument, PlannedDocument
+from memory_operator.client.server.schemas import JobDocument
 from memory_operator.client.server.space_names import space_named
 from memory_operator.client.session import Session, command
 from memory_operator.client.terminal.format import duration, number, price
 from memory_operator.client.terminal.table import Columns
 from memory_operator.client.views.job_wait import JobWait
 from memory_operator.client.views.jobs import show_job
+from memory_operator.client.views.preflight import lines_of, preflight
+from memory_operator.client.views.skipped import show_skipped
 
 _FIGURES = ("CHUNKS", "THERE", "COPIED", "TO EMBED", "TOKENS", "COST", "TIME", "TOO LARGE", "RETRIED")
 _ESTIMATES = Columns(
@@ -29,7 +33,26 @@ _ESTIMATES = Columns(
 app = typer.Typer()
 
 ProjectOption = Annotated[
-    str | None, typer.Option("--project", "-p", metavar="NAME", help="Only this project; the whole store if left out.")
+    str | None,
+    typer.Option(
+        "--project",
+        "--namespace",
+        "-p",
+        metavar="NAME",
+        help="Only this project; the whole store if left out.",
+        autocompletion=complete_project,
+    ),
+]
+MaxRowsOption = Annotated[
+    int | None,
+    typer.Option("--max-rows", min=1, metavar="N", help="End after so many chunks of each space, the oldest first."),
+]
+SleepOption = Annotated[
+    int,
+    typer.Option("--sleep-ms", min=0, max=60_000, metavar="MS", help="How long a worker waits between two calls."),
+]
+SkipOption = Annotated[
+    bool, typer.Option("--skip-current-space", help="Leave out chunks that have a vector of the space already.")
 ]
 UnusedYesOption = Annotated[bool, typer.Option("--yes", "-y", hidden=True)]
 """Of commands that ask nothing; scripts may say it all the same."""
@@ -42,6 +65,9 @@ def reembed(
     session: Session,
     project: ProjectOption = None,
     space: SpaceOption = None,
+    max_rows: MaxRowsOption = None,
+    sleep_ms: SleepOption = 0,
+    skip_current_space: SkipOption = True,
     dry_run: DryRunOption = False,
     yes: UnusedYesOption = False,
     wait: WaitOption = False,
@@ -49,16 +75,22 @@ def reembed(
 ) -> None:
     """Make the vectors that are missing, and try refused chunks again; those that are there stay.
 
-    With --wait it exits with 0 when all is done, 5 when some chunks were refused, 6 when all were, 8 when the budget
-    is used up, and 3 when the embedder does not answer.
+    Before it begins it says on stderr what there is, what it takes and what cannot be undone. Chunks that are refused
+    or too large are skipped, and named with --wait. What a restart interrupts goes on by itself; given again, the
+    command waits for the job that is there.
+
+    With --wait it exits with 0 when all is done, 5 when some chunks were skipped, 6 when all were, 8 when the budget
+    is used up, and 3 when the embedder does not answer; with 4 where there is no embedder.
 
     [bold]Examples[/]
 
       memory embeddings reembed --dry-run
       memory embeddings reembed --project notes --space nomic-embed-text-768-3 --wait
+      memory embeddings reembed --max-rows 1000 --sleep-ms 200 --wait
     """
-    del yes
-    _run(session, paths.REEMBED, _scope(session, project, space), dry_run=dry_run, wait=timeout if wait else "")
+    del yes, skip_current_space  # it never does otherwise
+    scope = {**_scope(session, project, space), **_in_parts(max_rows, sleep_ms)}
+    _run(session, paths.REEMBED, scope, dry_run=dry_run, wait=timeout if wait else "")
 
 
 @command(app, "rebuild")
@@ -66,6 +98,9 @@ def rebuild(
     session: Session,
     project: ProjectOption = None,
     space: SpaceOption = None,
+    max_rows: MaxRowsOption = None,
+    sleep_ms: SleepOption = 0,
+    skip_current_space: SkipOption = False,
     dry_run: DryRunOption = False,
     yes: YesOption = False,
     wait: WaitOption = False,
@@ -73,18 +108,20 @@ def rebuild(
 ) -> None:
     """Make all vectors anew, also those that are there; each is used until the new one is stored.
 
-    It says what this takes and asks first; where nobody can be asked it needs --yes. Exit codes as of reembed.
+    It says on stderr what this takes and what cannot be undone, and asks first; where nobody can be asked it needs
+    --yes. Chunks that are refused or too large are skipped, named with --wait, and keep the vector that they have. With
+    --skip-current-space it does what reembed does. Exit codes as of reembed.
+
+    [bold]Examples[/]
+
+      memory embeddings rebuild --dry-run
+      memory embeddings rebuild --project notes --yes --wait
     """
-    scope = {**_scope(session, project, space), "replace": True}
-    if not dry_run and not yes:
-        session.ask_first(
-            "Make all of these vectors anew?",
-            _estimates(read(BegunDocument, session.api.post(paths.REEMBED, {**scope, "dry_run": True}))),
-            risk="a rebuild pays for every vector again",
-            hint="see what it takes with --dry-run, then give --yes",
-            declined="nothing was begun",
-        )
-    _run(session, paths.REEMBED, scope, dry_run=dry_run, wait=timeout if wait else "")
+    scope = {**_scope(session, project, space), **_in_parts(max_rows, sleep_ms)}
+    if not skip_current_space:
+        scope["replace"] = True
+    ask = "Make all of these vectors anew?" if not (yes or skip_current_space) else ""
+    _run(session, paths.REEMBED, scope, dry_run=dry_run, wait=timeout if wait else "", ask=ask)
 
 
 @command(app, "reindex")
@@ -110,10 +147,26 @@ def _scope(session: Session, project: str | None, space: str | None) -> dict[str
     return {**given(project=project), **space_named(session.api, space)}
 
 
-def _run(session: Session, path: str, scope: dict[str, Any], *, dry_run: bool, wait: str) -> None:
-    """Begin, and wait for so long; not at all for an empty text."""
+def _in_parts(max_rows: int | None, sleep_ms: int) -> dict[str, Any]:
+    return given(max_rows=max_rows, sleep_ms=sleep_ms or None)
+
+
+def _run(session: Session, path: str, scope: dict[str, Any], *, dry_run: bool, wait: str, ask: str = "") -> None:
+    """Say what it takes, ask where a question is given, begin, and wait for so long; not at all for an empty text."""
     wait_seconds = seconds_of(wait) if wait else None
-    document = session.api.post(path, {**scope, "dry_run": dry_run})
+    if dry_run:
+        _show_dry_run(session, path, scope)
+        return
+    preflight(session, path, scope)
+    if ask:
+        session.ask_first(
+            ask,
+            (),
+            risk="a rebuild pays for every vector again",
+            hint="see what it takes with --dry-run, then give --yes",
+            declined="nothing was begun",
+        )
+    document = session.api.post(path, {**scope, "dry_run": False})
     begun = read(BegunDocument, document)
     code, ended = ExitCode.DONE, list[JobDocument]()
     numbers = [job.id for job in _jobs(begun)]
@@ -124,11 +177,18 @@ def _run(session: Session, path: str, scope: dict[str, Any], *, dry_run: bool, w
     if session.screen.as_json:
         jobs = {"jobs": [session.api.get(paths.job(job.id)) for job in ended]} if ended else {}
         session.screen.document({**document, **jobs})
-    elif dry_run:
-        _show_estimates(session, begun)
     else:
         _show_begun(session, begun, ended)
     session.end(code)
+
+
+def _show_dry_run(session: Session, path: str, scope: dict[str, Any]) -> None:
+    document = session.api.post(path, {**scope, "dry_run": True})
+    planned = session.answer(BegunDocument, document)
+    if planned is not None:
+        for line in lines_of(planned, scope):
+            session.screen.remark(line)
+        _show_estimates(session, planned)
 
 
 def _jobs(begun: BegunDocument) -> list[JobDocument]:
@@ -143,7 +203,8 @@ def _show_begun(session: Session, begun: BegunDocument, ended: Sequence[JobDocum
     for now in ended or _jobs(begun):
         show_job(session, now)
         if now.quarantined:
-            screen.remark(f"! {number(now.quarantined)} were refused by the embedder and have no new vector", "yellow")
+            screen.remark(f"! {number(now.quarantined)} chunks were skipped and have no new vector", "yellow")
+    show_skipped(session, ended)
     retried = sum(each.retried for each in begun.spaces)
     if retried:
         screen.line(f"{number(retried)} refused chunks are tried again")
@@ -171,15 +232,3 @@ def _row(each: PlannedDocument, estimate: EstimateDocument) -> tuple[str, ...]:
         number(estimate.too_large),
         number(each.retried),
     )
-
-
-def _estimates(planned: BegunDocument) -> Iterator[str]:
-    """What a rebuild takes, a line for each space."""
-    for each in planned.spaces:
-        if each.estimate is not None:
-            estimate = each.estimate
-            cost = "an unknown price" if estimate.estimated_cost is None else price(estimate.estimated_cost)
-            yield (
-                f"{each.embedding_version} of {each.provider}: {number(estimate.to_embed)} texts, about"
-                f" {number(estimate.estimated_tokens)} tokens, {cost}, {duration(estimate.estimated_seconds)}"
-            )

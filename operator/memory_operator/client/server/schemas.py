@@ -313,40 +313,6 @@ class JobsDocument(AnswerDocument):
     next_before: int | None = None
 
 
-class EstimateDocument(AnswerDocument):
-    """What a job of one space would take."""
-
-    chunks: int
-    already_there: int
-    copied: int
-    to_embed: int
-    estimated_tokens: int
-    estimated_cost: str | None = None
-    currency: str = "USD"
-    estimated_seconds: float | None = None
-    too_large: int = 0
-
-
-class PlannedDocument(AnswerDocument):
-    """One space that is filled, or would be."""
-
-    embedding_version: str
-    provider: str
-    estimate: EstimateDocument | None = None
-    job: JobDocument | None = None
-    retried: int = 0
-
-
-class BegunDocument(AnswerDocument):
-    """POST /v1/reembed and /v1/reindex."""
-
-    dry_run: bool
-    spaces: tuple[PlannedDocument, ...]
-    reindex: JobDocument | None = None
-    memories: int | None = None
-    outdated: int | None = None
-
-
 class UsedDocument(AnswerDocument):
     """Calls and what they used."""
 

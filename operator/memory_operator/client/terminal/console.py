@@ -47,6 +47,11 @@ class Screen:
         sys.stdout.write(json_text(document, indent=None) + "\n")
         sys.stdout.flush()
 
+    def json_remark(self, document: Any) -> None:
+        """One JSON document on one line of stderr."""
+        sys.stdout.flush()
+        sys.stderr.write(json_text(document, indent=None) + "\n")
+
     def line(self, text: str = "", style: str = "") -> None:
         """A line of the answer."""
         sys.stdout.write(_styled(sys.stdout, clean(text), style) + "\n")

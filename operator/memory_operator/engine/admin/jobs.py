@@ -11,6 +11,7 @@ from memory_operator.engine.admin.start_job import (
     begin,
     begin_reindex,
     choose,
+    in_hand,
     plan,
     work_of,
 )
@@ -22,15 +23,29 @@ from memory_operator.plan.budget import Left
 from memory_operator.store.db import activity
 from memory_operator.store.db.activity import Actor
 from memory_operator.store.db.pool import Conn, Store
-from memory_operator.store.jobs import control, jobs, quarantine, rechunk
+from memory_operator.store.jobs import control, jobs, quarantine, rechunk, skipped
 from memory_operator.store.jobs.control import NamedJob
 from memory_operator.store.jobs.estimate import Which
 from memory_operator.store.jobs.quarantine import Quarantined
 from memory_operator.store.jobs.rechunk import Scope
+from memory_operator.store.jobs.skipped import Skipped
+from memory_operator.store.memories import counts
 from memory_operator.store.memories.tenants import KeyRing
 from memory_operator.store.spaces import registry, spaces
 from memory_operator.store.spaces.spaces import Space
 from memory_operator.store.usage import limits
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What a project, or the whole store, has before anything is done."""
+
+    chunks: int
+    """Live ones."""
+    memories: int
+    """Live ones."""
+    dimensions: Sequence[int]
+    """Of the vectors of the whole store, each once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +57,8 @@ class Begun:
     """The job that cuts memories anew."""
     scope: Scope | None = None
     """The memories that it walks."""
+    there: Stored | None = None
+    """What there is before anything is done; in a dry run only."""
 
 
 class Jobs:
@@ -84,11 +101,14 @@ class Jobs:
             return Begun((), view_of(begun), scope)
 
     async def estimate_reembed(self, tenant: str, request: JobRequest) -> Begun:
-        """What `reembed` would do; nothing is written. Raises NotFound, Conflict."""
+        """What `reembed` would do; nothing is written. Raises as that."""
         project_id = await self._project(tenant, request.project)
         which: Which = "all" if request.replace else "missing"
         async with self._store.connection() as conn:
-            return Begun([await plan(conn, space, project_id, which) for space in await choose(conn, request)])
+            chosen = await choose(conn, request)
+            await in_hand(conn, request, project_id, chosen)
+            planned = [await plan(conn, space, project_id, which, request) for space in chosen]
+            return Begun(planned, there=await _stored(conn, project_id, planned))
 
     async def estimate_reindex(self, tenant: str, request: JobRequest) -> Begun:
         """What `reindex` would do at most: a memory that was cut by other versions counts as if all its text changed.
@@ -101,7 +121,8 @@ class Jobs:
         async with self._store.connection() as conn:
             accepting = [space for space in await spaces.all_spaces(conn) if space.state in ACTIVE_STATES]
             planned = [await plan(conn, space, project_id, "outdated") for space in accepting]
-            return Begun(planned, scope=await rechunk.scope(conn, project_id, VERSIONS))
+            scope = await rechunk.scope(conn, project_id, VERSIONS)
+            return Begun(planned, scope=scope, there=await _stored(conn, project_id, planned))
 
     async def active_namespaces(self) -> frozenset[str]:
         """Namespaces of the Providers whose spaces get new vectors."""
@@ -152,6 +173,14 @@ class Jobs:
         """Chunks that embedders refuse, newest first; of one tenant, or of all for None."""
         async with self._store.connection() as conn:
             return await quarantine.page(conn, namespaces, tenant, embedding_version, before, limit)
+
+    async def skipped(
+        self, job_id: int, namespaces: Collection[str], tenant: str | None, after: int, limit: int
+    ) -> list[Skipped]:
+        """Chunks that a job skipped, by id, those behind one; of one tenant, or of all for None. Raises NotFound."""
+        async with self._store.connection() as conn:
+            await _known(conn, job_id)
+            return await skipped.page(conn, job_id, namespaces, tenant, after, limit)
 
     async def retry(
         self, chosen: Sequence[tuple[int, int]], namespaces: Collection[str], tenant: str | None, by: Actor
@@ -205,6 +234,14 @@ class Jobs:
                     raise _ended(await _known(conn, job_id))
                 await _record(conn, by, "job_cancelled", before)
             return view_of(await _known(conn, job_id))
+
+
+async def _stored(conn: Conn, project_id: int | None, planned: Sequence[Planned]) -> Stored:
+    counted = await registry.counted(conn)
+    dimensions = {space.dimensions for space in await spaces.all_spaces(conn) if counted.get(space.id, 0) > 0}
+    of_project = next((each.estimate.counted.chunks for each in planned if each.estimate), 0)
+    chunks = counted.get(registry.CHUNKS, 0) if project_id is None else of_project
+    return Stored(chunks, await counts.live(conn, project_id), sorted(dimensions))
 
 
 async def _resume_within_budget(conn: Conn, named: NamedJob) -> None:

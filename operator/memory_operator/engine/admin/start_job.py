@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 
+from memory_operator.embedders import batch_limit, calls_a_vendor
 from memory_operator.engine.memories.prepare import VERSIONS
 from memory_operator.engine.spaces.activation import ACTIVE_STATES, begin_fill
 from memory_operator.engine.spaces.progress import JobView, view_of
@@ -13,12 +14,13 @@ from memory_operator.errors import Conflict, NotFound
 from memory_operator.plan.cost import cost_of
 from memory_operator.store.db.activity import Actor
 from memory_operator.store.db.pool import Conn
-from memory_operator.store.jobs import control, estimate, jobs, rechunk
+from memory_operator.store.jobs import control, estimate, jobs, parts, rechunk
 from memory_operator.store.jobs.control import NamedJob
 from memory_operator.store.jobs.estimate import Counted, Which
-from memory_operator.store.jobs.jobs import Part
+from memory_operator.store.jobs.parts import Part
 from memory_operator.store.spaces import registry, spaces
 from memory_operator.store.spaces.spaces import Space
+from memory_operator.store.spaces.vectors import EVERYWHERE, Reach
 
 _LISTED = "GET /v1/embeddings/spaces lists them"
 
@@ -34,6 +36,10 @@ class JobRequest:
     replace: bool = False
     namespaces: Collection[str] = ()
     """Where Providers may be whose spaces are meant when none is named."""
+    max_rows: int | None = None
+    """So many chunks of each space at most, the oldest first; None: all of them."""
+    sleep_ms: int = 0
+    """How long each worker waits between two calls."""
 
     @property
     def names_a_space(self) -> bool:
@@ -49,7 +55,9 @@ class JobEstimate:
     cost: Decimal | None
     """US dollars; None where the Provider declares no price."""
     seconds: int | None
-    """At the rate of the last job; None where there was none."""
+    """At the rate of the last job, and with the pauses; None where there was none."""
+    last_error: str | None
+    """Why the embedder gives no vectors at the moment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +70,11 @@ class Planned:
     """None where nothing is to be done, and in a dry run."""
     retried: int = 0
     """Chunks that came out of quarantine, or would."""
+
+    @property
+    def remote(self) -> bool:
+        """Whether texts are sent to a vendor; else they are embedded in processes of ours."""
+        return calls_a_vendor(self.space.config)
 
 
 async def choose(conn: Conn, request: JobRequest) -> list[Space]:
@@ -94,64 +107,77 @@ async def choose(conn: Conn, request: JobRequest) -> list[Space]:
     )
 
 
-async def plan(conn: Conn, space: Space, project_id: int | None, which: Which) -> Planned:
-    """What would be done for one space; nothing is written."""
+async def plan(
+    conn: Conn, space: Space, project_id: int | None, which: Which, request: JobRequest | None = None
+) -> Planned:
+    """What would be done for one space; nothing is written. A request is looked at as `work_of` looks at it."""
+    part = await _part(conn, space, request, project_id) if request else None
+    reach = part.reach if part else Reach(project_id)
     prefix = len(space.config.document_prefix.encode())
-    counted = await estimate.count(conn, space, project_id, which, VERSIONS, prefix)
-    rate = await estimate.last_rate(conn, space)
-    seconds = 0 if not counted.to_embed else None if rate is None else max(1, round(counted.to_embed / rate))
+    counted = await estimate.count(conn, space, reach, which, VERSIONS, prefix)
     cost = Decimal(0) if not counted.to_embed else cost_of(counted.tokens, space.config.input_cost_per_1k)
-    retried = await control.quarantined(conn, space.id, project_id)
-    return Planned(space, JobEstimate(counted, cost, seconds), retried=retried)
+    seconds = await _seconds(conn, space, counted.to_embed, request.sleep_ms if request else 0)
+    retried = await control.quarantined(conn, space.id, reach)
+    _, last_error = (await jobs.last_errors(conn, [space.id])).get(space.id, ("", None))
+    return Planned(space, JobEstimate(counted, cost, seconds, last_error), retried=retried)
 
 
-@dataclass(frozen=True, slots=True)
-class ProjectWork:
-    """What one space lacks of a project, looked at before anything was locked."""
+async def _seconds(conn: Conn, space: Space, texts: int, sleep_ms: int) -> int | None:
+    if not texts:
+        return 0
+    rate = await estimate.last_rate(conn, space)
+    if rate is None:
+        return None
+    calls = -(-texts // batch_limit(space.config))
+    return max(1, round(texts / rate + (calls - 1) * sleep_ms / 1000))
 
-    part: Part
-    lacks: bool
-    """Whether nobody is to make some of what is lacking."""
+
+async def _part(conn: Conn, space: Space, request: JobRequest, project_id: int | None) -> Part | None:
+    return await parts.part_of(conn, space.id, project_id, replace=request.replace, max_rows=request.max_rows)
 
 
-async def work_of(conn: Conn, request: JobRequest, project_id: int | None) -> Mapping[int, ProjectWork]:
-    """What each space that a request is about lacks of a project, by space: chunk by chunk, so nothing is locked.
+async def work_of(conn: Conn, request: JobRequest, project_id: int | None) -> Mapping[int, Part]:
+    """What each space that a request is about lacks of a part, by space: chunk by chunk, so nothing is locked.
 
-    Raises as `choose`.
+    Nothing where the whole store is meant. Raises as `choose`.
     """
-    work = {}
-    for space in await choose(conn, request):
-        part = await jobs.part_of(conn, space.id, project_id, replace=request.replace)
-        if part is not None:
-            work[space.id] = ProjectWork(part, await control.lacks_some(conn, space.id, project_id))
-    return work
+    parts = {space.id: await _part(conn, space, request, project_id) for space in await choose(conn, request)}
+    return {space_id: part for space_id, part in parts.items() if part is not None}
+
+
+async def in_hand(
+    conn: Conn, request: JobRequest, project_id: int | None, chosen: Sequence[Space]
+) -> Mapping[int, NamedJob]:
+    """Jobs that do already what a request is about, by space. Raises Conflict (job_open) where one does otherwise."""
+    return _in_hand(await control.open_jobs(conn, [space.id for space in chosen]), project_id, request)
 
 
 async def begin(
-    conn: Conn, request: JobRequest, project_id: int | None, work: Mapping[int, ProjectWork], by: Actor
+    conn: Conn, request: JobRequest, project_id: int | None, work: Mapping[int, Part], by: Actor
 ) -> list[Planned]:
     """Begin a job for each space that has something to do. The registry is locked exclusively.
 
-    Of a project this does what `work_of` found; a space that came after that is left out. Refused chunks are tried
+    Of a part this does what `work_of` found; a space that came after that is left out. Refused chunks are tried
     again. Raises as `choose`, and Conflict (job_open): another job stands in the way; nothing was begun.
     """
-    chosen = [space for space in await choose(conn, request) if project_id is None or space.id in work]
-    in_hand = _in_hand(await control.open_jobs(conn, [space.id for space in chosen]), project_id, request)
-    return [await _begin_one(conn, space, request, work.get(space.id), by, in_hand.get(space.id)) for space in chosen]
+    whole = project_id is None and request.max_rows is None
+    chosen = [space for space in await choose(conn, request) if whole or space.id in work]
+    there = await in_hand(conn, request, project_id, chosen)
+    return [await _begin_one(conn, space, request, work.get(space.id), by, there.get(space.id)) for space in chosen]
 
 
 async def _begin_one(
-    conn: Conn, space: Space, request: JobRequest, work: ProjectWork | None, by: Actor, in_hand: NamedJob | None
+    conn: Conn, space: Space, request: JobRequest, part: Part | None, by: Actor, there: NamedJob | None
 ) -> Planned:
-    project_id = work.part.project_id if work else None
-    retried = await control.requeue_quarantined(conn, space.id, project_id, at_once=in_hand is not None)
+    reach = part.reach if part else EVERYWHERE
+    retried = await control.requeue_quarantined(conn, space.id, reach, at_once=there is not None)
     done = Planned(space, retried=retried)
-    if in_hand is not None:
-        return replace(done, job=view_of(in_hand))
-    lacks = bool(retried) or (work.lacks if work else await control.lacks_some(conn, space.id, None))
+    if there is not None:
+        return replace(done, job=view_of(there))
+    lacks = bool(retried) or (part.chunks > 0 if part else await control.lacks_some(conn, space.id, None))
     if not lacks and not request.replace and space.state == "ready":
         return done  # one that is filling, with no job, has its end before it: the index, and perhaps the switch
-    job_id = await begin_fill(conn, space, work.part if work else None, by.name, replace=request.replace)
+    job_id = await begin_fill(conn, space, part, by.name, replace=request.replace, sleep_ms=request.sleep_ms)
     begun = await control.one(conn, job_id)
     return replace(done, job=view_of(begun) if begun else None)
 
@@ -174,6 +200,8 @@ def _does(named: NamedJob, project_id: int | None, request: JobRequest) -> bool:
     """Whether a job that runs makes all vectors that are asked for: it may be that somebody asks twice."""
     job = named.job
     if job.state != "running" or (request.replace and not job.replace):
+        return False
+    if job.max_rows is not None and job.max_rows != request.max_rows:
         return False
     return job.project_id is None or job.project_id == project_id
 

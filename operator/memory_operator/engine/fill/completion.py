@@ -94,8 +94,8 @@ async def _finish(store: Store, job: Job, space: Space, drift: int) -> bool:
     async with store.transaction() as conn:
         await registry.lock_registry_exclusive(conn)
         balance = await missing.balance(conn, space.id)
-        if job.project_id is not None and balance.unaccounted > 0:
-            # The space is neither ready nor left by this: what other projects lack nobody has asked for.
+        if job.is_partial and balance.unaccounted > 0:
+            # The space is neither ready nor left by this: what others lack nobody has asked for.
             await jobs.finish(conn, job.id)
             await registry.announce(conn)
             return False
@@ -123,7 +123,7 @@ async def _run_again(store: Store, job: Job, space: Space) -> bool:
     text were left out for.
     """
     async with store.transaction() as conn:
-        late = await jobs.queue_late_chunks(conn, job)
+        late = await jobs.queue_late_chunks(conn, job) if job.max_rows is None else 0
         if not late:
             if not await missing.any_up_to(conn, space.id, job.bound, job.project_id):
                 return False

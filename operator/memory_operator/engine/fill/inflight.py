@@ -204,13 +204,22 @@ class InFlight:
         self.add_result(CallResult(refused={Item(chunk, "", 0, claimed): reason}, job=job))
 
     def next_batch(
-        self, most_texts: int, most_tokens: int | None, estimate: TokenEstimate, *, partly: bool
+        self,
+        most_texts: int,
+        most_tokens: int | None,
+        estimate: TokenEstimate,
+        *,
+        partly: bool,
+        of_ranges: bool = True,
     ) -> list[Item]:
-        """Take the next call's items; none when there is no full batch and `partly` does not allow a smaller one."""
+        """Take the next call's items; none when there is no full batch and `partly` does not allow a smaller one.
+
+        Without `of_ranges` only chunks that were pending, and were not sent yet.
+        """
         found = self._without_lost(pack(self._urgent, most_texts, most_tokens, estimate))
-        while not found and self._retries:
+        while not found and of_ranges and self._retries:
             found = self._without_lost(self._retries.popleft())
-        while not found and self._ready and (partly or len(self._ready) >= most_texts):
+        while not found and of_ranges and self._ready and (partly or len(self._ready) >= most_texts):
             found = self._without_lost(pack(self._ready, most_texts, most_tokens, estimate))
         self._sent += len(found)
         return found

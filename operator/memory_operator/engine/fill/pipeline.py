@@ -106,6 +106,9 @@ class SpaceFill:
         self._outdated = True
         """The Provider may say something else by now, or another job may be open."""
         self._calls: set[asyncio.Task[None]] = set()
+        self._clock = asyncio.get_running_loop().time
+        self._job_rests_until = 0.0
+        """The job is to have a pause between its calls."""
         self._drain_seconds: float | None = None
 
     def stop(self) -> None:
@@ -214,7 +217,8 @@ class SpaceFill:
             return False
         most_tokens, _ = token_limits(space.config)
         partly = self._exhausted or in_flight.waiting >= READ_AHEAD_ROWS
-        batch = in_flight.next_batch(most_texts, most_tokens, self._sender.estimate, partly=partly)
+        estimate, of_ranges = self._sender.estimate, self._job_may_send
+        batch = in_flight.next_batch(most_texts, most_tokens, estimate, partly=partly, of_ranges=of_ranges)
         if not batch:
             return False
         self._sender.enter()
@@ -222,6 +226,13 @@ class SpaceFill:
         self._calls.add(task)
         task.add_done_callback(self._calls.discard)
         return True
+
+    @property
+    def _job_may_send(self) -> bool:
+        """Whether a call for the job may leave: of one with pauses there is one at a time. Pending ones never wait."""
+        if self._job is None or not self._job.sleep_ms:
+            return True
+        return not self._calls and self._clock() >= self._job_rests_until
 
     async def _call(self, batch: Sequence[Item]) -> None:
         of_ranges = any(item.claimed is not None for item in batch)
@@ -235,13 +246,15 @@ class SpaceFill:
                 runs = await self._sender.call(batch, job)
         finally:
             self._sender.leave()
+            if job is not None:
+                self._job_rests_until = self._clock() + job.sleep_ms / 1000
             self._in_flight.wake()
         if not runs:
             await self._give_up_ranges()
 
     async def _wait_for_change(self, seconds: float) -> None:
-        rest = self._sender.rests_for
-        await self._in_flight.wait_for_change(min(seconds, rest) if rest else seconds)
+        rests = (self._sender.rests_for, self._job_rests_until - self._clock())
+        await self._in_flight.wait_for_change(min([seconds, *(rest for rest in rests if rest > 0)]))
 
     async def _drain(self) -> None:
         """Wait for the calls in flight and their commits."""

@@ -15,13 +15,14 @@ from memory_operator.errors import LeaseLost
 from memory_operator.logs import get_logger
 from memory_operator.memory.encryption import Undecryptable
 from memory_operator.store.db.pool import STATEMENT_SECONDS, Conn, Store
-from memory_operator.store.jobs import jobs, leases, missing, quarantine
+from memory_operator.store.jobs import jobs, leases, missing, quarantine, skipped
 from memory_operator.store.jobs.jobs import Job
 from memory_operator.store.jobs.leases import Backend, Lease
 from memory_operator.store.jobs.missing import StoredChunk
 from memory_operator.store.memories.tenants import KeyRing
 from memory_operator.store.spaces import registry, vectors
 from memory_operator.store.spaces.spaces import Space
+from memory_operator.store.spaces.vectors import EVERYWHERE
 
 log = get_logger(__name__)
 
@@ -158,7 +159,9 @@ class Reader:
 
     async def _without_known(self, origin: _Origin, chunks: Sequence[StoredChunk]) -> Sequence[StoredChunk]:
         """Give chunks what is known of their text already, a vector or a refusal; those that are left."""
-        sharing = [chunk for chunk in chunks if chunk.has_later or chunk.first_id != chunk.id]
+        # Of a part of the store, a text may be known from the rest of it.
+        partial = origin.job is not None and origin.job.is_partial
+        sharing = [chunk for chunk in chunks if partial or chunk.has_later or chunk.first_id != chunk.id]
         if not sharing:
             return chunks
         space_id = origin.space.id
@@ -188,7 +191,10 @@ class Reader:
         if refused:
             async with self._store.transaction() as conn:
                 too_large = [chunk_id for chunk_id, reason in refused.items() if reason == TOO_LARGE]
-                quarantined = await quarantine.put(conn, space_id, refused, too_large)
+                reach = job.reach if job else EVERYWHERE
+                quarantined = await quarantine.put(conn, space_id, refused, too_large, reach)
+                if job is not None:
+                    quarantined = await skipped.note(conn, job, refused)
                 await missing.settle_pending(conn, space_id, refused)
                 await self._account(conn, origin, 0, quarantined)
         copied: list[int] = []
@@ -210,7 +216,7 @@ class Reader:
                         conn,
                         space_id,
                         giving,
-                        job.project_id if job else None,
+                        job.reach if job else EVERYWHERE,
                         within,
                         replace=False,
                         job_id=origin.fresh_id,

@@ -17,7 +17,7 @@ from memory_operator.logs import get_logger
 from memory_operator.memory.attributes import PlainAttributes
 from memory_operator.memory.encryption import Place, Undecryptable
 from memory_operator.store.db.pool import Conn, Store
-from memory_operator.store.jobs import control, jobs, leases, rechunk
+from memory_operator.store.jobs import control, jobs, leases, parts, rechunk
 from memory_operator.store.jobs.leases import Lease
 from memory_operator.store.jobs.rechunk import CutMemory
 from memory_operator.store.memories import languages, memories
@@ -162,7 +162,7 @@ async def _finish(store: Store, job_id: int, project_id: int | None) -> bool:
             return False
         live = [space for space in await spaces.all_spaces(conn) if space.state in ACTIVE_STATES]
         lacking = [
-            (space.id, await jobs.part_of(conn, space.id, project_id, replace=False))
+            (space.id, await parts.part_of(conn, space.id, project_id, replace=False))
             for space in live
             if await control.lacks_some(conn, space.id, project_id)
         ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 
@@ -15,11 +15,11 @@ from memory_operator.errors import LeaseLost
 from memory_operator.logs import get_logger
 from memory_operator.metrics import Metrics
 from memory_operator.store.db.pool import Conn, limit_lock_waits
-from memory_operator.store.jobs import jobs, leases, missing, quarantine
+from memory_operator.store.jobs import jobs, leases, missing, quarantine, skipped
 from memory_operator.store.jobs.jobs import Job
 from memory_operator.store.spaces import kept, model_checks, registry, vectors
 from memory_operator.store.spaces.spaces import Space
-from memory_operator.store.spaces.vectors import Rows
+from memory_operator.store.spaces.vectors import EVERYWHERE, Rows
 from memory_operator.store.usage import ledger, limits
 from memory_operator.store.usage.ledger import Outcome
 
@@ -151,14 +151,14 @@ async def commit_equals(conn: Conn, space: Space, equals: Equals, job: Job | Non
 
 
 async def _give_to_equals(conn: Conn, space: Space, equals: Equals, job: Job | None, most: int) -> StoredVectors:
-    replace, project_id = (job.replace, job.project_id) if job else (False, None)
+    replace, reach = (job.replace, job.reach) if job else (False, EVERYWHERE)
     fresh_id = job.fresh_id if job else None
     within = (equals.last_id, most)
     given = await vectors.give_to_equals(
         conn,
         space.id,
         equals.chunk_ids,
-        project_id,
+        reach,
         within,
         replace=replace and fresh_id is None,
         job_id=fresh_id,
@@ -247,18 +247,18 @@ def _rows(results: Iterable[CallResult]) -> Rows:
 
 
 async def _quarantine(conn: Conn, space: Space, results: Sequence[CallResult], job: Job | None) -> int:
-    """Put refused chunks into quarantine; one that has a vector, which was to be replaced, keeps it."""
+    """Put refused chunks into quarantine, but for those that keep the vector that was to be replaced; how many.
+
+    For a job also those that keep it count, and each once.
+    """
     refused = {item.chunk.id: why for result in results for item, why in result.refused.items()}
     if not refused:
         return 0
     for chunk_id, why in refused.items():
         log.warning("chunk %d gets no vector in %s: %s", chunk_id, space.embedding_version, why)
-    there: Collection[int] = ()
-    if job is not None and job.replace:
-        there = await vectors.present(conn, space.id, list(refused))
-        refused = {chunk: why for chunk, why in refused.items() if chunk not in there}
     too_large = [chunk_id for chunk_id, why in refused.items() if why == TOO_LARGE]
-    return len(there) + (await quarantine.put(conn, space.id, refused, too_large) if refused else 0)
+    put = await quarantine.put(conn, space.id, refused, too_large, job.reach if job else EVERYWHERE)
+    return put if job is None else await skipped.note(conn, job, refused)
 
 
 async def finish(conn: Conn, results: Sequence[CallResult]) -> None:
@@ -294,7 +294,9 @@ async def _account(
     stored = done.stored
     if job is not None:
         total = stored.new + stored.copied + stored.replaced
-        await jobs.advance(conn, job.id, total, stored.copied, done.quarantined)
+        sent = sum(len(result.items) for result in results if result.vectors is not None)
+        copied = max(0, total - sent) if job.replace else stored.copied
+        await jobs.advance(conn, job.id, total, copied, done.quarantined)
     if outcomes:
         fresh = await ledger.complete(conn, outcomes)
         if job is not None:

@@ -8,7 +8,7 @@ from memory_operator.store.db import activity
 from memory_operator.store.db.activity import Actor
 from memory_operator.store.db.pool import Conn
 from memory_operator.store.jobs import control, jobs
-from memory_operator.store.jobs.jobs import Part
+from memory_operator.store.jobs.parts import Part
 from memory_operator.store.spaces import credentials, kept, providers, registry, spaces
 from memory_operator.store.spaces.spaces import ACTIVE_STATES as ACTIVE_STATES
 from memory_operator.store.spaces.spaces import Space
@@ -102,12 +102,16 @@ async def go_back(conn: Conn, space: Space, *, complete: bool) -> None:
         await jobs.start(conn, space.id)
 
 
-async def begin_fill(conn: Conn, space: Space, part: Part | None, requested_by: str, *, replace: bool = False) -> int:
+async def begin_fill(
+    conn: Conn, space: Space, part: Part | None, requested_by: str, *, replace: bool = False, sleep_ms: int = 0
+) -> int:
     """Begin a re-embed, unless a job of the space is open; the job's id. The registry is locked exclusively.
 
-    The space is `filling` meanwhile where the whole store is looked at and some of it lacks a vector: a job of one
-    project could not tell when that is over.
+    The space is `filling` meanwhile where the whole store is looked at and some of it lacks a vector: a job of a part
+    could not tell when that is over.
     """
     if part is None and await control.lacks_some(conn, space.id, None):
         await spaces.set_state(conn, space.id, "filling")
-    return await jobs.start(conn, space.id, kind="reembed", part=part, replace=replace, requested_by=requested_by)
+    return await jobs.start(
+        conn, space.id, kind="reembed", part=part, replace=replace, requested_by=requested_by, sleep_ms=sleep_ms
+    )

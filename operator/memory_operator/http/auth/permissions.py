@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from fastapi import Depends, Request
 
 from memory_operator.contract.provider import GROUP
-from memory_operator.http.auth.base import READ, Authenticator, Identity, Permission
+from memory_operator.http.auth.base import JOBS, READ, READ_MEMORIES, Authenticator, Identity, Permission
 from memory_operator.http.problems import Problem
 from memory_operator.http.services import Services
 from memory_operator.store.db.activity import Actor
@@ -98,6 +98,14 @@ async def readable(request: Request, identity: Identity) -> frozenset[str]:
     Looking needs what `kubectl get providers` needs.
     """
     return await namespaces_with(request, identity, READ, await services_of(request).catalog.namespaces())
+
+
+async def tenant_told_of(request: Request, identity: Identity) -> str | None:
+    """Whose memories a caller may hear of; None: everybody's. Raises a 403 problem."""
+    if await may(request, identity, JOBS, None):
+        return None
+    await require(request, identity, READ_MEMORIES, identity.namespace)
+    return identity.tenant
 
 
 def actor(request: Request, identity: Identity) -> Actor:

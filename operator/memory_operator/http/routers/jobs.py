@@ -17,10 +17,19 @@ from memory_operator.http.auth.permissions import (
     require,
     require_in_all,
     services_of,
+    tenant_told_of,
 )
 from memory_operator.http.openapi.document import reply, request_body, responses
 from memory_operator.http.schemas.base import NoBody
-from memory_operator.http.schemas.jobs import BegunAnswer, JobAnswer, JobsAnswer, ReembedBody, ReindexBody
+from memory_operator.http.schemas.jobs import (
+    BegunAnswer,
+    JobAnswer,
+    JobsAnswer,
+    ReembedBody,
+    ReindexBody,
+    SkippedAnswer,
+    SkippedChunkAnswer,
+)
 from memory_operator.http.schemas.reading import read
 
 router = APIRouter(prefix="/v1", tags=["jobs"])
@@ -38,11 +47,14 @@ async def reembed(
 ) -> Response:
     """Fill what spaces lack, and try refused chunks again; with `replace`, make all of their vectors anew.
 
+    With `max_rows` a job ends after so many chunks: asked for again, without `replace`, it does the next ones.
+
     Without a name it is about each space of the namespaces where the caller may begin jobs. A dry run answers at once,
-    begins nothing and writes nothing.
+    begins nothing and writes nothing; its figures are those of the run, and it is refused where that would be.
     """
     allowed = await _may_fill(request, identity, body)
-    wanted = JobRequest(body.project, body.embedding_version, body.provider, body.replace, allowed)
+    named = (body.project, body.embedding_version, body.provider)
+    wanted = JobRequest(*named, body.replace, allowed, body.max_rows, body.sleep_ms)
     jobs = services_of(request).jobs
     if body.dry_run:
         return reply(BegunAnswer.of(await jobs.estimate_reembed(identity.tenant, wanted), body, identity.tenant))
@@ -110,6 +122,24 @@ async def job(request: Request, identity: Known, id: JobId) -> Response:  # noqa
     if view.named.ref is not None and view.named.ref.namespace not in visible:
         raise NotFound(f"there is no job {id}", hint="GET /v1/jobs lists those that you may see")
     return reply(JobAnswer.of(view, identity.tenant))
+
+
+@router.get("/jobs/{id}/skipped", responses=responses(SkippedAnswer, 200, 404))
+async def skipped(
+    request: Request,
+    identity: Known,
+    id: JobId,  # noqa: A002 - the name in the path
+    after: Annotated[int, Query(ge=0, le=2**63 - 1, description="Only those behind this.")] = 0,
+    limit: Annotated[int, Query(ge=1, le=200, description="How many at most.")] = 50,
+) -> Response:
+    """Chunks that a job skipped, each with its memory and the reason: the caller's own, by id.
+
+    They are kept until the next reembed of the space. For those who may begin jobs in all namespaces, everybody's.
+    """
+    visible, tenant = await readable(request, identity), await tenant_told_of(request, identity)
+    found = await services_of(request).jobs.skipped(id, visible, tenant, after, limit)
+    following = found[-1].chunk_id if len(found) == limit else None
+    return reply(SkippedAnswer(skipped=[SkippedChunkAnswer.of(each) for each in found], next_after=following))
 
 
 async def _steerer(request: Request, identity: Known, id: JobId) -> Identity:  # noqa: A002 - the name in the path

@@ -6,15 +6,14 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 
-from memory_operator.http.auth.base import JOBS, READ_MEMORIES, Identity
+from memory_operator.http.auth.base import JOBS
 from memory_operator.http.auth.permissions import (
     Known,
     actor,
-    may,
     namespaces_with,
     readable,
-    require,
     services_of,
+    tenant_told_of,
 )
 from memory_operator.http.openapi.document import reply, request_body, responses
 from memory_operator.http.schemas.base import Name
@@ -44,7 +43,7 @@ async def listed(
     For those who may begin jobs in all namespaces, everybody's.
     """
     visible = await readable(request, identity)
-    tenant = await _tenant(request, identity)
+    tenant = await tenant_told_of(request, identity)
     last = chunk_and_space(before) if before else None
     found = await services_of(request).jobs.quarantined(visible, tenant, embedding_version, last, limit)
     shown = [QuarantinedAnswer.of(each) for each in found]
@@ -56,14 +55,6 @@ async def retry(request: Request, identity: Known, body: Annotated[RetryBody, De
     """Let refused chunks be tried once more, now; /v1/reembed does so with all of them."""
     services = services_of(request)
     allowed = await namespaces_with(request, identity, JOBS, await services.catalog.namespaces())
-    tenant = await _tenant(request, identity)
+    tenant = await tenant_told_of(request, identity)
     chosen = [chunk_and_space(each) for each in body.ids]
     return reply(RetriedAnswer(retried=await services.jobs.retry(chosen, allowed, tenant, actor(request, identity))))
-
-
-async def _tenant(request: Request, identity: Identity) -> str | None:
-    """Whose memories a caller may hear of; None: everybody's. Raises a 403 problem."""
-    if await may(request, identity, JOBS, None):
-        return None
-    await require(request, identity, READ_MEMORIES, identity.namespace)
-    return identity.tenant

@@ -10,8 +10,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BeforeValidator
 
-from memory_operator.http.auth.base import JOBS, READ_MEMORIES
-from memory_operator.http.auth.permissions import Known, may, readable, require, services_of
+from memory_operator.http.auth.permissions import Known, readable, services_of, tenant_told_of
 from memory_operator.http.openapi.document import reply, responses
 from memory_operator.http.problems import Problem
 from memory_operator.http.schemas.usage import (
@@ -50,10 +49,7 @@ async def usage(
     """
     if since is not None and until is not None and since > until:
         raise Problem(400, "invalid_request", "from: is after to", hint="both days are part of the span")
-    tenant: str | None = None
-    if not await may(request, identity, JOBS, None):
-        await require(request, identity, READ_MEMORIES, identity.namespace)
-        tenant = identity.tenant
+    tenant = await tenant_told_of(request, identity)
     bill = await services_of(request).accounts.usage(group_by, since, until, tenant)
     return reply(
         UsageAnswer(

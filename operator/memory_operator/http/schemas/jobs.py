@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import datetime
 from typing import Literal
+from uuid import UUID
 
 from pydantic import Field, model_validator
 
@@ -11,6 +13,7 @@ from memory_operator.engine.admin.jobs import Begun
 from memory_operator.engine.admin.start_job import JobEstimate, Planned
 from memory_operator.engine.spaces.progress import JobView
 from memory_operator.http.schemas.base import AnswerModel, Body, Money, Name, ProviderName
+from memory_operator.store.jobs.skipped import Skipped
 
 ANOTHER_TENANTS = "(another tenant's)"
 
@@ -32,6 +35,10 @@ class ReindexBody(Body):
         return self
 
 
+MOST_ROWS = 2**53
+MOST_SLEEP_MS = 60_000
+
+
 class ReembedBody(ReindexBody):
     """Which spaces to fill: those of a Provider, one by its name, or all that the caller may fill."""
 
@@ -39,6 +46,12 @@ class ReembedBody(ReindexBody):
     provider: ProviderName | None = Field(default=None, description="namespace/name; only this Provider's spaces.")
     replace: bool = Field(
         default=False, description="Also chunks that have a vector; each is there until the new one is."
+    )
+    max_rows: int | None = Field(
+        default=None, ge=1, le=MOST_ROWS, description="Chunks of each space at most, the oldest first; all if left out."
+    )
+    sleep_ms: int = Field(
+        default=0, ge=0, le=MOST_SLEEP_MS, description="How long each worker waits between two calls of the job."
     )
 
 
@@ -67,6 +80,8 @@ class JobAnswer(AnswerModel):
     copied: int = Field(description="Of those done: vectors copied from an equal text instead of paid.")
     quarantined: int
     requested_by: str
+    max_rows: int | None = Field(description="It ends after so many chunks, the oldest first; null: all of them.")
+    sleep_ms: int = Field(description="How long each worker waits between two of its calls.")
     created_at: datetime
     first_call_at: datetime | None
     finished_at: datetime | None
@@ -100,13 +115,14 @@ class EstimateAnswer(AnswerModel):
 
     chunks: int = Field(description="Live chunks.")
     already_there: int = Field(description="Chunks that keep the vector they have.")
+    pending: int = Field(description="Chunks that wait for the embedder in any case; the job leaves them alone.")
     copied: int = Field(description="Chunks that are given the vector of an equal text, which costs nothing.")
     to_embed: int = Field(description="Texts that are sent.")
     estimated_tokens: int
     estimated_cost: Money | None = Field(description="US dollars, exact; null where the Provider declares no price.")
     currency: Literal["USD"] = "USD"
     estimated_seconds: int | None = Field(description="At the rate of the last job; null where there was none.")
-    too_large: int = Field(description="Chunks above 65,536 bytes: they go to quarantine.")
+    too_large: int = Field(description="Chunks above 65,536 bytes: they are skipped, and keep the vector they have.")
 
     @classmethod
     def of(cls, estimate: JobEstimate) -> EstimateAnswer:
@@ -115,6 +131,7 @@ class EstimateAnswer(AnswerModel):
         return cls(
             chunks=counted.chunks,
             already_there=counted.already_there,
+            pending=counted.pending,
             copied=counted.copied,
             to_embed=counted.to_embed,
             estimated_tokens=counted.tokens,
@@ -129,6 +146,10 @@ class PlannedAnswer(AnswerModel):
 
     embedding_version: str
     provider: str
+    model: str | None
+    dimensions: int
+    remote: bool = Field(description="Whether texts are sent to a vendor; false: embedded in processes of ours.")
+    last_error: str | None = Field(description="In a dry run: why the embedder gives no vectors at the moment.")
     estimate: EstimateAnswer | None = Field(description="In a dry run only.")
     job: JobAnswer | None = Field(description="Null where nothing is to be done, and in a dry run.")
     retried: int = Field(description="Chunks in quarantine that are, or would be, tried again.")
@@ -139,10 +160,22 @@ class PlannedAnswer(AnswerModel):
         return cls(
             embedding_version=planned.space.embedding_version,
             provider=str(planned.space.ref),
+            model=planned.space.config.model or None,
+            dimensions=planned.space.dimensions,
+            remote=planned.remote,
+            last_error=None if planned.estimate is None else planned.estimate.last_error,
             estimate=None if planned.estimate is None else EstimateAnswer.of(planned.estimate),
             job=None if planned.job is None else JobAnswer.of(planned.job, tenant),
             retried=planned.retried,
         )
+
+
+class StoredAnswer(AnswerModel):
+    """What the project, or the whole store, has before anything is done."""
+
+    chunks: int = Field(description="Live ones.")
+    memories: int = Field(description="Live ones.")
+    dimensions: list[int] = Field(description="Of the vectors of the whole store, each once.")
 
 
 class BegunAnswer(AnswerModel):
@@ -150,6 +183,7 @@ class BegunAnswer(AnswerModel):
 
     dry_run: bool
     project: str | None
+    stored: StoredAnswer | None = Field(description="In a dry run only.")
     spaces: list[PlannedAnswer]
     reindex: JobAnswer | None = Field(description="The job that cuts memories anew; what is new is filled behind it.")
     memories: int | None = Field(description="Memories that a reindex looks at.")
@@ -161,8 +195,39 @@ class BegunAnswer(AnswerModel):
         return cls(
             dry_run=body.dry_run,
             project=body.project,
+            stored=None if begun.there is None else StoredAnswer.model_validate(asdict(begun.there)),
             spaces=[PlannedAnswer.of(each, tenant) for each in begun.spaces],
             reindex=None if begun.reindex is None else JobAnswer.of(begun.reindex, tenant),
             memories=None if begun.scope is None else begun.scope.memories,
             outdated=None if begun.scope is None else begun.scope.outdated,
         )
+
+
+class SkippedChunkAnswer(AnswerModel):
+    """A chunk that a job skipped."""
+
+    id: str = Field(description="As of a chunk in quarantine.")
+    memory: UUID
+    project: str
+    chunk: int = Field(description="Its number in the memory, from 0.")
+    reason: str
+    quarantined: bool = Field(description="False where it has a vector: the one it had, or a newer one.")
+
+    @classmethod
+    def of(cls, found: Skipped) -> SkippedChunkAnswer:
+        """One skipped chunk as the API shows it."""
+        return cls(
+            id=f"{found.chunk_id}.{found.space_id}",
+            memory=found.memory_id,
+            project=found.project,
+            chunk=found.ordinal,
+            reason=found.reason,
+            quarantined=found.quarantined,
+        )
+
+
+class SkippedAnswer(AnswerModel):
+    """Chunks that a job skipped, by id."""
+
+    skipped: list[SkippedChunkAnswer]
+    next_after: int | None = Field(description="Give it as `after` for the next page.")

@@ -10,6 +10,7 @@ from memory_operator.store.db.pool import Conn, Row
 from memory_operator.store.jobs import quarantine
 from memory_operator.store.jobs.jobs import Job, wake
 from memory_operator.store.spaces import registry, vectors
+from memory_operator.store.spaces.vectors import Reach
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,15 +143,15 @@ async def cancel(conn: Conn, job_id: int) -> bool:
 
 _QUARANTINED = """
 from memory_embedding_quarantine q join memory_chunks c on c.id = q.chunk_id
-where q.space_id = $1 and ($2::int is null or c.project_id = $2)
+where q.space_id = $1 and ($2::int is null or c.project_id = $2) and ($3::bigint is null or c.id <= $3)
 """
 
 _COUNT_QUARANTINED = f"""select count(*) {_QUARANTINED}"""
 
 
-async def quarantined(conn: Conn, space_id: int, project_id: int | None) -> int:
-    """Chunks of a project, or of the whole store, that the embedder of a space refuses."""
-    return int(await conn.fetchval(_COUNT_QUARANTINED, space_id, project_id))
+async def quarantined(conn: Conn, space_id: int, reach: Reach) -> int:
+    """Chunks in reach that the embedder of a space refuses."""
+    return int(await conn.fetchval(_COUNT_QUARANTINED, space_id, *reach))
 
 
 _REQUEUE_QUARANTINED = f"""
@@ -159,9 +160,9 @@ delete from memory_embedding_quarantine where space_id = $1 and chunk_id in
 """
 
 
-async def requeue_quarantined(conn: Conn, space_id: int, project_id: int | None, *, at_once: bool) -> int:
-    """Let chunks out of quarantine; how many. `at_once`: they do not wait for the walk of a job."""
-    rows = await conn.fetch(_REQUEUE_QUARANTINED, space_id, project_id)
+async def requeue_quarantined(conn: Conn, space_id: int, reach: Reach, *, at_once: bool) -> int:
+    """Let chunks in reach out of quarantine; how many. `at_once`: they do not wait for the walk of a job."""
+    rows = await conn.fetch(_REQUEUE_QUARANTINED, space_id, *reach)
     if at_once and rows:
         await quarantine.put_back(conn, space_id, [row["chunk_id"] for row in rows])
         await wake(conn)

@@ -10,6 +10,7 @@ from memory_operator.store.db.pool import Conn, fetch_one
 from memory_operator.store.memories.text_sums import CIPHER_BYTES
 from memory_operator.store.spaces import vectors
 from memory_operator.store.spaces.spaces import Space
+from memory_operator.store.spaces.vectors import Reach
 
 Which = Literal["missing", "outdated", "all"]
 """Which chunks are to get a vector: those without one, also those that were cut by other versions, or all live ones."""
@@ -32,23 +33,27 @@ class Counted:
     tokens: int
     """About as many tokens as these texts have: bytes ÷ 4 of each, at least 1."""
     too_large: int
-    """Chunks that go to quarantine as they are larger than anything that is sent."""
+    """Chunks that are skipped as they are larger than anything that is sent."""
+    pending: int
+    """Chunks that wait for the embedder in any case: no job makes their vectors."""
 
 
 _COUNT = f"""
-with scope as (select c.content_hash,
-  octet_length(c.text) - {CIPHER_BYTES} + $5::int as size,
+with scope as (select c.id, c.content_hash, octet_length(c.text) - {CIPHER_BYTES} as size,
   v.chunk_id is not null and ($2 = 'missing' or ($2 = 'outdated'
-    and (c.chunker_version, c.preprocessing_version) = ($3::int, $4::int))) as keeps
+    and (c.chunker_version, c.preprocessing_version) = ($3::int, $4::int))) as keeps,
+  w.chunk_id is not null and $2 <> 'outdated' as waits
   from memory_chunks c left join {{vectors}} v on v.chunk_id = c.id
+  left join memory_embedding_pending w on w.space_id = $7 and w.chunk_id = c.id
   where c.live and ($1::int is null or c.project_id = $1)),
-texts as (select content_hash, max(size) as size, count(*) as n from scope where not keeps
-  group by content_hash),
+texts as (select content_hash, max(size) as size, count(*) as n from scope where not keeps and not waits
+  and ($8::bigint is null or id <= $8) group by content_hash),
 known as (select distinct c.content_hash from memory_chunks c join {{vectors}} v on v.chunk_id = c.id
   where c.live and $2 <> 'all'),
-todo as (select t.*, t.size > $6 as large, $2 = 'missing' and k.content_hash is not null as known
-  from texts t left join known k using (content_hash))
+todo as (select t.content_hash, t.n, t.size + $5::int as size, t.size > $6 as large,
+  $2 = 'missing' and k.content_hash is not null as known from texts t left join known k using (content_hash))
 select (select count(*) from scope) as chunks, (select count(*) from scope where keeps) as already_there,
+(select count(*) from scope where waits) as pending,
 coalesce(sum(n) filter (where known), 0)::bigint
   + coalesce(sum(n - 1) filter (where not known and not large), 0)::bigint as copied,
 count(*) filter (where not known and not large) as to_embed,
@@ -60,9 +65,9 @@ coalesce(sum(n) filter (where not known and large), 0)::bigint as too_large from
 
 
 async def count(
-    conn: Conn, space: Space, project_id: int | None, which: Which, versions: tuple[int, int], prefix_bytes: int
+    conn: Conn, space: Space, reach: Reach, which: Which, versions: tuple[int, int], prefix_bytes: int
 ) -> Counted:
-    """Count what a job of a space would do with the chunks of a project, or of the whole store.
+    """Count what a job of a space would do with the chunks in reach; what there is, is counted beyond that id too.
 
     `versions` are those of the chunker and of the preprocessing; `prefix_bytes` goes before each text. Texts that a
     project shares with others are copied from anywhere.
@@ -70,11 +75,13 @@ async def count(
     row = await fetch_one(
         conn,
         vectors.for_space(_COUNT, space.id),
-        project_id,
+        reach.project_id,
         which,
         *versions,
         prefix_bytes,
         MAX_CHUNK_BYTES,
+        space.id,
+        reach.upto_id,
     )
     return Counted(**dict(row))
 

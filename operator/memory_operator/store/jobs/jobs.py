@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from memory_operator.store.db.pool import Conn, Row
 from memory_operator.store.jobs import missing
+from memory_operator.store.jobs.parts import Part
 from memory_operator.store.spaces import registry, vectors
+from memory_operator.store.spaces.vectors import Reach
 
 CHANNEL = "memory_work"
 """NOTIFY channel that wakes workers."""
@@ -57,17 +59,31 @@ class Job:
     created_at: datetime
     first_call_at: datetime | None
     finished_at: datetime | None
+    max_rows: int | None
+    """It ends after so many chunks, the oldest first; None: all of them."""
+    sleep_ms: int
+    """How long each worker waits after one of its calls before the next one."""
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether its end says nothing about the rest of the store."""
+        return self.project_id is not None or self.max_rows is not None
+
+    @property
+    def reach(self) -> Reach:
+        """The chunks that it may change."""
+        return Reach(self.project_id, None if self.max_rows is None else self.bound)
 
     @property
     def fresh_id(self) -> int | None:
         """Its id, where it fills a table afresh that takes the place of its space's; None for all other jobs."""
-        return self.id if self.replace and self.project_id is None and self.kind != "reindex" else None
+        return self.id if self.replace and not self.is_partial and self.kind != "reindex" else None
 
 
 _JOB = (
     "j.id, j.kind, j.space_id, j.project_id, j.replace, j.state, j.paused_for, j.message, j.requested_by, j.bound,"
     " j.total, j.done, j.copied, j.quarantined, j.calls, j.tokens, j.cost, j.spent_tokens, j.spent_cost,"
-    " j.created_at, j.first_call_at, j.finished_at"
+    " j.created_at, j.first_call_at, j.finished_at, j.max_rows, j.sleep_ms"
 )
 
 
@@ -75,26 +91,15 @@ def _job(row: Row) -> Job:
     return Job(**dict(row))
 
 
-class Part(NamedTuple):
-    """What a job is about when it is not the whole store."""
-
-    project_id: int
-    chunks: int
-    """How many of the project's chunks are to get a vector, counted before anything was locked."""
-
-
-async def part_of(conn: Conn, space_id: int, project_id: int | None, *, replace: bool) -> Part | None:
-    """Count what a job of a project would do, before anything is locked; None where the whole store is meant."""
-    if project_id is None:
-        return None
-    return Part(project_id, await missing.count(conn, space_id, project_id, have_too=replace))
-
-
 _OPEN_JOB = """select id from memory_reembed_jobs where space_id = $1 and state in ('running', 'paused')"""
 
 _START = """
-insert into memory_reembed_jobs (space_id, bound, total, kind, project_id, replace, requested_by)
-values ($1, coalesce((select max(id) from memory_chunks), 0), $2, $3, $4, $5, $6) returning id
+insert into memory_reembed_jobs (space_id, bound, total, kind, project_id, replace, requested_by, max_rows, sleep_ms)
+values ($1, coalesce($7, (select max(id) from memory_chunks), 0), $2, $3, $4, $5, $6, $8, $9) returning id
+"""
+
+_FORGET_SKIPPED = """
+delete from memory_reembed_skipped where job_id in (select id from memory_reembed_jobs where space_id = $1)
 """
 
 
@@ -106,6 +111,7 @@ async def start(
     part: Part | None = None,
     replace: bool = False,
     requested_by: str = "memory-operator",
+    sleep_ms: int = 0,
 ) -> int:
     """Begin a fill of a space, or of a part of it, unless one is open; the job's id. Nothing is counted one by one.
 
@@ -115,8 +121,11 @@ async def start(
     existing = await conn.fetchval(_OPEN_JOB, space_id)
     if existing is not None:
         return int(existing)
-    project_id, total = part or (None, await missing.count_all(conn, space_id, have_too=replace))
-    job_id = await conn.fetchval(_START, space_id, total, kind, project_id, replace, requested_by)
+    if kind == "reembed":  # not what follows one by itself
+        await conn.execute(_FORGET_SKIPPED, space_id)
+    part = part or Part(None, await missing.count_all(conn, space_id, have_too=replace))
+    of_part = (part.project_id, replace, requested_by, part.reach.upto_id, part.max_rows, sleep_ms)
+    job_id = await conn.fetchval(_START, space_id, part.chunks, kind, *of_part)
     await create_ranges(conn, int(job_id))
     await wake(conn)
     return int(job_id)
@@ -125,7 +134,8 @@ async def start(
 _CREATE_RANGES = """
 insert into memory_reembed_leases (job_id, after_id, upto_id)
 select j.id, lo, least(lo + w.width, j.bound) from memory_reembed_jobs j,
-lateral (select case when j.replace and j.project_id is not null then $2::int else $3::int end as width) w,
+lateral (select case when j.replace and coalesce(j.project_id, j.max_rows) is not null
+  then $2::int else $3::int end as width) w,
 lateral (select coalesce(min(id), 1) - 1 as first from memory_chunks where live) f,
 generate_series(f.first, j.bound - 1, w.width) as lo where j.id = $1
 """

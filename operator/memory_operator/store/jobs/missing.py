@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from memory_operator.store.db import locks
-from memory_operator.store.db.pool import Conn
+from memory_operator.store.db.pool import Conn, fetch_one
 from memory_operator.store.jobs.leases import LEASE_SECONDS, Lease
 from memory_operator.store.spaces import registry, vectors
 
@@ -165,7 +165,7 @@ async def sources(
     conn: Conn, space_id: int, chunks: Sequence[StoredChunk], fresh_id: int | None = None
 ) -> dict[int, int]:
     """For those chunks that share their text with others: a chunk that has the vector already, by chunk id."""
-    firsts = [chunk for chunk in chunks if chunk.first_id == chunk.id and chunk.has_later]
+    firsts = [chunk for chunk in chunks if chunk.first_id == chunk.id]
     others = [chunk for chunk in chunks if chunk.first_id != chunk.id]
     found: dict[int, int] = {}
     if others:
@@ -242,24 +242,40 @@ async def balance(conn: Conn, space_id: int) -> Balance:
     return Balance(**dict(await conn.fetchrow(_BALANCE, space_id, registry.CHUNKS) or {}))
 
 
-_COUNT_LIVE = """select count(*) from memory_chunks c where c.live and c.project_id = $1"""
-
-_COUNT_LACKING = """
-select count(*) from memory_chunks c where c.live and c.project_id = $1
-and not exists (select 1 from {vectors} v where v.chunk_id = c.id)
+def _counting(which: str) -> str:
+    """How many chunks are walked, and the last one; `which` is a further condition."""
+    return f"""
+select count(*) as chunks, coalesce(max(w.id), 0) as bound from (select c.id from memory_chunks c
+  where c.live and ($2::int is null or c.project_id = $2) {which}
+  and not exists (select 1 from memory_embedding_pending w where w.space_id = $1 and w.chunk_id = c.id)
+  order by c.id limit $3) w
 """
 
 
+_COUNT_LIVE = _counting("")
+
+_COUNT_LACKING = _counting("and not exists (select 1 from {vectors} v where v.chunk_id = c.id)")
+
+_COUNT_PENDING = """select count(*) from memory_embedding_pending where space_id = $1"""
+
+
 async def count_all(conn: Conn, space_id: int, *, have_too: bool) -> int:
-    """Live chunks that lack a vector in a space, by the counters; `have_too`: all of them."""
+    """Live chunks that lack a vector in a space and are not pending, by the counters; `have_too`: all of them."""
     counted = await registry.counted(conn)
-    return max(0, counted.get(registry.CHUNKS, 0) - (0 if have_too else counted.get(space_id, 0)))
+    pending = int(await conn.fetchval(_COUNT_PENDING, space_id))
+    return max(0, counted.get(registry.CHUNKS, 0) - pending - (0 if have_too else counted.get(space_id, 0)))
 
 
-async def count(conn: Conn, space_id: int, project_id: int, *, have_too: bool) -> int:
-    """Live chunks of a project that lack a vector in a space, counted one by one; `have_too`: all of them."""
+async def count(
+    conn: Conn, space_id: int, project_id: int | None, most: int | None, *, have_too: bool
+) -> tuple[int, int]:
+    """Live chunks of a project that lack a vector in a space and are not pending, the first `most` of them.
+
+    Counted one by one; `have_too`: those with a vector too. How many there are, and the id of the last one.
+    """
     statement = _COUNT_LIVE if have_too else vectors.for_space(_COUNT_LACKING, space_id)
-    return int(await conn.fetchval(statement, project_id))
+    row = await fetch_one(conn, statement, space_id, project_id, most)
+    return row["chunks"], row["bound"]
 
 
 _PENDING_BY_SPACE = """

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from memory_operator.store.db.pool import Conn
 from memory_operator.store.spaces import vectors
+from memory_operator.store.spaces.vectors import EVERYWHERE, Reach
 
 _PAUSE = "least(interval '1 day', interval '1 minute' * 2 ^ least(q.attempts, 11))"
 """How long a refused chunk `q` waits for its next try: a minute, doubled with each one, up to a day."""
@@ -19,6 +20,7 @@ select $1, d.id, u.reason, case when u.final then 'infinity' else now() + interv
 from (select distinct on (e.id) e.id, w.reason, w.id = any($4) as final
   from unnest($2::bigint[], $3::text[]) as w (id, reason) join memory_chunks f on f.id = w.id
   join memory_chunks e on e.content_hash = f.content_hash and e.live
+  and ($5::int is null or e.project_id = $5) and ($6::bigint is null or e.id <= $6)
   and not exists (select 1 from {{vectors}} v where v.chunk_id = e.id)) u
 join memory_chunks d on d.id = u.id and d.live order by d.id for share of d
 on conflict (space_id, chunk_id) do update set reason = excluded.reason, attempts = q.attempts + 1, since = now(),
@@ -29,13 +31,19 @@ returning chunk_id, xmax = 0 as new
 _END_PENDING = """delete from memory_embedding_pending where space_id = $1 and chunk_id = any($2)"""
 
 
-async def put(conn: Conn, space_id: int, reasons: Mapping[int, str], final: Collection[int] = ()) -> int:
-    """Put live chunks into quarantine, and those with the same text that have no vector; how many are new there.
+async def put(
+    conn: Conn,
+    space_id: int,
+    reasons: Mapping[int, str],
+    final: Collection[int] = (),
+    reach: Reach = EVERYWHERE,
+) -> int:
+    """Put live chunks into quarantine that have no vector, and those with the same text; how many are new there.
 
     They are tried again after a minute, then after a pause that doubles up to a day; those of `final` are not.
     """
     ids, texts = list(reasons.keys()), list(reasons.values())
-    rows = await conn.fetch(vectors.for_space(_PUT, space_id), space_id, ids, texts, list(final))
+    rows = await conn.fetch(vectors.for_space(_PUT, space_id), space_id, ids, texts, list(final), *reach)
     await conn.execute(_END_PENDING, space_id, [row["chunk_id"] for row in rows])
     return sum(row["new"] for row in rows)
 

@@ -15,6 +15,16 @@ where t.name = $1 and e.n > 0 order by p.slug
 """
 
 
+_LIVE = """
+select count(*) from memory_entries e where e.current and not e.tombstone and ($1::int is null or e.project_id = $1)
+"""
+
+
+async def live(conn: Conn, project_id: int | None) -> int:
+    """Memories that can be found, of a project or of all tenants; counted one by one."""
+    return int(await conn.fetchval(_LIVE, project_id))
+
+
 async def memories(conn: Conn, tenant: str) -> dict[str, int]:
     """Memories that can be found, by project that has any; counted one by one, from an index alone."""
     rows = await conn.fetch(_MEMORIES, tenant)

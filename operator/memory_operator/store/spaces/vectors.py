@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import asyncpg
 import numpy as np
@@ -38,6 +39,16 @@ create table {vectors} (
   project_id int not null,
   embedding {column} not null)
 """
+
+
+class Reach(NamedTuple):
+    """Chunks: those of a project, and those up to an id; None: all."""
+
+    project_id: int | None = None
+    upto_id: int | None = None
+
+
+EVERYWHERE = Reach()
 
 _STORE = """alter table {vectors} alter column embedding set storage {storage}"""
 
@@ -197,7 +208,8 @@ async def copy_from(conn: Conn, space_id: int, sources: Mapping[int, int], job_i
 _EQUALS = """
 with equals as (select d.id, d.project_id, v.embedding from memory_chunks f join {{vectors}} v on v.chunk_id = f.id
   join memory_chunks d on d.content_hash = f.content_hash and d.live and d.id <> f.id
-  where f.id = any($1) and ($2::int is null or d.project_id = $2) and d.id > $3 order by d.id limit $4 for share of d),
+  where f.id = any($1) and ($2::int is null or d.project_id = $2) and d.id > $3
+  and ($5::bigint is null or d.id <= $5) order by d.id limit $4 for share of d),
 given as (insert into {{vectors}} (chunk_id, project_id, embedding) select id, project_id, embedding from equals
   on conflict (chunk_id) do {clash} returning chunk_id, xmax = 0 as new)
 select e.id, g.new from equals e left join given g on g.chunk_id = e.id order by e.id
@@ -222,19 +234,19 @@ async def give_to_equals(
     conn: Conn,
     space_id: int,
     chunk_ids: Sequence[int],
-    project_id: int | None,
+    reach: Reach,
     within: tuple[int, int],
     *,
     replace: bool,
     job_id: int | None = None,
 ) -> Given:
-    """Give the vectors of some chunks to live chunks with the same text (of a project): to a slice of them.
+    """Give the vectors of some chunks to live chunks with the same text that are in reach: to a slice of them.
 
     `within` says after which id the slice begins, and how long it is at most.
     """
     after_id, most = within
     statement = for_space(_REPLACE_OF_EQUALS if replace else _GIVE_TO_EQUALS, space_id, job_id)
-    rows = await conn.fetch(statement, list(chunk_ids), project_id, after_id, most)
+    rows = await conn.fetch(statement, list(chunk_ids), reach.project_id, after_id, most, reach.upto_id)
     given = {row["id"]: row["new"] for row in rows if row["new"] is not None}
     return Given(given, rows[-1]["id"] if len(rows) == most else None)
 
@@ -264,15 +276,6 @@ async def forget(conn: Conn, chunk_ids: Sequence[int]) -> dict[int, int]:
     await conn.execute(_FORGET_PENDING, ids)
     await conn.execute(_FORGET_QUARANTINED, ids)
     return deltas
-
-
-_PRESENT = """select chunk_id from {vectors} where chunk_id = any($1)"""
-
-
-async def present(conn: Conn, space_id: int, chunk_ids: Sequence[int]) -> set[int]:
-    """Those of some chunks that have a vector."""
-    rows = await conn.fetch(for_space(_PRESENT, space_id), list(chunk_ids))
-    return {row["chunk_id"] for row in rows}
 
 
 _COUNT = """select count(*) from {vectors}"""
