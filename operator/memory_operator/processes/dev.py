@@ -51,15 +51,16 @@ async def run_dev(dev: DevOptions, stop: asyncio.Event) -> None:
     async with AsyncExitStack() as stack:
         data = await asyncio.to_thread(prepare_folder, dev.data)
         stack.enter_context(FolderLock(data))
+        source = None if dev.kubeconfig else await asyncio.to_thread(_source, dev, data)
         dsn = await stack.enter_async_context(_database(dev, data))
         for name in await migrate(dsn):
             log.info("migrated %s", name)
         options = _options(dev, data, dsn)
         await _prepare_master_key(options)
-        if dev.kubeconfig is not None:
+        if source is None:
             await _run_with_cluster(options, stop)
         else:
-            await _run_with_folder(dev, data, options, stop)
+            await _run_on_this_machine(dev, data, options, source, stop)
 
 
 def _refuse_two_sources(dev: DevOptions) -> None:
@@ -137,8 +138,9 @@ async def _prepare_master_key(options: CombinedOptions) -> None:
         await check_or_store_key(conn, await asyncio.to_thread(read_master_key, options.master_key_file))
 
 
-async def _run_with_folder(dev: DevOptions, data: Path, options: CombinedOptions, stop: asyncio.Event) -> None:
-    place, source = await asyncio.to_thread(_source, dev, data)
+async def _run_on_this_machine(
+    dev: DevOptions, data: Path, options: CombinedOptions, source: FolderSource, stop: asyncio.Event
+) -> None:
     metrics, listens = Metrics(), threading.Event()
 
     async def operate(stop: asyncio.Event) -> None:
@@ -156,7 +158,7 @@ async def _run_with_folder(dev: DevOptions, data: Path, options: CombinedOptions
         while not listens.is_set() and not stop.is_set():
             await wait_for_event(stop, _LISTENS_SECONDS)
         if not stop.is_set():
-            greet(options, place, data, sample=dev.sample)
+            greet(options, source.place, data, sample=dev.sample)
         await stop.wait()
 
     await run_parts(
@@ -168,16 +170,16 @@ async def _run_with_folder(dev: DevOptions, data: Path, options: CombinedOptions
     )
 
 
-def _source(dev: DevOptions, data: Path) -> tuple[Path, FolderSource]:
-    """Where Providers come from on this machine, and what reads it. Raises ConfigurationError."""
+def _source(dev: DevOptions, data: Path) -> FolderSource:
+    """Where Providers come from on this machine. Raises ConfigurationError."""
     if dev.config is not None:
         config = ConfigSource(dev.config.absolute(), environment=dev.environment, state=data)
         config.check()
-        return dev.config, config
+        return config
     folder = prepare_folder(dev.providers or data / "providers", option="--providers")
     if dev.sample:
         write_sample_provider(folder)
-    return folder, FolderSource(folder, state=data)
+    return FolderSource(folder, state=data)
 
 
 async def _operate_folder(

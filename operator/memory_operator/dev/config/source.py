@@ -41,7 +41,7 @@ class ConfigSource(FolderSource):
     ) -> None:
         variables = config.with_suffix(".env")
         super().__init__(config.parent, state=state, clock=clock, reading=_reading(config, variables))
-        self._config = config
+        self.place = self._config = config
         self._variables = variables
         self._environment = environment
         self._file = ConfigFile(config)

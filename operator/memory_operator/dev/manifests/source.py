@@ -60,6 +60,8 @@ class FolderSource:
         clock: Clock = SYSTEM_CLOCK,
         reading: Reading = MANIFESTS,
     ) -> None:
+        self.place = folder
+        """What a person edits."""
         self._folder = folder
         self._state = state
         self._clock = clock
