@@ -1,10 +1,9 @@
-"""Waiting: how long to pause after failures in a row, for events that may not come, and for a turn among others."""
+"""Waiting: how long to pause after failures in a row, and for events that may not come."""
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -68,47 +67,3 @@ async def timeout_without_lag(seconds: float) -> AsyncIterator[None]:
             yield
     finally:
         timer.cancel()
-
-
-class Turns:
-    """Places of which there are few. One that gets free goes to the waiting caller who has the fewest."""
-
-    def __init__(self, places: int, most_each: int | None = None) -> None:
-        """No caller has more than `most_each`."""
-        self._free = places
-        self._most_each = places if most_each is None else most_each
-        self._taken: Counter[str] = Counter()
-        self._waiting: list[tuple[str, asyncio.Future[None]]] = []
-
-    async def take(self, caller: str) -> None:
-        """Wait for a place, which the caller gives back. Who calls this sets a limit."""
-        granted = asyncio.get_running_loop().create_future()
-        self._waiting.append((caller, granted))
-        self._grant()
-        try:
-            await granted
-        except BaseException:
-            if granted.done() and not granted.cancelled():
-                self.give_back(caller)
-            self._waiting = [each for each in self._waiting if each[1] is not granted]
-            raise
-
-    def give_back(self, caller: str) -> None:
-        """Let the next have a place."""
-        self._free += 1
-        self._taken[caller] -= 1
-        if not self._taken[caller]:
-            del self._taken[caller]
-        self._grant()
-
-    def _grant(self) -> None:
-        while self._free:
-            able = [each for each in self._waiting if self._taken[each[0]] < self._most_each and not each[1].done()]
-            if not able:
-                return
-            following = min(able, key=lambda each: self._taken[each[0]])  # of equals the one that waits longest
-            self._waiting.remove(following)
-            caller, granted = following
-            self._free -= 1
-            self._taken[caller] += 1
-            granted.set_result(None)

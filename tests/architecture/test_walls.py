@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 
 WRONG_IMPORTS = {
     "The layers of the server": ("operator/memory_operator/plan/cost.py", "memory_operator.engine.fill"),
-    "backoff, errors, listening, logs, metrics and settings stand below everything and apart from the contract": (
+    "backoff, errors, listening, logs, metrics, settings and turns stand below all and apart from the contract": (
         "operator/memory_operator/settings.py",
         "memory_operator.contract.provider",
     ),

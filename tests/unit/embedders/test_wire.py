@@ -5,11 +5,12 @@ import socket
 
 import pytest
 
-from fixtures.waiting import ends, until
+from fixtures.waiting import WAIT_SECONDS, ends, until
 from memory_operator.embedders import EmbedderPool
 from memory_operator.embedders.http.transport import MAX_PRIVATE_CAS
 from memory_operator.errors import ConfigurationError, EmbedderUnreachable
 from memory_operator.plan.space import CallConfig
+from memory_operator.turns import TURN, Turns
 from vendor import Fault, StubVendor
 
 
@@ -71,6 +72,23 @@ async def test_calls_run_side_by_side(make, vendor):
     vendor.fault = None
     await asyncio.gather(*calls)
     assert vendor.peak_in_flight == 20
+
+
+async def test_who_waits_for_a_vendor_keeps_no_other_request_of_their_tenant_waiting(make, vendor):
+    turns = Turns(8, at_work_beside=1, at_work_seconds=1e6)
+    await turns.take("other", "caller")
+    vendor.fault = Fault(hold=True)
+
+    async def request():
+        turn = await turns.take("tenant", "caller")
+        TURN.set(turn)
+        await ask(make(), timeout=WAIT_SECONDS)
+        turns.give_back(turn)
+
+    calls = [asyncio.create_task(request(), name=f"request {number}") for number in range(4)]
+    await asyncio.to_thread(vendor.wait_for_calls, 4)
+    vendor.fault = None
+    await ends(asyncio.gather(*calls), "all are answered")
 
 
 async def test_a_cookie_is_not_sent_back(make, vendor):

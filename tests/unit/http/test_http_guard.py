@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
@@ -12,11 +13,16 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from fixtures.waiting import ends, until
 from memory_operator.http.problems import MEDIA_TYPE, Problem
 from memory_operator.http.server.admission import Slots
 from memory_operator.http.server.middleware import MAX_BODY_BYTES, Guard
+from memory_operator.turns import Turns
 
 from .conftest import client
+
+NEVER = 1e6
+"""Seconds after which a request that is at work would no longer count as such."""
 
 
 def open_to_all(_: Mapping[str, str]) -> None:
@@ -186,34 +192,79 @@ async def test_a_body_has_its_time_limit() -> None:
 
 async def test_no_caller_has_more_than_half_of_the_slots_and_a_free_one_goes_to_who_has_the_fewest() -> None:
     slots = Slots(4, queue_seconds=10)
-    for _ in range(2):
-        await slots.take("greedy")
+    greedy = [await slots.take("greedy") for _ in range(2)]
     late = asyncio.create_task(slots.take("greedy"))
-    for _ in range(2):
-        await slots.take("modest")
+    modest = [await slots.take("modest") for _ in range(2)]
     other = asyncio.create_task(slots.take("other"))
     await asyncio.sleep(0)
     assert not late.done()
     assert not other.done()
-    slots.give_back("greedy")
+    slots.give_back(greedy[0])
     await other
     assert not late.done()
-    slots.give_back("modest")
+    slots.give_back(modest[0])
     await late
 
 
 async def test_a_slot_that_is_waited_for_in_vain_is_left_to_others() -> None:
     slots = Slots(2, queue_seconds=0.01)
-    await slots.take("a")
+    first = await slots.take("a")
     with pytest.raises(Problem):
         await slots.take("a")
     gone = asyncio.create_task(slots.take("a"))
     await asyncio.sleep(0)
     gone.cancel()
     await asyncio.gather(gone, return_exceptions=True)
-    await slots.take("b")
-    slots.give_back("a")
+    slots.give_back(await slots.take("b"))
+    slots.give_back(first)
     await slots.take("a")
+
+
+class Worked:
+    """An app whose requests name their tenant, and are at work until they are let go, one by one."""
+
+    def __init__(self) -> None:
+        self.begun: list[str] = []
+        self._at_work: deque[tuple[str, asyncio.Event]] = deque()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive)
+        tenant = request.headers["authorization"]
+        await request.state.identified(tenant)
+        await request.body()
+        self.begun.append(tenant)
+        go = asyncio.Event()
+        self._at_work.append((tenant, go))
+        await go.wait()
+        await PlainTextResponse(tenant)(scope, receive, send)
+
+    async def finish_one(self) -> None:
+        """Let the one that is at work for longest end."""
+        await until(lambda: self._at_work, "a request is at work")
+        self._at_work.popleft()[1].set()
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_a_request_beside_64_of_another_tenant_waits_for_none_that_have_not_begun(method: str) -> None:
+    app = Worked()
+    slots = Slots(128, work=Turns(128, at_work_beside=2, at_work_seconds=NEVER))
+
+    async with client(Guard(app, open_to_all, slots=slots)) as http:
+
+        def ask(tenant: str) -> asyncio.Task[Any]:
+            return asyncio.create_task(http.request(method, "/", headers={"Authorization": tenant}), name=tenant)
+
+        small = [ask("small")]
+        await until(lambda: app.begun == ["small"], "the small tenant is there")
+        busy = [ask("busy") for _ in range(64)]
+        await until(lambda: app.begun.count("busy") == 2, "the busy one is at work")
+        small.append(ask("small"))
+        await until(lambda: app.begun.count("small") == 2, "the small one has its turn beside them")
+        assert app.begun.count("busy") == 2
+        for _ in range(66):
+            await app.finish_one()
+        answers = [answer.status_code for answer in await ends(asyncio.gather(*small, *busy), "all are answered")]
+    assert answers == [200] * 66
 
 
 async def test_probes_need_no_slot() -> None:

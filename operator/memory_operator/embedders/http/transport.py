@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 from memory_operator.embedders.http.endpoint import Endpoint
 from memory_operator.errors import BadReply, ConfigurationError, EmbedderUnreachable
+from memory_operator.turns import VENDOR_SECONDS, aside
 
 # As in client/server/api.py: without this httpx imports Rich and Pygments for a command line of its own.
 sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]
@@ -107,13 +108,15 @@ class Wire:
             with _translate_errors(endpoint.host, connect):
                 await sending()
                 try:
-                    return await _exchange(client, endpoint, body, cap, connect)
+                    with aside(VENDOR_SECONDS):
+                        return await _exchange(client, endpoint, body, cap, connect)
                 except httpx.RemoteProtocolError as lost:
                     # Most often the server closed a kept connection just as we used it. Once more, on a new one.
                     if not str(lost).startswith("Server disconnected without sending"):
                         raise
                     await sending()
-                    return await _exchange(client, endpoint, body, cap, connect)
+                    with aside(VENDOR_SECONDS):
+                        return await _exchange(client, endpoint, body, cap, connect)
 
     async def aclose(self) -> None:
         """Close all connections."""

@@ -34,7 +34,9 @@ async def known_parameters(request: Request) -> None:
 
 async def identify(request: Request) -> Identity:
     """The caller. Raises Problem."""
-    return await _auth(request).identify(request)
+    identity = await _auth(request).identify(request)
+    await request.state.identified(identity.tenant)
+    return identity
 
 
 Known = Annotated[Identity, Depends(identify)]

@@ -14,19 +14,23 @@ import asyncpg
 from asyncpg.pool import Pool, PoolConnectionProxy
 from pgvector.asyncpg import register_vector
 
-from memory_operator.backoff import Turns
 from memory_operator.errors import ConfigurationError, LockBusy, SpaceVanished, StoreUnavailable
 from memory_operator.metrics import Metrics
 from memory_operator.store.db import moments
 from memory_operator.store.db.address import DatabaseAddress
+from memory_operator.turns import Turns, few
 
 Conn: TypeAlias = asyncpg.Connection | PoolConnectionProxy
 """A connection in use: one of the pool's, or one that was opened for itself."""
 Row: TypeAlias = asyncpg.Record
 
+TENANT: ContextVar[str] = ContextVar("tenant", default="")
+"""For which tenant this process works, where it is known: those that wait for connections have them in turns."""
 CALLER: ContextVar[str] = ContextVar("caller", default="")
-"""For whom this process works: each caller who waits for a connection has a turn as soon as any other."""
+"""For whom of them; callers of one tenant have its connections in turns."""
 
+_SEARCHES = 2
+"""Statements that one query has under way at a time."""
 ACQUIRE_SECONDS = 10.0
 STATEMENT_SECONDS = 60.0
 LOCK_TIMEOUT_MS = 5_000
@@ -185,7 +189,7 @@ class Store:
 
     def __init__(self, pool: Pool, address: DatabaseAddress, metrics: Metrics) -> None:
         self._pool = pool
-        self._turns = Turns(int(pool.get_max_size()))
+        self._turns = Turns(self.pool_size, at_work_beside=_SEARCHES * few(self.pool_size))
         self._address = address
         self.metrics = metrics
         """What the process counts; here, since everything that counts has its store."""
@@ -225,13 +229,12 @@ class Store:
     @asynccontextmanager
     async def _turn(self) -> AsyncIterator[None]:
         """One of as many turns as there are connections; the pool itself serves who came first, whoever that is."""
-        caller = CALLER.get()
         async with asyncio.timeout(ACQUIRE_SECONDS):
-            await self._turns.take(caller)
+            turn = await self._turns.take(TENANT.get(), CALLER.get())
         try:
             yield
         finally:
-            self._turns.give_back(caller)
+            self._turns.give_back(turn)
 
     @asynccontextmanager
     async def transaction(self, *, lock_timeout_ms: int = LOCK_TIMEOUT_MS) -> AsyncIterator[Conn]:
