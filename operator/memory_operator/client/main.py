@@ -51,6 +51,7 @@ _EMBEDDINGS = {
         "spaces",
         "Let new memories be embedded for a space, or not; reembed still fills it.",
     ),
+    "import": ("import_config", "Write a Provider's manifest for each backend of a configuration file."),
     "consent": (
         "consent",
         "Allow one change of the embedding dimension, which discards the stored vectors of one Provider.",

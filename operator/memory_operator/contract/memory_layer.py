@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from memory_operator.contract.provider import GROUP, KIND, VERSION
+from memory_operator.contract.resource import parse_spec
 
 TABLE = "embeddings"
 BACKENDS = "backends"
@@ -82,6 +83,12 @@ class Backend:
     """Line of each field, such as spec.embedding.dimensions, that the file says something of."""
     place: Path = ()
     """Of its table in the document."""
+
+    @property
+    def faults(self) -> tuple[str, ...]:
+        """Why it cannot be a Provider, each with its line."""
+        _, problems = parse_spec(self.spec, {})
+        return tuple(f"{self.lines.get(each.partition(':')[0], self.line)}: {each}" for each in problems)
 
     def manifest(self, namespace: str | None, secret: str | None) -> dict[str, Any]:
         """Its Provider; `secret` is the name of the Secret with the key, below the variable's name."""
