@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from memory_operator.engine.admin.consents import Consents
 from memory_operator.engine.admin.doctor.examine import Doctor
 from memory_operator.engine.admin.jobs import Jobs
+from memory_operator.engine.admin.projects import Projects
 from memory_operator.engine.admin.rehearsals import Rehearsals
 from memory_operator.engine.admin.spaces import Catalog
 from memory_operator.engine.admin.usage import Accounts
@@ -29,6 +30,7 @@ class Services:
     consents: Consents
     jobs: Jobs
     accounts: Accounts
+    projects: Projects
     doctor: Doctor
     comparer: Comparer
     rehearsals: Rehearsals

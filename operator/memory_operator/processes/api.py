@@ -8,6 +8,7 @@ from typing import Any
 from memory_operator.engine.admin.consents import Consents
 from memory_operator.engine.admin.doctor.examine import Doctor
 from memory_operator.engine.admin.jobs import Jobs
+from memory_operator.engine.admin.projects import Projects
 from memory_operator.engine.admin.rehearsals import Rehearsals
 from memory_operator.engine.admin.spaces import Catalog
 from memory_operator.engine.admin.usage import Accounts
@@ -46,6 +47,7 @@ def make_services(base: Base, catalog: Catalog | None = None, cluster: ClusterVi
         consents=Consents(base.store),
         jobs=Jobs(base.store, base.keys),
         accounts=Accounts(base.store),
+        projects=Projects(base.store, base.keys),
         doctor=Doctor(base.store, base.connector, base.keys, cluster),
         comparer=Comparer(base.store, base.connector, base.keys),
         rehearsals=Rehearsals(base.store, base.connector, base.keys),

@@ -137,16 +137,6 @@ def test_what_happened_is_listed_with_who_when_and_from_where(run: Run, memory_a
     assert "--before 7" in result.stderr
 
 
-@pytest.mark.parametrize("command", [["status"], ["embeddings", "status"], ["stats"]])
-def test_a_project_is_counted_by_its_memories(run: Run, memory_api: StubMemoryApi, command: list[str]) -> None:
-    memory_api.on("GET", STATUS, state(ACTIVE))
-    memory_api.on("GET", "/v1/stats", Reply({"memories": 9, "projects": [{"project": "notes", "memories": 7}]}))
-    assert "memories of notes\t7\n" in run(*command, "--project", "notes").stdout
-    assert "memories of new\t0\n" in run(*command, "--project", "new").stdout
-    document = json.loads(run(*command, "--project", "notes", "--json").stdout)
-    assert document.get("project", document) in ({"project": "notes", "memories": 7}, "notes")
-
-
 def test_counts_are_shown_whatever_the_server_counts(run: Run, memory_api: StubMemoryApi) -> None:
     memory_api.on("GET", "/v1/stats", Reply({"chunks": 120_431, "new_count": {"a": 1}}))
     assert run("stats").stdout == 'chunks\t120,431\nnew count\t{"a": 1}\n'

@@ -13,7 +13,7 @@ from memory_operator.client.session import Session, command
 from memory_operator.client.terminal.format import number
 from memory_operator.client.views.fill_watch import FillWatch, Observed, observe
 from memory_operator.client.views.jobs import show_job
-from memory_operator.client.views.projects import project_count, project_fields
+from memory_operator.client.views.projects import project_fields, project_of, show_project
 from memory_operator.client.views.spaces import semantic_sentence, show_held, show_spaces, verdict
 
 app = typer.Typer()
@@ -35,6 +35,8 @@ def status(
 ) -> None:
     """Show the spaces, the fills that are under way and the changes that wait for consent.
 
+    With --project also what that project has in each space, what is wrong with it and what to do.
+
     With --watch a bar shows progress, rate, time left, tokens and cost of each fill on a terminal; in a pipe it is
     silent until the end, and with --json it prints one document a line whenever something has changed.
 
@@ -45,6 +47,7 @@ def status(
     [bold]Examples[/]
 
       memory embeddings status
+      memory embeddings status --project notes
       memory embeddings status nomic-embed-text-768-3 --watch --timeout 30m
     """
     if watch:
@@ -53,11 +56,12 @@ def status(
     else:
         seen = observe(session, name)
         code = verdict(seen.overview, seen.held) if check else ExitCode.DONE
-    counted = project_count(session.api, project)
+    found = project_of(session.api, project)
     if not session.screen.as_json:
-        _show(session, seen, project_fields(counted))
+        _show(session, seen, project_fields(found))
+        show_project(session, found, seen.overview)
     elif not watch:
-        session.screen.document({**seen.document, **counted})
+        session.screen.document({**seen.document, **found})
     session.end(code)
 
 

@@ -72,13 +72,30 @@ def history(
     limit: LimitOption = 50,
     before: BeforeOption = None,
 ) -> None:
-    """Show the versions of a memory, newest first, the deletion too."""
+    """Show the versions of a memory, newest first, the deletion too.
+
+    Queries find the newest one alone. Where that says what was true once, `memory edit` replaces it.
+
+    [bold]Examples[/]
+
+      memory history 3f2a
+    """
     path = paths.memory(memory_named(session.api, memory_id), "/history")
     found = session.answer(HistoryDocument, session.api.get(path, limit=limit, before_version=before))
     if found is None:
         return
     session.screen.table(_HISTORY, [_row(version) for version in found.versions])
     session.hint_at_more("--before", found.next_before_version)
+    if found.versions and before is None:
+        session.screen.remark(_which_answers(found.versions[0]))
+
+
+def _which_answers(newest: MemoryDocument) -> str:
+    """Which version queries find, and how that is changed."""
+    if newest.tombstone or newest.purged:
+        return f"queries do not find it any more, since version {newest.version_no}"
+    change = f"memory edit {newest.id} replaces it, memory delete {newest.id} forgets it"
+    return f"queries find version {newest.version_no} alone; hint: {change}"
 
 
 def _row(version: MemoryDocument) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from memory_operator.client.session import Session, command
 from memory_operator.client.terminal.format import json_text, moment, number, one_line
 from memory_operator.client.terminal.table import Columns
 from memory_operator.client.views.jobs import show_if_paused
-from memory_operator.client.views.projects import project_count, project_fields
+from memory_operator.client.views.projects import project_fields, project_of, show_project
 from memory_operator.client.views.spaces import semantic_sentence, show_held, verdict
 
 DETAIL_CHARACTERS = 100
@@ -29,20 +29,23 @@ app = typer.Typer()
 def status(session: Session, project: AnyProjectOption = None, check: CheckOption = False) -> None:
     """Say in a few lines whether the server answers and how well it can search.
 
-    With --project also how many memories that project has; spaces, jobs and chunks are those of the whole store.
+    With --project also what that project has in each space, what is wrong with it and what to do, and whose token this
+    is; spaces, jobs and chunks are those of the whole store.
 
     [bold]Examples[/]
 
       memory status
+      memory status --project notes
       memory status --check || echo "needs a look"
     """
     document = session.api.get(paths.STATUS)
     overview = read(OverviewDocument, document)
-    counted = project_count(session.api, project)
+    found = project_of(session.api, project)
     if session.screen.as_json:
-        session.screen.document({**document, **counted})
+        session.screen.document({**document, **found})
     else:
-        _show_summary(session, overview, project_fields(counted))
+        _show_summary(session, overview, project_fields(found))
+        show_project(session, found, overview)
     if check:
         session.end(verdict(overview, overview.held))
 
@@ -92,14 +95,20 @@ def _plain(value: Any) -> str:
 def stats(session: Session, project: AnyProjectOption = None) -> None:
     """Show counts.
 
-    With --project how many memories that project has; of chunks, vectors and spaces only the whole store is counted.
+    With --project those of that project: its memories and chunks, and what each space has of it.
+
+    [bold]Examples[/]
+
+      memory stats
+      memory stats --project notes
     """
     if project is not None:
-        counted = project_count(session.api, project)
+        found = project_of(session.api, project)
         if session.screen.as_json:
-            session.screen.document(counted["project"])
+            session.screen.document(found["project"])
         else:
-            session.screen.fields(project_fields(counted))
+            session.screen.fields(project_fields(found))
+            show_project(session, found, None)
         return
     document = session.api.get(paths.STATS)
     if session.screen.as_json:
@@ -112,7 +121,7 @@ def stats(session: Session, project: AnyProjectOption = None) -> None:
 
 def _counts(name: str, value: Any) -> list[tuple[str, str]]:
     if name == "projects" and isinstance(value, list):
-        return [pair for project in value for pair in project_fields({"project": project})]
+        return [(f"memories of {one.get('project')}", _count(one.get("memories"))) for one in value]
     return [(name.replace("_", " "), _count(value))]
 
 

@@ -22,6 +22,31 @@ class ProjectCountsDocument(AnswerDocument):
     spaces: tuple[InSpaceDocument, ...] = ()
 
 
+class ProjectCoverageDocument(AnswerDocument):
+    """What a project has in one space."""
+
+    embedding_version: str
+    provider: str
+    state: str
+    vectors: int
+    coverage: float
+    quarantined: int = 0
+    pending: int = 0
+    missing: int = 0
+
+
+class ProjectStatsDocument(AnswerDocument):
+    """GET /v1/projects/stats."""
+
+    project: str
+    tenant: str
+    memories: int
+    chunks: int
+    outdated: int = 0
+    rewriting: bool = False
+    spaces: tuple[ProjectCoverageDocument, ...] = ()
+
+
 class ProjectDocument(AnswerDocument):
     """A project and how many memories it has now."""
 

@@ -1,15 +1,21 @@
-"""Projects: the language of their words."""
+"""Projects: the language of their words, and what spaces have of one."""
 
 from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 
-from memory_operator.http.auth.base import READ_MEMORIES, WRITE_MEMORIES, Identity
-from memory_operator.http.auth.permissions import actor, permitted, services_of
+from memory_operator.http.auth.base import READ, READ_MEMORIES, WRITE_MEMORIES, Identity
+from memory_operator.http.auth.permissions import actor, may, permitted, services_of
 from memory_operator.http.openapi.document import reply, request_body, responses
-from memory_operator.http.schemas.projects import LanguageBody, ProjectsAnswer, ProjectWordsAnswer
+from memory_operator.http.schemas.base import Name
+from memory_operator.http.schemas.projects import (
+    LanguageBody,
+    ProjectsAnswer,
+    ProjectStatsAnswer,
+    ProjectWordsAnswer,
+)
 from memory_operator.http.schemas.reading import read
 
 router = APIRouter(prefix="/v1/projects", tags=["memories"])
@@ -20,6 +26,19 @@ async def listed(request: Request, identity: Annotated[Identity, Depends(permitt
     """The projects of the caller's tenant, and the language of their words."""
     found = await services_of(request).remember.projects(identity.tenant)
     return reply(ProjectsAnswer(projects=[ProjectWordsAnswer.model_validate(one) for one in found]))
+
+
+@router.get("/stats", responses=responses(ProjectStatsAnswer, 200, 404))
+async def stats(
+    request: Request,
+    identity: Annotated[Identity, Depends(permitted(READ_MEMORIES))],
+    project: Annotated[Name, Query(description="Its name.")],
+) -> Response:
+    """How many memories and chunks a project of the caller's tenant has, and what each space has of it."""
+    services = services_of(request)
+    there = await services.catalog.namespaces()
+    visible = frozenset([namespace for namespace in there if await may(request, identity, READ, namespace)])
+    return reply(ProjectStatsAnswer.of(await services.projects.view(identity.tenant, project, visible)))
 
 
 @router.post("/language", responses=responses(ProjectWordsAnswer), openapi_extra=request_body(LanguageBody))
