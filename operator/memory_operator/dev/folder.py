@@ -13,6 +13,8 @@ from types import TracebackType
 
 from memory_operator.errors import ConfigurationError
 
+_LEFTOVER = ".memory-operator"
+
 
 def prepare_folder(folder: Path, *, option: str = "--data") -> Path:
     """Make the folder when it is missing and return its real path. The mode of one that exists stays as it is.
@@ -72,7 +74,7 @@ def replace_unchanged(path: Path, before: bytes, after: bytes) -> bool:
     status = path.stat()
     if not status.st_mode & 0o222 or not os.access(path, os.W_OK):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=_LEFTOVER, dir=path.parent)
     temporary = Path(name)
     try:
         with os.fdopen(descriptor, "wb") as file:
@@ -91,6 +93,13 @@ def replace_unchanged(path: Path, before: bytes, after: bytes) -> bool:
         temporary.unlink(missing_ok=True)
     sync_folder(path.parent)
     return True
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove what `replace_unchanged` leaves of itself where its process is killed."""
+    with contextlib.suppress(OSError):
+        for leftover in path.resolve().parent.glob(f".{path.resolve().name}.*{_LEFTOVER}"):
+            leftover.unlink()
 
 
 def give_to_owner_of(folder: Path, descriptor: int) -> None:

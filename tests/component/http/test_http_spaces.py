@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from fixtures.api import Api, refused
+from fixtures.api import Api, refused, serve
 from fixtures.engine import World
 from fixtures.waiting import until
 
@@ -364,3 +364,15 @@ async def test_a_project_is_counted_in_each_space(world: World, api: Api) -> Non
 async def _counted(api: Api, project: str, wanted: dict[str, tuple[int, int]]) -> bool:
     counted = (await api.get(f"{SPACES}?project={project}")).json()["project"]
     return wanted == {each["embedding_version"]: (each["memories"], each["chunks"]) for each in counted["spaces"]}
+
+
+async def test_each_replica_answers_from_the_space_that_another_one_activated(world: World, api: Api) -> None:
+    await world.stored(3)
+    async with world.operator(), world.worker(), serve(world) as other:
+        await world.until_phase(world.cluster.apply("memory", mock("a")), "Ready")
+        await world.until_phase(world.cluster.apply("other", mock("b")), "Ready")
+        for _ in range(3):
+            for version in ("b-64-2", "a-64-1"):
+                activated = await api.post(ACTIVATE, {"embedding_version": version})
+                assert activated.status_code == 200, activated.text
+                assert (await diagnostics_of_a_query(other))["embedding_version"] == version

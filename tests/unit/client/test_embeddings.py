@@ -335,3 +335,9 @@ def test_a_provider_without_a_space_is_answered_with_its_reason(run: Run, memory
     result = run("embeddings", "activate", "voyage-code")
     assert result.exit_code == 1
     assert result.stderr.startswith("error: default/voyage-code has no space: SecretMissing\nhint: VOYAGE_API_KEY")
+
+
+def test_an_active_backend_that_waits_is_told(run: Run, memory_api: StubMemoryApi) -> None:
+    waits = "memory-layer.toml: default/b is to be active: only 3 of 100 chunks have a vector"
+    memory_api.on("GET", SPACES, Reply({"spaces": [space(active=True)], "selection_waits": waits}))
+    assert waits in run("embeddings", "list").stderr

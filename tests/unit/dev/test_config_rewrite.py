@@ -15,7 +15,7 @@ import pytest
 from fixtures.postgres import open_folder
 from fixtures.waiting import eventually
 from memory_operator.dev.config.rewrite import ConfigFile
-from memory_operator.dev.folder import replace_unchanged
+from memory_operator.dev.folder import remove_leftovers, replace_unchanged
 from memory_operator.errors import Conflict
 
 TEXT = """\
@@ -223,3 +223,11 @@ def test_a_process_that_is_killed_leaves_the_file_as_it_was_or_as_it_is_to_be() 
         process.wait()
         process.stdout.close()
         assert path.read_text() in (TEXT, other)
+
+
+def test_what_a_killed_process_left_is_removed_and_nothing_else(path: Path) -> None:
+    left, swap = path.with_name(f".{path.name}.x.memory-operator"), path.with_name(f".{path.name}.swp")
+    left.touch()
+    swap.touch()
+    remove_leftovers(path)
+    assert (left.exists(), swap.exists()) == (False, True)

@@ -142,6 +142,7 @@ class SpacesDocument(AnswerDocument):
 
     spaces: tuple[SpaceDocument, ...]
     project: ProjectCountsDocument | None = None
+    selection_waits: str | None = None
     without_space: tuple[WaitingDocument, ...] = ()
     not_applied: tuple[WaitingDocument, ...] = ()
 

@@ -99,7 +99,9 @@ def _row(space: SpaceDocument, *, refused: bool = False) -> tuple[str, ...]:
 
 
 def show_waiting(session: Session, found: SpacesDocument) -> None:
-    """The Providers that no space could be made for yet, and those whose present spec is not applied, and why."""
+    """What is not as it is declared, and why: the active space, Providers without one or not applied as they are."""
+    if found.selection_waits:
+        session.screen.remark(found.selection_waits, "yellow")
     for each in found.without_space:
         mark, colour = ("", "") if each.begins else ("! ", "red")
         session.screen.remark(f"{mark}{each.provider} has no space: {each.reason}: {each.message}", colour)

@@ -55,6 +55,10 @@ class FileCatalog(Catalog):
             await self._file.set_create_enabled(wanted.space.ref, enabled=enabled)
             return await super().set_create_enabled(wanted.space.embedding_version, None, by, enabled=enabled)
 
+    def selection_waits(self) -> str | None:
+        """Why queries do not read yet what the file says."""
+        return f"{self._file.name}: {self._file.waits}" if self._file.waits else None
+
     async def follow(self) -> str | None:
         """Let the database say what the file says; why it cannot yet, or None.
 
@@ -63,9 +67,9 @@ class FileCatalog(Catalog):
         """
         async with self._file.locked():
             selection = await self._file.selection()
-            if selection is None:
-                return None
-            return await self._follow(selection, Actor(self._file.name, "dev"))
+            waits = None if selection is None else await self._follow(selection, Actor(self._file.name, "dev"))
+            self._file.waits = waits
+            return waits
 
     async def _follow(self, selection: Selection, by: Actor) -> str | None:
         async with self._store.connection() as conn:
@@ -81,9 +85,9 @@ class FileCatalog(Catalog):
             worse = active is not None and await self._covers_less(name, active.embedding_version)
             await super().activate(None, name, by, force=not worse)
         except NotFound:
-            return f"{name} has no space yet"
+            return f"{name} is to be active, and has no space yet"
         except Conflict as error:
-            return error.message
+            return f"{name} is to be active: {error.message}"
         return None
 
     async def _covers_less(self, provider: str, embedding_version: str) -> bool:

@@ -133,6 +133,10 @@ class Catalog:
                 await providers.pending_changes(conn),
             )
 
+    def selection_waits(self) -> str | None:
+        """Why queries do not read yet what a file says; None where there is no such file, or they do."""
+        return None
+
     async def namespace_of(self, embedding_version: str) -> str | None:
         """Namespace of the Provider of a space; None where there is no such space."""
         async with self._store.connection() as conn:

@@ -24,6 +24,8 @@ class SelectionFile(Protocol):
 
     name: str
     """For messages and the history."""
+    waits: str | None
+    """Why the database does not say yet what the file says; kept by who makes it follow."""
 
     def locked(self) -> AbstractAsyncContextManager[None]:
         """Lets nobody else of this process compare or change file and database. Raises LockBusy."""

@@ -51,6 +51,7 @@ async def spaces(
         SpacesAnswer(
             spaces=[SpaceAnswer.of(view) for view in views],
             project=counted,
+            selection_waits=catalog.selection_waits(),
             without_space=[WaitingAnswer.of(each) for each in without_space if each.ref.namespace in visible],
             not_applied=[WaitingAnswer.of(each) for each in not_applied if each.ref.namespace in visible],
         )

@@ -159,6 +159,9 @@ class SpacesAnswer(AnswerModel):
 
     spaces: list[SpaceAnswer]
     project: ProjectCountsAnswer | None = Field(default=None, description="Where one is named.")
+    selection_waits: str | None = Field(
+        default=None, description="Why queries do not read yet what the configuration file says."
+    )
     without_space: list[WaitingAnswer] = Field(description="Providers that no space could be made for yet.")
     not_applied: list[WaitingAnswer] = Field(
         description="Providers with a space whose spec, as it is by now, cannot be applied."
