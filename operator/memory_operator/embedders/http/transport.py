@@ -11,6 +11,7 @@ import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 
 from memory_operator.embedders.http.endpoint import Endpoint
 from memory_operator.errors import BadReply, ConfigurationError, EmbedderUnreachable
@@ -161,9 +162,16 @@ async def answer_within(seconds: float, host: str) -> AsyncIterator[None]:
         ) from None
 
 
+@cache
+def _public_authorities() -> ssl.SSLContext:
+    """What public servers are verified by: to load the list takes 20 ms, so once in a process."""
+    return httpx.create_ssl_context()
+
+
 def _client(ca_pem: str | None) -> httpx.AsyncClient:
-    verify: ssl.SSLContext | bool = True
-    if ca_pem is not None:
+    if ca_pem is None:
+        verify = _public_authorities()
+    else:
         try:
             verify = ssl.create_default_context(cadata=ca_pem)
         except (ssl.SSLError, ValueError):
