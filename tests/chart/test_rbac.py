@@ -116,7 +116,7 @@ def test_bindings_count_where_they_say(chart: Chart) -> None:
     bound = {
         (each["kind"], each["metadata"].get("namespace"), each["roleRef"]["name"])
         for each in objects
-        if each["kind"].endswith("Binding") and each["roleRef"]["name"].endswith(("-memories", "-consent"))
+        if each["kind"].endswith("RoleBinding") and each["roleRef"]["name"].endswith(("-memories", "-consent"))
     }
     assert bound == {
         ("RoleBinding", "agents", "memory-memory-system-memories"),

@@ -18,6 +18,11 @@ from memory_operator.contract.provider import EmbeddingSpec, ProviderSpec, Provi
 
 ANNOTATION_PREFIX = "memory-operator/"
 STATUS_ANNOTATION = f"{ANNOTATION_PREFIX}embedding-status"
+ACTIVATE_ANNOTATION = f"{ANNOTATION_PREFIX}activate"
+"""Another value than before asks for the Provider's space to be the one that queries read."""
+ACTIVATED_BY_ANNOTATION = f"{ANNOTATION_PREFIX}activate-by"
+"""Who set it, where they say so; an admission policy lets nobody name another user."""
+_NO_FIELDS = {STATUS_ANNOTATION, ACTIVATE_ANNOTATION, ACTIVATED_BY_ANNOTATION}
 
 
 class ProviderRef(NamedTuple):
@@ -94,7 +99,7 @@ def with_annotations(spec: dict[str, Any], annotations: Mapping[str, str]) -> tu
     ours = {
         key.removeprefix(ANNOTATION_PREFIX): value
         for key, value in annotations.items()
-        if key.startswith(ANNOTATION_PREFIX) and key != STATUS_ANNOTATION
+        if key.startswith(ANNOTATION_PREFIX) and key not in _NO_FIELDS
     }
     embedding = dict(spec["embedding"]) if isinstance(spec.get("embedding"), Mapping) else {}
     problems = []

@@ -182,13 +182,17 @@ def _source(dev: DevOptions, data: Path) -> FolderSource:
     return FolderSource(folder, state=data)
 
 
+async def _anybody() -> None:
+    """Whoever may write the folder may activate, too."""
+
+
 async def _operate_folder(
     options: OperatorOptions, source: FolderSource, metrics: Metrics, stop: asyncio.Event
 ) -> None:
     async with open_base(options, "memory-operator", source.read_secret, metrics, stop) as base:
         if base is None:
             return
-        operator = make_operator(options, base, source)
+        operator = make_operator(options, base, source, None if isinstance(source, ConfigSource) else _anybody)
 
         async def watch(stop: asyncio.Event) -> None:
             await source.watch(operator.enqueue, operator.listed_again, stop)

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import asyncio
 
+from memory_operator.engine.admin.annotation import AnnotatedActivations
+from memory_operator.engine.admin.spaces import Catalog
 from memory_operator.engine.gate.controller import Operator
+from memory_operator.engine.ports.activation import ActivationGuard
 from memory_operator.engine.ports.sources import ProviderSource
 from memory_operator.http.server.probes import serve_probes
+from memory_operator.kube.admission_policy import activation_guard
 from memory_operator.kube.client import namespace_of, open_api, served_namespaces
 from memory_operator.kube.installations import Installation
 from memory_operator.kube.kopf_thread import run_kopf
@@ -59,7 +63,8 @@ async def watch_cluster(options: OperatorOptions, metrics: Metrics, stop: asynci
             if base is None:
                 return
             installation = Installation(options.installation or namespace_of(options.kubeconfig))
-            operator = make_operator(options, base, KubeSource(api, namespaces, installation))
+            guard = activation_guard(api, options.activate_policy)
+            operator = make_operator(options, base, KubeSource(api, namespaces, installation), guard)
             state.operator = operator
 
             async def watch(stop: asyncio.Event) -> None:
@@ -68,6 +73,9 @@ async def watch_cluster(options: OperatorOptions, metrics: Metrics, stop: asynci
             await run_parts(stop, operator=operator.run, kopf=watch)
 
 
-def make_operator(options: OperatorOptions, base: Base, source: ProviderSource) -> Operator:
-    """The operator of one source."""
-    return Operator(base.store, source, base.connector, options.engine_settings())
+def make_operator(
+    options: OperatorOptions, base: Base, source: ProviderSource, guard: ActivationGuard | None = None
+) -> Operator:
+    """The operator of one source; without a guard no annotation activates anything."""
+    requests = AnnotatedActivations(base.store, Catalog(base.store), guard) if guard is not None else None
+    return Operator(base.store, source, base.connector, options.engine_settings(), requests)

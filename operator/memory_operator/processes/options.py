@@ -152,6 +152,14 @@ class OperatorOptions(WorkerOptions):
         Option(envvar="MEMORY_INSTALLATION", help="Name under which statuses are written; the own namespace if empty."),
     ] = ""
     on_unconsented_change: OnUnconsented = "Hold"
+    activate_policy: Annotated[
+        str,
+        Option(
+            envvar="MEMORY_ACTIVATE_POLICY",
+            help="ValidatingAdmissionPolicy that guards the annotation memory-operator/activate; without one it is"
+            " refused.",
+        ),
+    ] = ""
     fill: Annotated[bool, Option(envvar="MEMORY_FILL", help="Fill in this process too; no worker is needed then.")] = (
         True
     )

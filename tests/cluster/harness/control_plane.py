@@ -256,6 +256,8 @@ def _granted(manifests: list[dict[str, Any]]) -> Iterator[tuple[str, dict[str, s
         rule = roles[binding["roleRef"]["kind"], binding["roleRef"]["name"]]["rules"][-1]
         resource, _, subresource = rule["resources"][0].partition("/")
         attributes = {"group": rule["apiGroups"][0], "resource": resource, "verb": rule["verbs"][0]}
+        if "resourceNames" in rule:
+            attributes["name"] = rule["resourceNames"][0]
         if subresource:
             attributes["subresource"] = subresource
         if "namespace" in binding["metadata"]:

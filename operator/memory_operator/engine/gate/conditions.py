@@ -23,6 +23,7 @@ from memory_operator.engine.ports.sources import ProviderEvent
 from memory_operator.plan.coverage import shown
 from memory_operator.plan.index import describe
 from memory_operator.store.jobs.jobs import Job
+from memory_operator.store.spaces import activation_requests
 from memory_operator.store.spaces.rerank_apis import ANSWERED
 from memory_operator.store.spaces.spaces import Space
 
@@ -56,7 +57,7 @@ def transitions(before: ProviderStatus | None, now: ProviderStatus) -> list[Prov
     known = {condition.type: condition for condition in before.conditions} if before else {}
     changed = [condition for condition in now.conditions if _is_news(known.get(condition.type), condition)]
     told = {condition.reason for condition in changed if condition.type != ConditionType.READY}
-    return _switch(before, now) + [
+    return [*_switch(before, now), *_activation(before, now)] + [
         ProviderEvent(_kind(c), str(c.reason), c.message or str(c.reason))
         for c in changed
         if (c.type != ConditionType.READY or c.reason not in told) and c.status != "Unknown"
@@ -78,6 +79,19 @@ def _switch(before: ProviderStatus | None, now: ProviderStatus) -> list[Provider
         return []
     text = f"{new.embedding_version} has taken the place of {old.embedding_version}"
     return [ProviderEvent("Normal", "SpaceSwitched", f"{text}; dimension {new.applied_dimensions}")]
+
+
+def _activation(before: ProviderStatus | None, now: ProviderStatus) -> list[ProviderEvent]:
+    """The Event of an activation that the annotation asked for."""
+    old, new = before.embedding if before else None, now.embedding
+    if new is None or new.activate_result is None:
+        return []
+    if old is not None and (old.activate, old.activate_result) == (new.activate, new.activate_result):
+        return []
+    text = f"memory-operator/activate={new.activate}: {new.activate_message}"
+    if new.activate_result == "Done":
+        return [ProviderEvent("Normal", "Activated", text)]
+    return [ProviderEvent("Warning", "ActivationRefused", text)]
 
 
 def differs(before: ProviderStatus | None, now: ProviderStatus, *, with_figures: bool) -> bool:
@@ -270,12 +284,25 @@ def _embedding(provider: ProviderObject, findings: Findings, stored: StoredState
         kept_until=way_back.kept_until if way_back else None,
         kept_tokens=way_back.kept_tokens if way_back else None,
         kept_cost=f"{way_back.kept_cost:f}" if way_back and way_back.kept_cost is not None else None,
+        **_asked_for(stored),
         eta_seconds=_eta(stored.jobs.get(target.id)) if target else None,
         estimated_tokens=held.estimated_tokens if held else None,
         estimated_cost=str(held.estimated_cost) if held and held.estimated_cost is not None else None,
         currency=held.currency if held else None,
         observed_generation=provider.generation,
     )
+
+
+def _asked_for(stored: StoredState) -> dict[str, str]:
+    """What became of the annotation that asks for an activation; nothing where it was not acted on."""
+    request = activation_requests.of_stored(stored.row.activation_request) if stored.row else None
+    if request is None or request.result not in ("done", "refused"):
+        return {}
+    return {
+        "activate": request.value,
+        "activate_result": request.result.capitalize(),
+        "activate_message": f"{request.message} (asked for by {request.by})",
+    }
 
 
 def _eta(job: Job | None) -> int | None:

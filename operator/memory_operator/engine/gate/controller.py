@@ -18,6 +18,7 @@ from memory_operator.engine.gate.probes import AT_ONCE, Probes, Unprobed
 from memory_operator.engine.gate.reconciler import Reconciler
 from memory_operator.engine.gate.reporter import Reporter
 from memory_operator.engine.gate.workqueue import ReconcileQueue
+from memory_operator.engine.ports.activation import ActivationRequests
 from memory_operator.engine.ports.sources import Listing, ProviderSource
 from memory_operator.errors import NeedsConsent, Retryable
 from memory_operator.logs import get_logger
@@ -46,14 +47,22 @@ _FIRST_LISTINGS = 3
 class Operator:
     """Everything that the operator does, whatever Providers come from. It lives on one event loop."""
 
-    def __init__(self, store: Store, source: ProviderSource, connector: Connector, settings: EngineSettings) -> None:
+    def __init__(
+        self,
+        store: Store,
+        source: ProviderSource,
+        connector: Connector,
+        settings: EngineSettings,
+        requests: ActivationRequests | None = None,
+    ) -> None:
+        """Without `requests` no annotation activates anything."""
         self._store = store
         self._source = source
         self._settings = settings
         self._queue = ReconcileQueue()
         self._report = Reporter(store, source, in_pod=settings.in_pod)
         self._probes = Probes(store, connector, self._probed)
-        self._reconciler = Reconciler(store, source, connector, self._report, self._probes)
+        self._reconciler = Reconciler(store, source, connector, self._report, self._probes, requests)
         self._absences = Absences(store, source)
         self._listings = Listings(store.metrics)
         self._markers: list[tuple[int, MarkerState]] = []

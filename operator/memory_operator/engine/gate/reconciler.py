@@ -18,6 +18,7 @@ from memory_operator.engine.gate.probes import Probes
 from memory_operator.engine.gate.reporter import Reporter
 from memory_operator.engine.gate.reshape import Change
 from memory_operator.engine.gate.snapshot import StoredState, View, read_view
+from memory_operator.engine.ports.activation import ActivationRequests
 from memory_operator.engine.ports.sources import ProviderSource
 from memory_operator.engine.spaces.activation import catch_up, coverage_is_comparable
 from memory_operator.errors import BadReply, InvalidInput, LockBusy, MemoryOperatorError, NeedsConsent, ProviderChanged
@@ -79,13 +80,20 @@ class Reconciler:
     """Reconciles Providers from one source. Safe to run in several processes at once."""
 
     def __init__(
-        self, store: Store, source: ProviderSource, connector: Connector, report: Reporter, probes: Probes
+        self,
+        store: Store,
+        source: ProviderSource,
+        connector: Connector,
+        report: Reporter,
+        probes: Probes,
+        requests: ActivationRequests | None = None,
     ) -> None:
         self._store = store
         self._source = source
         self._connector = connector
         self._report = report
         self._probes = probes
+        self._requests = requests
         self.duplicates: set[ProviderRef] = set()
         """Providers that were refused a space for another one, when they were last looked at."""
 
@@ -120,6 +128,8 @@ class Reconciler:
                     outcome = await self._settle(provider)
                 self._store.metrics.reconciles.labels(str(outcome.findings.phase or "Settled")).inc()
                 await self._report.publish(provider, outcome.findings, outcome.stored)
+                if self._requests is not None:
+                    await self._requests.follow(provider)
                 return outcome.findings.retry_after
         except ProviderChanged:
             return _SOON_SECONDS

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -29,6 +30,8 @@ class ProviderRow:
     rerank_outcome: str | None = None
     """How calls to its rerank API end, see `rerank_apis`."""
     rerank_message: str | None = None
+    activation_request: Mapping[str, Any] | None = None
+    """What became of its annotation, see `activation_requests`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +68,7 @@ class DeclaredSpec:
 
 
 _COLUMNS = """namespace, name, uid, generation, created_at, absent_since, applied_space_id, beside_space_id,
-  activation, status, wanted_identity, rerank_outcome, rerank_message"""
+  activation, status, wanted_identity, rerank_outcome, rerank_message, activation_request"""
 
 
 def _row(row: Row) -> ProviderRow:
