@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -55,12 +54,6 @@ def webhooks(served: Namespace) -> Iterator[Namespace]:
     """A namespace; the configuration that its test makes is gone afterwards."""
     yield served
     served.kubectl("delete", "validatingwebhookconfiguration", NAME, "--ignore-not-found")
-
-
-async def test_the_clock_is_that_of_the_api_server(served: Namespace) -> None:
-    async with open_api(served.control_plane.admin_kubeconfig) as api:
-        theirs = await KubeClusterView(api).clock()
-    assert abs(theirs - datetime.now(UTC)) < timedelta(minutes=10)
 
 
 async def test_a_webhook_is_seen_with_the_end_of_its_authority(webhooks: Namespace) -> None:
