@@ -317,6 +317,9 @@ def test_on_a_database_of_somebody_s_own_what_a_kill_left_is_followed_at_the_nex
     layer.edit('active = "openai-3-small"', 'active = "voyage-code"')  # as a command leaves it that dies after its file
     layer.start()
     layer.eventually_marked(openai_3_small="", voyage_code="*")
+    check = [str(PROGRAM), "check", "--config", str(layer.config)]
+    done = subprocess.run(check, env=layer.environment, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout.count(": settled: ")) == (0, 2), done.stdout + done.stderr
     assert empty_database_url not in layer.log.read_text()
     assert not (layer.data / "database-url").exists()
 

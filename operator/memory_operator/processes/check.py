@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
+from memory_operator.dev.config.source import ConfigSource
 from memory_operator.dev.manifests.source import FolderSource
 from memory_operator.embedders import EmbedderPool
 from memory_operator.engine.admin.doctor.examine import Doctor
@@ -60,6 +61,11 @@ async def run_check(options: CheckOptions) -> Checked:
 
 @asynccontextmanager
 async def _sources(options: CheckOptions) -> AsyncIterator[_Sources]:
+    if options.config is not None:
+        config = ConfigSource(options.config.absolute(), environment=options.environment)
+        config.check()
+        yield _Sources(config, config.read_secret)
+        return
     if options.providers is not None:
         folder = FolderSource(options.providers)
         yield _Sources(folder, folder.read_secret)

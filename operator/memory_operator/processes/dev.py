@@ -10,7 +10,7 @@ from pathlib import Path
 
 from memory_operator.backoff import wait_for_event
 from memory_operator.dev.config.source import ConfigSource
-from memory_operator.dev.folder import FolderLock, prepare_folder
+from memory_operator.dev.folder import FolderLock, prepare_folder, remove_leftovers
 from memory_operator.dev.manifests.source import FolderSource
 from memory_operator.dev.postgres.server import EmbeddedPostgres
 from memory_operator.dev.sample import write_sample_provider
@@ -175,6 +175,7 @@ def _source(dev: DevOptions, data: Path) -> FolderSource:
     if dev.config is not None:
         config = ConfigSource(dev.config.absolute(), environment=dev.environment, state=data)
         config.check()
+        remove_leftovers(dev.config)
         return config
     folder = prepare_folder(dev.providers or data / "providers", option="--providers")
     if dev.sample:

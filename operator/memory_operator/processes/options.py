@@ -262,6 +262,9 @@ class CheckOptions(CredentialOptions, DatabaseOptions):
     ] = None
 
     providers: Annotated[Path | None, Option(help="Folder of manifests to compare with.", show_default=False)] = None
+    config: Annotated[Path | None, Option(help="Memory Layer's TOML to compare with instead.", show_default=False)] = (
+        None
+    )
     kubeconfig: Kubeconfig = None
     namespaces: Namespaces = ()
     as_json: Annotated[bool, Option("--json", help="Print JSON.")] = False

@@ -16,7 +16,6 @@ from memory_operator.contract.provider import KIND
 from memory_operator.contract.resource import ProviderRef
 from memory_operator.dev.config.rewrite import ConfigFile
 from memory_operator.dev.config.variables import parse_variables
-from memory_operator.dev.folder import remove_leftovers
 from memory_operator.dev.manifests.parse import BrokenManifest, Document, ParsedFile
 from memory_operator.dev.manifests.scan import SYSTEM_CLOCK, Clock, Key, Reading
 from memory_operator.dev.manifests.source import FolderSource
@@ -49,7 +48,6 @@ class ConfigSource(FolderSource):
         self.name = config.name
         self.waits: str | None = None
         self.locked = self._file.locked
-        remove_leftovers(config)
 
     def check(self) -> None:
         """Raise ConfigurationError for a file that is not there, or cannot be used and nothing of it is in force yet.
