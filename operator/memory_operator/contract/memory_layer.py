@@ -30,6 +30,7 @@ _TEXTS = frozenset(
         "distance",
         "column_type",
         "index",
+        "keep_for",
     }
 )
 _NUMBERS = frozenset({"batch_size", "dimensions"})
@@ -47,6 +48,7 @@ _PLACES = {
     "distance": ("embedding", "distance"),
     "column_type": ("embedding", "columnType"),
     "index": ("embedding", "index"),
+    "keep_for": ("embedding", "keepFor"),
 }
 """Where in a spec each key goes; an empty text goes nowhere."""
 _HEADER = re.compile(r"\s*(\[\[?)\s*([^\[\]#]+?)\s*\]")

@@ -41,6 +41,8 @@ HOST = "127.0.0.1"
 _ALIVE_SECONDS = 1.0
 _LISTENS_SECONDS = 0.1
 _FOLLOW_SECONDS = 0.5
+_FOLLOWS_BEFORE_WARNING = 10
+"""A new backend's space takes a moment."""
 _OWN_KEYS = ("OPENAI_API_KEY", "OPENAI_TOKEN")
 """Variables that a Provider may name on one's own machine without further ado."""
 
@@ -211,15 +213,15 @@ async def _operate_folder(
 
 async def _follow(catalog: FileCatalog, name: str, stop: asyncio.Event) -> None:
     """Let queries read what the configuration file says, also after an edit, until `stop` is set."""
-    told = False
+    waited = 0
     while not stop.is_set():
         try:
             waits = await catalog.follow()
         except Retryable as error:
             waits = error.message
-        if waits and not told:
+        waited = waited + 1 if waits else 0
+        if waited == _FOLLOWS_BEFORE_WARNING:
             log.warning("what %s says of the active backend waits, retrying in %g s: %s", name, _FOLLOW_SECONDS, waits)
-        told = bool(waits)
         await wait_for_event(stop, _FOLLOW_SECONDS)
 
 

@@ -130,6 +130,20 @@ def test_a_file_may_be_written_in_any_way(tmp_path: Path, text: str) -> None:
     assert ("\r\n" in text) == ("\r\n" in after)
 
 
+def test_the_legacy_shape_is_written_in_its_own_table(path: Path) -> None:
+    legacy = '[embeddings] # old\nprovider = "local"\nmodel = "wordllama"\n\n[other]\nx = 1\n'
+    path.write_text(legacy)
+    file = ConfigFile(path)
+    file.select("local-wordllama")
+    assert path.read_text() == legacy  # it is what the file says already
+    file.select(None)
+    file.set_create_enabled("local-wordllama", enabled=False)
+    assert changed_lines(legacy, path.read_text()) == ["enabled = false", "create_enabled = false"]
+    assert tomllib.loads(path.read_text())["embeddings"]["create_enabled"] is False
+    file.select("local-wordllama")
+    assert "enabled = true" in path.read_text()
+
+
 def test_mode_and_owner_stay_and_a_link_is_followed(path: Path, tmp_path: Path) -> None:
     path.chmod(0o640)
     if os.geteuid() == 0:
