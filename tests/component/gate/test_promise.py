@@ -42,6 +42,7 @@ FIELDS: dict[str, list[Any]] = {
     "embedding.index": [None, "auto", "hnsw-halfvec", "none"],
     "embedding.hnsw": [None, {"m": 24}],
     "embedding.distance": [None, "l2", "dot"],
+    "embedding.keepFor": [None, "0s", "1h"],
     "embedding.createEnabled": [None, True, False],
     "embedding.batchSize": [None, 1, 2],
     "embedding.limits": [None, {"concurrency": 1}, {"requestsPerMinute": 60000, "tokensPerMinute": 10**9}],
@@ -159,6 +160,8 @@ _OF_MEMORIES = st.one_of(
 )
 _OF_SPACES = st.one_of(
     _step("activate", place=_PLACE, force=_FLAG),
+    _step("go_back", place=_PLACE),
+    _step("keep_is_over"),
     _step("deactivate"),
     _step("prune"),
     _step("prune"),
@@ -202,6 +205,10 @@ def _left_behind(name: str, then: Step) -> list[Step]:
     return [models[0], SETTLE, VENDOR_DOWN, models[1], then, VENDOR_UP]
 
 
+def _there_and_back(name: str, then: Step) -> list[Step]:
+    return [Step("edit", {"name": name, "field": "model", "value": "n"}), SETTLE, then, Step("go_back", {"place": 0})]
+
+
 SETTLE, VENDOR_DOWN, VENDOR_UP = Step("settle"), Step("vendor_down"), Step("vendor_up")
 SCENE = st.one_of(
     *[STEP.map(lambda step: [step])] * 5,
@@ -210,6 +217,7 @@ SCENE = st.one_of(
     st.builds(_left_and_wanted_again, _MOSTLY_A, DIMENSIONS, DIMENSIONS, _TO_HELD),
     st.builds(_of_two, _MOSTLY_A, _NAME, _OF_PROVIDERS),
     st.builds(_left_behind, _MOSTLY_A, _OF_SPACES),
+    st.builds(_there_and_back, _MOSTLY_A, st.one_of(_OF_MEMORIES, _OF_SPACES, _OF_FATE)),
 )
 """One step, or a few that only do something together."""
 SEQUENCES_OF_STEPS = st.lists(SCENE, min_size=STEPS, max_size=STEPS).map(
@@ -240,6 +248,10 @@ IN_ADVANCE = [
     (0, [_dimensions("a", 32), SETTLE, VENDOR_DOWN, _BY_PSQL, Step("forget", {"place": 0, "purge": True}), VENDOR_UP]),
     (0, [*_of_two("a", "b", Step("delete", {"name": "a"})), SETTLE]),
     (0, [*_left_behind("a", Step("prune"))]),
+    (0, [*_there_and_back("a", BEGIN[0])[:2], BEGIN[0]]),
+    (0, [*_there_and_back("a", BEGIN[0]), BEGIN[0], SETTLE, Step("query", {"text": "the gate is open"})]),
+    (3, [*_there_and_back("a", BEGIN[0]), Step("edit", {"name": "a", "field": "model", "value": "o"}), SETTLE]),
+    (0, [*_there_and_back("a", Step("keep_is_over")), BEGIN[0], Step("go_back", {"place": 0}), SETTLE]),
     (0, [_create_enabled(value=False), SETTLE, BEGIN[0], _create_enabled(value=True), SETTLE]),
 ]
 """What is always played: the shortest sequences that a broken gate is noticed by."""

@@ -8,7 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from memory_operator.embedders.http.status_errors import retry_after
-from memory_operator.errors import CredentialRefused, EmbedderUnreachable, RateLimited, RequestRejected
+from memory_operator.errors import (
+    CredentialRefused,
+    EmbedderUnreachable,
+    MemoryOperatorError,
+    ModelGone,
+    RateLimited,
+    RequestRejected,
+)
 from vendor import Fault
 
 
@@ -55,6 +62,43 @@ async def test_a_model_that_is_not_there_is_named(make, vendor):
     vendor.fault = Fault(status=404)
     with pytest.raises(RequestRejected, match="no model 'bge-m3'"):
         await ask(make(model="bge-m3"))
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (404, '{"error":{"message":"The model `a` does not exist","code":"model_not_found"}}'),
+        (
+            404,
+            '{"error":{"code":"DeploymentNotFound","message":"The API deployment does not exist"}}',
+        ),
+        (404, '{"error":{"code":404,"message":"models/a is not found for API version v1beta","status":"NOT_FOUND"}}'),
+        (404, '{"error":"model \\"a\\" not found, try pulling it first"}'),
+        (410, '{"error":{"message":"The embedding models have been retired and are no longer available"}}'),
+    ],
+)
+async def test_a_vendor_that_speaks_of_the_model_says_that_it_is_gone(make, vendor, status, body):
+    vendor.fault = Fault(status=status, body=body)
+    with pytest.raises(ModelGone, match="no model 'bge-m3'"):
+        await ask(make(model="bge-m3"))
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (404, "<html><title>404 page not found</title> this model of a page</html>"),
+        (404, '{"detail":"Not Found"}'),
+        (404, '{"message":"no Route matched with those values"}'),
+        (404, ""),
+        (400, '{"error":"the model refuses this text"}'),
+        (503, '{"error":"model is loading"}'),
+    ],
+)
+async def test_what_a_proxy_or_a_busy_server_says_is_no_word_about_the_model(make, vendor, status, body):
+    vendor.fault = Fault(status=status, body=body)
+    with pytest.raises(MemoryOperatorError) as refused:
+        await ask(make(model="bge-m3"))
+    assert not isinstance(refused.value, ModelGone)
 
 
 async def test_a_redirect_is_not_followed(make, vendor):

@@ -41,7 +41,8 @@ class SpaceView:
     def unaccounted(self) -> int:
         """Live chunks that have no vector and for which none is to be made."""
         figures = self.figures
-        return max(0, figures.chunks - figures.vectors - figures.quarantined - figures.pending)
+        coming = figures.pending if self.space.gets_vectors else 0  # of one that was kept some may be left for a moment
+        return max(0, figures.chunks - figures.vectors - figures.quarantined - coming)
 
 
 def refuse_orphaned(space: Space) -> None:
@@ -67,7 +68,7 @@ async def lacks_some(conn: Conn, view: SpaceView) -> Conflict:
         f" lacks {view.unaccounted} of {figures.chunks} chunks, about {share} tokens{price}",
         code="space_retired",
         hint=f"edit Provider {space.ref} back: what is lacking is filled, then queries switch; or activate it with"
-        ' "force": true: it answers at once, and is filled meanwhile',
+        " force: it answers at once, and is filled meanwhile",
         extra={
             "coverage": view.coverage,
             "vectors": figures.vectors,

@@ -32,7 +32,7 @@ async def activate(conn: Conn, space: Space, actor: Actor) -> None:
 
 
 async def activate_if_first(conn: Conn, space: Space, actor: Actor) -> None:
-    """Make the first space of a store active, or the one that was so when its Provider went away.
+    """Make the first space of a store active, or one of the Provider whose space was so when it went away.
 
     No active space is replaced, and after `deactivate` nothing is activated by itself. The registry is locked
     exclusively.
@@ -41,7 +41,8 @@ async def activate_if_first(conn: Conn, space: Space, actor: Actor) -> None:
     if now.active_space_id is not None or now.inactive_reason == "disabled":
         return
     alone = [other.id for other in await spaces.all_spaces(conn)] == [space.id]
-    if not now.ever_active or alone or now.restore_space_id == space.id:
+    before = None if now.restore_space_id is None else await spaces.get(conn, now.restore_space_id)
+    if not now.ever_active or alone or (before is not None and before.ref == space.ref):
         await activate(conn, space, actor)
 
 
