@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import json
 import logging
 from collections import deque
 from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
+from fastapi import FastAPI
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from fixtures.waiting import ends, until
+from memory_operator.http.auth.permissions import Known
+from memory_operator.http.auth.tokens import token_auth
 from memory_operator.http.problems import MEDIA_TYPE, Problem
 from memory_operator.http.server.admission import Slots
 from memory_operator.http.server.middleware import MAX_BODY_BYTES, Guard
-from memory_operator.turns import Turns
+from memory_operator.store.db.pool import TENANT
+from memory_operator.turns import TURN, Turns
 
 from .conftest import client
 
@@ -265,6 +272,33 @@ async def test_a_request_beside_64_of_another_tenant_waits_for_none_that_have_no
             await app.finish_one()
         answers = [answer.status_code for answer in await ends(asyncio.gather(*small, *busy), "all are answered")]
     assert answers == [200] * 66
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_who_is_known_is_worked_for_in_the_turn_of_their_tenant(tmp_path: Path, method: str) -> None:
+    entries = [
+        {"name": name, "sha256": hashlib.sha256(name.encode()).hexdigest(), "tenant": "agents", "rights": ["read"]}
+        for name in ("one", "two")
+    ]
+    (tmp_path / "tokens.json").write_text(json.dumps(entries))
+    app = FastAPI()
+    app.state.auth = token_auth(tmp_path / "tokens.json")
+
+    @app.api_route("/", methods=["GET", "POST"])
+    async def route(request: Request, _identity: Known) -> dict[str, Any]:
+        await request.body()
+        turn = TURN.get()
+        return {"tenant": TENANT.get(), "who": turn and turn.who}
+
+    async with client(Guard(app, open_to_all)) as http:
+        answers = [
+            (await http.request(method, "/", headers={"Authorization": f"Bearer {name}"})).json()
+            for name in ("one", "two")
+        ]
+    assert [answer["tenant"] for answer in answers] == ["agents", "agents"]
+    (tenant, one), (same, two) = (answer["who"] for answer in answers)
+    assert tenant == same == "agents"
+    assert one != two
 
 
 async def test_probes_need_no_slot() -> None:
