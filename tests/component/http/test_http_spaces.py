@@ -64,6 +64,7 @@ async def test_a_space_is_listed_with_its_figures_and_without_how_to_call_its_em
             "keep_ended": None,
             "kept_tokens": 0,
             "kept_cost": None,
+            "cost_per_1k": None,
         }
 
 

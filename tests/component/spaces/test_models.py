@@ -7,11 +7,14 @@ from typing import Any
 
 import pytest
 
+from fixtures.api import Api
 from fixtures.engine import World
 from fixtures.memories import Memories
 from fixtures.waiting import until
 from memory_operator.contract.resource import ProviderRef
 from memory_operator.engine.fill.fingerprints import TEXTS
+from memory_operator.store.jobs import jobs
+from memory_operator.store.spaces import registry
 from vendor.script import Fault
 from vendor.stub import StubVendor
 
@@ -166,6 +169,38 @@ async def test_a_model_that_was_replaced_under_its_name_is_told_once_two_checks_
         assert gauge(world, "memory_model_drifted") == 1
         purposes = "select distinct purpose from memory_usage_ledger where inputs = 16"
         assert [row["purpose"] for row in await world.fetch(purposes)] == ["maintenance"]
+
+
+async def test_a_rebuild_begins_anew_with_the_comparison(memories: Memories, vendor: StubVendor) -> None:
+    world = memories.world
+    async with world.operator(), world.worker():
+        ref = await ready(memories, vendor)
+        await memories.add("before")
+        await checked(world)
+        vendor.fault = Fault(becomes="another")
+        await checked(world)
+        await checked(world)
+        await until(lambda: condition(world, ref, "ModelDrifted")[0] == "True", "it is told")
+        async with world.store.transaction() as conn:
+            await registry.lock_registry_exclusive(conn)
+            await jobs.start(conn, 1, kind="reembed", replace=True)
+        await until(lambda: condition(world, ref, "ModelDrifted")[0] == "False", "it is told no longer")
+        await checked(world)
+        assert await world.value("select drift from memory_model_checks") == 0
+        assert condition(world, ref, "ModelDrifted")[0] == "False"
+
+
+async def test_the_role_of_the_api_may_note_that_a_model_is_gone(
+    memories: Memories, vendor: StubVendor, api: Api
+) -> None:
+    world = memories.world
+    async with world.operator(), world.worker():
+        await ready(memories, vendor)
+        await memories.add("while it is there")
+        vendor.fault = GONE
+        answer = await api.post("/memory/query", {"query": "while"})
+        assert answer.json()["diagnostics"]["semantic_status"] == "embedder_unavailable"
+        assert await world.value("select gone_since is not null from memory_model_checks where space_id = 1")
 
 
 async def test_a_model_is_asked_for_nothing_in_the_first_minutes_nor_again_on_the_same_day(

@@ -40,6 +40,23 @@ def test_the_active_space_has_a_star_and_one_in_trouble_an_exclamation_mark(
     assert json.loads(run("embeddings", "list", "--json").stdout) == {"spaces": spaces}
 
 
+def test_a_kept_space_is_told_until_when_it_leads_back_and_a_prune_of_it_says_so(
+    run: Run, memory_api: StubMemoryApi
+) -> None:
+    kept = {"kept_until": "2026-11-28T10:00:00Z", "kept_tokens": 1200, "kept_cost": "0.024", "cost_per_1k": "0.02"}
+    memory_api.on("GET", SPACES, Reply({"spaces": [space(active=True), space("old", state="retired", **kept)]}))
+    told = run("embeddings", "list").stderr
+    assert "old gets new memories until 2026-11-2" in told
+    assert "at USD 0.02 per 1,000 tokens, and activate leads back at once" in told
+    assert "that took 1,200 tokens (USD 0.024) so far" in told
+    pruned = {"embedding_version": "old", "provider": "agents/memory-embeddings", "state": "retired", "vectors": 3}
+    document = {"dry_run": True, "spaces": [{**pruned, "bytes": 8192, "kept_until": kept["kept_until"]}]}
+    memory_api.on("POST", PRUNE, Reply(document))
+    found = run("embeddings", "prune", "--dry-run").stdout
+    assert "would remove old of agents/memory-embeddings (retired): 3 vectors" in found
+    assert "activate leads back to it" in found
+
+
 def activated(request: Received) -> Reply:
     name = request.body.get("embedding_version", "m-768-1")
     return Reply({"status": "activated", "space": space(name, active=True)})

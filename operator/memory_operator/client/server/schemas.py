@@ -116,6 +116,8 @@ class SpaceDocument(AnswerDocument):
     trouble: str | None = None
     kept_until: datetime | None = None
     kept_tokens: int = 0
+    kept_cost: str | None = None
+    cost_per_1k: str | None = None
 
     @property
     def in_use(self) -> bool:

@@ -64,10 +64,12 @@ def _show_remarks(session: Session, space: SpaceDocument) -> None:
     if space.trouble:
         session.screen.remark(f"! {space.embedding_version}: {space.trouble}", "red")
     if space.kept_until:
-        took = f"; that took {number(space.kept_tokens)} tokens so far" if space.kept_tokens else ""
-        until = f"until {moment(space.kept_until)}"
+        price = f", at USD {space.cost_per_1k} per 1,000 tokens" if space.cost_per_1k else ""
+        cost = f" (USD {space.kept_cost})" if space.kept_cost else ""
+        took = f"; that took {number(space.kept_tokens)} tokens{cost} so far" if space.kept_tokens else ""
         session.screen.remark(
-            f"{space.embedding_version} gets new memories {until}, and activate leads back at once{took}"
+            f"{space.embedding_version} gets new memories until {moment(space.kept_until)}{price}, and activate leads"
+            f" back at once{took}"
         )
 
 

@@ -79,6 +79,7 @@ class SpaceAnswer(AnswerModel):
     keep_ended: str | None = Field(description="Why it was kept no longer before that time.")
     kept_tokens: int = Field(description="Tokens that it took while it was kept.")
     kept_cost: Money | None
+    cost_per_1k: Money | None
     created_at: datetime
 
     @classmethod
@@ -102,6 +103,7 @@ class SpaceAnswer(AnswerModel):
                 "keep_ended": space.keep_ended,
                 "kept_tokens": space.kept_tokens,
                 "kept_cost": space.kept_cost,
+                "cost_per_1k": space.config.input_cost_per_1k,
                 **asdict(view.figures),
                 "coverage": view.coverage,
                 "create_enabled": space.create_enabled,
