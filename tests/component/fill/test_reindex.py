@@ -176,6 +176,7 @@ async def test_a_reindex_is_paused_and_cancelled_like_any_job(world: World, api:
     assert (await api.post(REINDEX)).json()["reindex"]["id"] == number
     assert (await api.post(f"/v1/jobs/{number}/pause")).json()["state"] == "paused"
     refused(await api.post(REINDEX), 409, "job_open")
+    refused(await api.post(REINDEX, {"dry_run": True}), 409, "job_open")
     assert not await rechunk_one_range(world.store, world.keys, "test", PRESENCE)
     assert (await api.post(f"/v1/jobs/{number}/resume")).json()["state"] == "running"
     assert (await api.post(f"/v1/jobs/{number}/cancel")).json()["state"] == "cancelled"

@@ -190,3 +190,20 @@ async def test_a_dry_run_tells_what_there_is_and_where_texts_go(world: World, ap
         refused(await api.post(REEMBED, {"dry_run": True, "project": "nobody's"}), 404, "not_found")
         for wrong in ({"max_rows": 0}, {"max_rows": -1}, {"sleep_ms": -1}, {"sleep_ms": 60_001}, {"max_rows": True}):
             refused(await api.post(REEMBED, wrong), 400)
+
+
+async def test_a_text_that_is_pending_is_not_counted_as_one_to_embed_and_is_paid_once(
+    world: World, api: Api, vendor: StubVendor
+) -> None:
+    async with world.operator():
+        await filled(world, vendor)
+        for _ in range(2):
+            await world.stored_texts(["said twice", "said by two"])
+        await world.fetch("insert into memory_embedding_pending (space_id, chunk_id) values (1, 1)")
+        [space] = (await api.post(REEMBED, {"dry_run": True})).json()["spaces"]
+        estimate = space["estimate"]
+        assert (estimate["pending"], estimate["to_embed"], estimate["copied"]) == (1, 1, 2)
+        async with world.worker():
+            await ended(api, (await begun(api))["id"])
+        assert sorted(sent(vendor)) == ["said by two", "said twice"]
+    await sound(world)

@@ -31,16 +31,26 @@ async def test_without_an_embedder_a_sweep_ends_with_4(world: World, api: Api) -
         assert (ran.code, json.loads(ran.err)["code"]) == (4, "no_embedder")
 
 
+@pytest.mark.parametrize("fault", [Fault(status=401), Fault(length=1), None], ids=["key", "dimension", "address"])
 async def test_with_an_embedder_that_cannot_be_set_up_a_sweep_ends_with_3_and_says_why(
-    world: World, api: Api, vendor: StubVendor
+    world: World, api: Api, vendor: StubVendor, fault: Fault | None
 ) -> None:
     async with world.operator(), world.worker():
         await world.until_phase(world.cluster.apply("memory", provider(vendor)), "Ready")
-        vendor.fault = Fault(status=401)
         await world.stored(3)
-        ran = await memory(api, *WAITING[:-1], "--timeout", "5s")
+        if fault is None:
+            vendor.stop()
+        else:
+            vendor.fault = fault
+        assert (await memory(api, "embeddings", "reembed")).code == 0
+        told = "select count(*) > 0 from memory_embedding_spaces where trouble is not null"
+        await until(lambda: world.value(told), "the worker has told what is wrong")
+        ran = await memory(api, *WAITING[:-1], "--timeout", "2s")
         assert ran.code == 3, ran
         assert "! the embedder gives no vectors: " in ran.err
+        assert "! its embedder gives no vectors now: " in ran.err
+        if fault is None:
+            vendor.start()
         vendor.fault = None
         ran = await memory(api, *WAITING)
         assert ran.code == 0, ran

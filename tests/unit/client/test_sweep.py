@@ -86,13 +86,14 @@ def test_a_sweep_says_on_stderr_what_it_takes_and_what_cannot_be_undone(
 
 
 def test_a_local_model_and_an_embedder_in_trouble_are_said_before_a_sweep(run: Run, memory_api: StubMemoryApi) -> None:
-    space = {**PLANNED, "remote": False, "last_error": "CredentialRefused: 401", "estimate": {**ESTIMATE, "pending": 2}}
+    free = {**ESTIMATE, "pending": 2, "estimated_cost": None}
+    space = {**PLANNED, "remote": False, "last_error": "CredentialRefused: 401", "estimate": free}
     memory_api.on("POST", REEMBED, Reply({"dry_run": True, "stored": {**STORED, "dimensions": []}, "spaces": [space]}))
     shown = run("embeddings", "reembed", "--dry-run", "--project", "notes").stderr
     assert "in project notes: 1,000 live chunks" in shown
     assert "dimensions: none yet\n" in shown
     assert "local: no text leaves" in shown
-    assert "3 tried again, 2 pending" in shown
+    assert "3 tried again, 2 pending\n  about 15,000 tokens, no vendor to pay, 1 min 30 s" in shown
     assert "! its embedder gives no vectors now: CredentialRefused: 401" in shown
 
 

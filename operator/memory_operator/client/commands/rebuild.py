@@ -85,7 +85,7 @@ def reembed(
     [bold]Examples[/]
 
       memory embeddings reembed --dry-run
-      memory embeddings reembed --project notes --space nomic-embed-text-768-3 --wait
+      memory embeddings reembed --project notes --wait
       memory embeddings reembed --max-rows 1000 --sleep-ms 200 --wait
     """
     del yes, skip_current_space  # it never does otherwise

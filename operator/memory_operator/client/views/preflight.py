@@ -58,26 +58,23 @@ def _of_space(space: PlannedDocument) -> Iterator[str]:
     yield f"  model {space.model or '–'}, {number(space.dimensions)} dimensions"
     yield f"  {'remote: texts go to its vendor' if space.remote else 'local: no text leaves'}"
     if space.estimate is not None:
-        yield from (f"  {line}" for line in _of_estimate(space.estimate, space.retried))
+        yield from (f"  {line}" for line in _of_estimate(space, space.estimate))
     if space.last_error:
         yield f"  ! its embedder gives no vectors now: {space.last_error}"
 
 
-def _of_estimate(estimate: EstimateDocument, retried: int) -> Iterator[str]:
+def _of_estimate(space: PlannedDocument, estimate: EstimateDocument) -> Iterator[str]:
     parts = [f"{number(estimate.to_embed)} texts to embed", f"{number(estimate.copied)} chunks copied"]
     parts.append(f"{number(estimate.already_there)} kept")
-    more = {"too large": estimate.too_large, "tried again": retried, "pending": estimate.pending}
+    more = {"too large": estimate.too_large, "tried again": space.retried, "pending": estimate.pending}
     parts += [f"{number(count)} {what}" for what, count in more.items() if count]
     yield ", ".join(parts)
-    yield cost_sentence(estimate)
-
-
-def cost_sentence(estimate: EstimateDocument) -> str:
-    """Tokens, price and time of a sweep of one space."""
-    cost = "an unknown price" if estimate.estimated_cost is None else price(estimate.estimated_cost, estimate.currency)
+    known = price(estimate.estimated_cost, estimate.currency)
+    nothing = "an unknown price" if space.remote else "no vendor to pay"
+    cost = nothing if estimate.estimated_cost is None else known
     seconds = estimate.estimated_seconds
     time = "an unknown time" if seconds is None else duration(seconds)
-    return f"about {number(estimate.estimated_tokens)} tokens, {cost}, {time}"
+    yield f"about {number(estimate.estimated_tokens)} tokens, {cost}, {time}"
 
 
 def _irreversible(request: dict[str, Any]) -> str:

@@ -13,6 +13,7 @@ from memory_operator.engine.admin.start_job import (
     choose,
     in_hand,
     plan,
+    reindex_in_hand,
     work_of,
 )
 from memory_operator.engine.memories.prepare import VERSIONS
@@ -119,6 +120,7 @@ class Jobs:
             return await self.estimate_reembed(tenant, request)
         project_id = await self._project(tenant, request.project)
         async with self._store.connection() as conn:
+            await reindex_in_hand(conn, project_id)
             accepting = [space for space in await spaces.all_spaces(conn) if space.state in ACTIVE_STATES]
             planned = [await plan(conn, space, project_id, "outdated") for space in accepting]
             scope = await rechunk.scope(conn, project_id, VERSIONS)

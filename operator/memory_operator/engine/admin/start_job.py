@@ -206,19 +206,27 @@ def _does(named: NamedJob, project_id: int | None, request: JobRequest) -> bool:
     return job.project_id is None or job.project_id == project_id
 
 
+async def reindex_in_hand(conn: Conn, project_id: int | None) -> NamedJob | None:
+    """The reindex that is open, if it covers what is meant. Raises Conflict (job_open) where it does not."""
+    there = await control.open_reindex(conn)
+    if there is None:
+        return None
+    covers = there.job.project_id is None or there.job.project_id == project_id
+    if there.job.state == "running" and covers:
+        return there
+    raise Conflict(
+        f"job {there.job.id}, another reindex, is {there.job.state}",
+        code="job_open",
+        hint=f"wait for it, resume it, or cancel it: POST /v1/jobs/{there.job.id}/cancel",
+        extra={"jobs": [there.job.id]},
+    )
+
+
 async def begin_reindex(conn: Conn, project_id: int | None, memories: int, by: Actor) -> NamedJob:
     """Begin to cut so many memories anew. The registry is locked exclusively. Raises Conflict (job_open)."""
-    there = await control.open_reindex(conn)
+    there = await reindex_in_hand(conn, project_id)
     if there is not None:
-        covers = there.job.project_id is None or there.job.project_id == project_id
-        if there.job.state == "running" and covers:
-            return there
-        raise Conflict(
-            f"job {there.job.id}, another reindex, is {there.job.state}",
-            code="job_open",
-            hint=f"wait for it, resume it, or cancel it: POST /v1/jobs/{there.job.id}/cancel",
-            extra={"jobs": [there.job.id]},
-        )
+        return there
     job_id = await rechunk.start(conn, project_id, memories, by.name)
     begun = await control.one(conn, job_id)
     assert begun is not None

@@ -40,16 +40,18 @@ class Counted:
 
 _COUNT = f"""
 with scope as (select c.id, c.content_hash, octet_length(c.text) - {CIPHER_BYTES} as size,
-  v.chunk_id is not null and ($2 = 'missing' or ($2 = 'outdated'
+  v.chunk_id is not null and ($2 = 'missing' or coalesce(c.id > $8::bigint, false) or ($2 = 'outdated'
     and (c.chunker_version, c.preprocessing_version) = ($3::int, $4::int))) as keeps,
   w.chunk_id is not null and $2 <> 'outdated' as waits
   from memory_chunks c left join {{vectors}} v on v.chunk_id = c.id
   left join memory_embedding_pending w on w.space_id = $7 and w.chunk_id = c.id
   where c.live and ($1::int is null or c.project_id = $1)),
 texts as (select content_hash, max(size) as size, count(*) as n from scope where not keeps and not waits
-  and ($8::bigint is null or id <= $8) group by content_hash),
-known as (select distinct c.content_hash from memory_chunks c join {{vectors}} v on v.chunk_id = c.id
-  where c.live and $2 <> 'all'),
+  and ($8::bigint is null or id <= $8::bigint) group by content_hash),
+known as (select c.content_hash from memory_chunks c join {{vectors}} v on v.chunk_id = c.id
+  where c.live and $2 <> 'all'
+  union select c.content_hash from memory_chunks c join memory_embedding_pending w on w.chunk_id = c.id
+  where w.space_id = $7 and c.live and $2 = 'missing'),
 todo as (select t.content_hash, t.n, t.size + $5::int as size, t.size > $6 as large,
   $2 = 'missing' and k.content_hash is not null as known from texts t left join known k using (content_hash))
 select (select count(*) from scope) as chunks, (select count(*) from scope where keeps) as already_there,
