@@ -124,7 +124,7 @@ async def test_query_works_in_cli_but_not_ui__service_or_api_token_mismatch(
             right = await memory(api, "status", "--project", "notes", token="ours")
             assert (right.code, right.err) == (0, "")
             assert f"server\thttp://127.0.0.1:{api.port}\n" in right.out
-            assert "project\tnotes of tenant default\n" in right.out
+            assert "project\tnotes\ntenant\tdefault\n" in right.out
             other = await memory(api, "status", "--project", "notes", token="theirs")
             assert other.code == 1
             assert "there is no project notes of tenant other" in other.err

@@ -44,7 +44,7 @@ def test_a_project_is_shown_with_what_each_space_has_of_it(
     memory_api.on("GET", STATS, notes())
     result = run(*command, "--project", "notes")
     assert (result.exit_code, result.stderr) == (0, "")
-    assert "project\tnotes of tenant agents\nmemories of notes\t7\nchunks of notes\t12\n" in result.stdout
+    assert "project\tnotes\ntenant\tagents\nmemories of notes\t7\nchunks of notes\t12\n" in result.stdout
     assert "m-768-1\tready\t12\t100 %\t0\t0\t0\n" in result.stdout
     document = json.loads(run(*command, "--project", "notes", "--json").stdout)
     assert document.get("project", document) in (notes().body, "notes")

@@ -138,6 +138,12 @@ REPLIES: dict[tuple[str, str], Any] = {
     ("GET", "/v1/jobs"): {"jobs": [JOB], "next_before": None},
     ("GET", "/admin/embedding-dimension-change"): {"held": [held(OWNER)], "markers": [MARKER]},
     ("GET", "/v1/embeddings/quarantine"): {"quarantined": [REFUSED], "next_before": None},
+    ("GET", "/v1/jobs/17/skipped"): {"skipped": [{**REFUSED, "quarantined": False}], "next_after": None},
+    ("GET", "/v1/projects/stats"): {
+        "project": LONG, "tenant": OWNER, "memories": 1_304, "chunks": 120_431, "outdated": 17, "spaces": [
+            {**SPACES[0], "vectors": 115_414, "coverage": 0.958, "missing": 5_017, "pending": 1_304, "quarantined": 17},
+        ],
+    },
     ("POST", "/v1/reembed"): {"dry_run": True, "spaces": [PLANNED]},
     ("POST", "/v1/reindex"): {"dry_run": True, "spaces": [PLANNED], "memories": 1_304, "outdated": 17},
 }  # fmt: skip
@@ -156,6 +162,8 @@ TABLES: dict[tuple[str, ...], tuple[str, ...]] = {
     ("embeddings", "jobs"): JOB_CELLS,
     ("embeddings", "consent"): ("17", "768", OWNER, "unused", "ada", SHOWN_DAY),
     ("embeddings", "quarantine"): ("1234567.12", MEMORY, "17", LONG, "12", "the vendor says"),
+    ("embeddings", "quarantine", "--job", "17"): ("1234567.12", MEMORY, "17", "notes", "kept", "the vendor says"),
+    ("stats", "--project", LONG): (LONG, "115,414", "95.8 %", "5,017", "1,304", "17", "120,431"),
     ("embeddings", "reembed", "--dry-run"): PLAN_CELLS,
     ("embeddings", "rebuild", "--dry-run"): PLAN_CELLS,
     ("embeddings", "reindex", "--dry-run"): (*PLAN_CELLS, "1,304 memories"),
@@ -183,5 +191,6 @@ def test_no_command_with_a_table_is_left_out() -> None:
         Path(str(module.__file__)) for module in modules() if "Columns(" in Path(str(module.__file__)).read_text()
     ]
     tried = {name.replace("-", "_") for command in TABLES for name in command}
-    shown_by = {"browse": "list", "memories": "history", "store": "activities", "rebuild": "rebuild", "spaces": "list"}
+    shown_by = {"browse": "list", "memories": "history", "store": "activities", "rebuild": "rebuild"}
+    shown_by |= {"spaces": "list", "projects": "stats"}
     assert [path.stem for path in sources if shown_by.get(path.stem, path.stem) not in tried] == []

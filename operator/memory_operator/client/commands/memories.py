@@ -87,15 +87,16 @@ def history(
     session.screen.table(_HISTORY, [_row(version) for version in found.versions])
     session.hint_at_more("--before", found.next_before_version)
     if found.versions and before is None:
-        session.screen.remark(_which_answers(found.versions[0]))
+        _show_which_answers(session, found.versions[0])
 
 
-def _which_answers(newest: MemoryDocument) -> str:
+def _show_which_answers(session: Session, newest: MemoryDocument) -> None:
     """Which version queries find, and how that is changed."""
     if newest.tombstone or newest.purged:
-        return f"queries do not find it any more, since version {newest.version_no}"
-    change = f"memory edit {newest.id} replaces it, memory delete {newest.id} forgets it"
-    return f"queries find version {newest.version_no} alone; hint: {change}"
+        session.screen.remark(f"queries do not find it any more, since version {newest.version_no}")
+        return
+    session.screen.remark(f"queries find version {newest.version_no} alone")
+    session.screen.remark(f"hint: memory edit {newest.id} replaces it")
 
 
 def _row(version: MemoryDocument) -> tuple[str, ...]:

@@ -40,7 +40,8 @@ def project_fields(found: dict[str, Any]) -> list[tuple[str, str]]:
         return []
     stats = read(ProjectStatsDocument, found["project"])
     return [
-        ("project", f"{stats.project} of tenant {stats.tenant}"),
+        ("project", stats.project),
+        ("tenant", stats.tenant),
         (f"memories of {stats.project}", number(stats.memories)),
         (f"chunks of {stats.project}", number(stats.chunks)),
     ]
