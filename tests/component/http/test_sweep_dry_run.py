@@ -122,8 +122,8 @@ async def _one(world: World, api: Api, vendor: StubVendor, asked_for: Round) -> 
     assert planned["retried"] == begun["retried"]
     in_scope = [chunk for chunk in asked_for.chunks if asked_for.project in (None, chunk.project)]
     assert estimate["chunks"] == len(in_scope) == dry.json()["stored"]["chunks"]
-    walked = len(in_scope) if asked_for.max_rows is None else asked_for.max_rows
-    staying = in_scope[walked:] if asked_for.replace else in_scope
+    reached = len(in_scope) if asked_for.max_rows is None else asked_for.max_rows
+    staying = in_scope[reached:] if asked_for.replace else in_scope
     kept = sum(chunk.has == "vector" for chunk in staying)
     assert (estimate["already_there"], estimate["pending"]) == (kept, 0)
     done = copied = refused = 0
