@@ -52,6 +52,8 @@ def test_the_first_manifest_of_the_documentation_is_read() -> None:
         ({"pricing": {"inputCostPer1K": 0.01}}, "spec.pricing.inputCostPer1K: is no text; put it in quotes"),
         ({"pricing": {"inputCostPer1K": "1e-3"}}, "spec.pricing.inputCostPer1K: is no decimal number such as"),
         ({"defaults": {"requestTimeout": "90"}}, "spec.defaults.requestTimeout: is not a duration such as"),
+        ({"embedding": {"keepFor": "1d"}}, "spec.embedding.keepFor: is not a duration such as"),
+        ({"embedding": {"keepFor": "8761h"}}, "spec.embedding.keepFor: at most 8760h, a year"),
         ({"model": None}, "spec.model: model is required unless type is mock or local"),
         ({"role": "llm", "embedding": {}}, "spec.embedding: embedding may only"),
         ({"role": "llm"}, "spec.embedding: embedding may only be given with role embedding"),
@@ -106,6 +108,13 @@ def test_what_is_not_ours_to_judge_is_read_as_far_as_its_role_and_is_no_problem(
     assert found.problems == ()
     assert found.spec is not None
     assert (found.spec.role, found.spec.type) == (spec.get("role", "llm"), spec["type"])
+
+
+@pytest.mark.parametrize("text", ["0s", "24h", "8760h", "1h30m"])
+def test_a_way_back_is_kept_for_up_to_a_year_or_not_at_all(text: str) -> None:
+    assert provider({**SEED, "embedding": {"keepFor": text}}).problems == ()
+    seconds = {"0s": 0, "24h": 86_400, "8760h": 31_536_000, "1h30m": 5_400}
+    assert duration_seconds(text, least=0) == seconds[text]
 
 
 def test_what_a_manifest_leaves_null_is_left_out() -> None:
