@@ -34,6 +34,7 @@ ROUTES = {
     ("post", "/v1/reindex"),
     ("get", "/v1/jobs"),
     ("get", "/v1/jobs/{id}"),
+    ("get", "/v1/jobs/{id}/skipped"),
     ("post", "/v1/jobs/{id}/pause"),
     ("post", "/v1/jobs/{id}/resume"),
     ("post", "/v1/jobs/{id}/cancel"),
