@@ -43,6 +43,7 @@ ROUTES = {
     ("post", "/v1/doctor/repair"),
     ("get", "/v1/quotas"),
     ("get", "/v1/projects"),
+    ("get", "/v1/projects/stats"),
     ("post", "/v1/projects/language"),
     ("get", "/v1/stats"),
     ("get", "/activity"),
