@@ -145,3 +145,12 @@ def test_a_server_without_a_doctor_is_told_apart(run: Run, memory_api: StubMemor
     result = run("doctor")
     assert result.exit_code == 1
     assert "the server may be of another age" in result.stderr
+
+
+def test_on_a_terminal_a_line_is_as_wide_as_that(terminal: Callable[..., Any], memory_api: StubMemoryApi) -> None:
+    memory_api.on("POST", DOCTOR, report(finding("coverage", "warn", message="word " * 40, remedy="mend " * 40)))
+    running = terminal("doctor", columns=80)
+    assert running.ends() == 0
+    shown = re.sub(r"\x1b\[[0-9;]*m", "", running.shown).replace("\r", "").splitlines()
+    assert max(len(line) for line in shown) <= 80
+    assert shown[1].startswith(" " * 20 + "word")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import textwrap
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -20,6 +22,7 @@ from memory_operator.client.terminal.format import number
 _DRIFT_SECONDS = 5.0
 """How far the clocks of this machine and of the server may differ: the answer is under way for some of it."""
 
+_NARROWEST = 40
 _STYLES = {"fail": "red", "warn": "yellow", "ok": "green"}
 _WORDS = {"skipped": "–", "not_permitted": "–"}
 
@@ -103,9 +106,11 @@ def _show(session: Session, findings: Sequence[FindingDocument]) -> None:
     for each in findings:
         what = f"{each.subject}: {each.message}" if each.subject else each.message
         word = _WORDS.get(each.result, each.result.upper())
-        session.screen.line(f"{word:<5} {each.check:<13} {what}", _STYLES.get(each.result, ""))
+        for line in _lines(session, f"{word:<5} {each.check:<13} ", what):
+            session.screen.line(line, _STYLES.get(each.result, ""))
         if each.remedy and _is_wrong(each):
-            session.screen.line(f"{'':<5} {'':<13} → {each.remedy}")
+            for line in _lines(session, f"{'':<20}→ ", each.remedy):
+                session.screen.line(line)
     count = {result: sum(each.result == result for each in findings) for result in ("fail", "warn")}
     if not any(count.values()):
         session.screen.remark("nothing is wrong")
@@ -113,6 +118,18 @@ def _show(session: Session, findings: Sequence[FindingDocument]) -> None:
     session.screen.remark(f"{count['fail']} FAIL, {count['warn']} WARN")
     if any(each.repair for each in findings):
         session.screen.remark("hint: memory doctor --fix mends some of it")
+
+
+def _lines(session: Session, start: str, text: str) -> list[str]:
+    """A text behind its beginning; on a terminal in as many lines as it takes, below each other."""
+    if not session.screen.is_terminal:
+        return [start + text]
+    width = max(_NARROWEST, shutil.get_terminal_size().columns)
+    indent = " " * len(start)
+    wrapped = textwrap.wrap(
+        text, width, initial_indent=start, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )
+    return wrapped or [start]
 
 
 def _mend(session: Session, findings: Sequence[FindingDocument], *, yes: bool) -> list[FindingDocument]:

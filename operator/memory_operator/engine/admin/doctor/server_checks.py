@@ -147,5 +147,5 @@ async def disk(conn: Conn) -> list[Finding]:
         message = f"a replica that does not come keeps {room.kept_log // _MIB:,} MiB of the write-ahead log"
         remedy = 'psql -c "select slot_name, active from pg_replication_slots"; then pg_drop_replication_slot(…)'
         found.append(Finding("disk", "warn", message, remedy=remedy))
-    sizes = f"the database has {room.database // _MIB:,} MiB, {room.ours // _MIB:,} of them are ours"
+    sizes = f"the database has {room.database / _MIB:,.1f} MiB, {room.ours / _MIB:,.1f} of them are ours"
     return found or [Finding("disk", "ok", f"{sizes}; how much is free PostgreSQL does not say")]

@@ -138,10 +138,9 @@ def quiet(stored: Stored) -> Iterator[Finding]:
     """One line for each check of the spaces, for where it found nothing."""
     retired = sum(view.space.state == "retired" for view in stored.views)
     kept = f"; {retired} retired are kept until memory embeddings prune" if retired else ""
+    spaces = "1 space" if len(stored.filled) == 1 else f"{len(stored.filled)} spaces"
     yield Finding("held", "ok", "no change waits for consent")
-    yield Finding(
-        "coverage", "ok", f"{stored.overview.chunks:,} chunks, each with a vector in {len(stored.filled)} spaces"
-    )
+    yield Finding("coverage", "ok", f"{stored.overview.chunks:,} chunks, each with a vector in {spaces}")
     yield Finding("orphans", "ok", f"no space is orphaned{kept}")
     yield Finding("jobs", "ok", "no job waits for anybody")
     yield Finding("pending", "ok", "nothing waits for long")
