@@ -70,6 +70,8 @@ class Metrics:
         self.job_tokens = gauge("memory_job_tokens", "Tokens that an open job has used.", by_provider)
         self.job_cost = gauge("memory_job_cost_dollars", "US dollars that an open job has cost.", by_provider)
         self.pending = gauge("memory_pending_chunks", "Chunks that wait for a vector, in fills and outside.")
+        unindexed = "Vectors of the active space that are in no index yet: each query compares them one by one."
+        self.unindexed = gauge("memory_unindexed_vectors", unindexed)
         self.loop_lag = gauge("memory_worker_loop_lag_seconds", "Longest delay of the worker's event loop in a minute.")
         self.spaces_completed = counter("memory_spaces_completed_total", "Fills that were completed.")
 

@@ -35,8 +35,8 @@ async def run(server: RunningPostgres, stock: Stock) -> list[Figure]:
                 seconds[kind] = await _filled(scene, kind)
                 cpu = tree_cpu_seconds(server.pid) - before
                 space = await _space(scene)
-                recall = await hnsw.recall(scene.world.store, hnsw.in_use(space))
-                size = await scene.world.value("select pg_relation_size(to_regclass($1))", hnsw.in_use(space).name)
+                recall = await hnsw.recall(scene.world.store, hnsw.in_use(space)[0])
+                size = await scene.world.value("select pg_relation_size(to_regclass($1))", hnsw.in_use(space)[0].name)
                 rebuilt = await _rebuilt(scene) if kind == "hnsw" else None
             await stock.end_workers(dsn)
         name = f"fill and index, {kind}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -23,6 +24,43 @@ _CHOSEN_AGAIN_AT = 4
 """How many times as many vectors there have to be until what `auto` chose is measured again."""
 
 _SMALLEST_FIRST: tuple[Built, ...] = ("hnsw-binary", "hnsw-halfvec", "hnsw")
+
+
+FOLD_FROM = 2_000
+"""As many vectors that no index has are worth one: until then to compare each of them costs a query as little."""
+
+MOST_UNINDEXED = 5_000
+"""A build that would let there be more before it ends is left for later."""
+
+_MOST_SEGMENTS = 4
+_TIDIED = 3
+"""Each segment costs a query nearly as much as the first one, however small it is."""
+
+_TOO_MANY_SEGMENTS = 8
+_MOST_UNINDEXED_THEN = 20_000
+"""Where vectors come for hours nearly as fast as they can be built: else there would be ever more segments to ask."""
+
+_REST_SECONDS = 300.0
+"""Where the last build was so long ago, vectors come slowly, and queries count for more than builds do."""
+
+_BUILT_PER_SECOND = 500.0
+"""Vectors, where nothing is known of the last build."""
+
+
+class Segment(BaseModel):
+    """A range of chunk ids whose vectors have an index of their own."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    first: int
+    end: int
+    """The first id behind it."""
+    rows: int = 0
+    """How many vectors there were when it was built."""
+    began: float = 0.0
+    """When its end was chosen, in seconds by the database's clock."""
+    seconds: float = 0.0
+    """How long its build took."""
 
 
 class IndexConfig(BaseModel):
@@ -49,10 +87,49 @@ class IndexInUse(BaseModel):
     """How many there were."""
     reason: str = ""
     """Why it is this one, for people."""
+    segments: tuple[Segment, ...] = ()
+    """The ranges that it is made of, each behind the one before; empty where it is one index of all vectors."""
+
+    @property
+    def end(self) -> int | None:
+        """The first chunk id that is in no segment; None where one index has all."""
+        return self.segments[-1].end if self.segments else None
 
     def serves(self, wanted: IndexConfig, vectors: int) -> bool:
         """Whether it is what is wanted by now. What was measured counts until there are far more vectors."""
         return self.wanted == wanted and (wanted.kind != "auto" or vectors < _CHOSEN_AGAIN_AT * self.vectors)
+
+
+def to_fold(segments: Sequence[Segment], unindexed: int, now: float) -> int | None:
+    """How many of the newest segments the next build takes in, with the vectors that no index has; None: none is due.
+
+    A segment is taken in once what is newer is as much, or at rest a share of it, which leaves about four: the larger
+    the store, the smaller the share. So each vector is built into an index a few times until it is in the largest.
+    """
+    if not segments:
+        return None
+    passed = max(0.001, now - segments[-1].began)
+    at_rest = passed >= _REST_SECONDS
+    is_due, is_untidy = unindexed >= FOLD_FROM, at_rest and len(segments) > _MOST_SEGMENTS
+    if not is_due and not is_untidy:
+        return None
+    total = unindexed + sum(segment.rows for segment in segments)
+    times = max(1.0, (total / FOLD_FROM) ** (1 / (_MOST_SEGMENTS - 1))) if at_rest else 1.0
+    most = _affordable(segments, unindexed, passed)
+    rows, taken = unindexed, 0
+    for older in reversed(segments):
+        left_over = is_untidy and len(segments) - taken >= _TIDIED
+        if not (left_over or older.rows <= times * rows) or rows + older.rows > most:
+            break
+        rows, taken = rows + older.rows, taken + 1
+    return taken if is_due or taken > 1 else None
+
+
+def _affordable(segments: Sequence[Segment], unindexed: int, passed: float) -> float:
+    """Vectors of which an index is built before too many others come: a table has one build at a time."""
+    speed = min((each.rows / each.seconds for each in segments if each.seconds), default=_BUILT_PER_SECOND)
+    most = MOST_UNINDEXED if len(segments) < _TOO_MANY_SEGMENTS else _MOST_UNINDEXED_THEN
+    return max(0, most - unindexed) / max(unindexed, 1) * passed * speed
 
 
 def index_config(embedding: EmbeddingSpec) -> IndexConfig:

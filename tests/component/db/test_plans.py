@@ -26,6 +26,7 @@ from memory_operator.store.spaces import registry, spaces
 from memory_operator.store.spaces.spaces import Owner
 
 ROWS = 60_000
+DIMENSIONS = 128
 SPACES = 40
 GROWING = re.compile(
     r"memory_(vectors_\d+|entries|chunks|usage_ledger|usage_daily|activity|embedding_pending|embedding_quarantine)$"
@@ -51,15 +52,16 @@ ACCEPTED = {
     "memories.browse._SOURCES": "the sample looks once, at its start, for what it has loaded already",
     "memories.comparing._COUNT": "what two spaces have in common, when somebody compares them",
     "memories.comparing._DRAW": "questions made of stored memories, when somebody compares spaces by them",
+    "memories.comparing._NEAREST": "reads all that a project has in two spaces, when somebody compares them",
     "memories.nearest._BY_INDEX": "only a generic plan, which does not know how few are asked for, and is never used",
-    "memories.nearest._EXACTLY": "the same",
+    "memories.nearest._ONE_BY_ONE": "the same",
     "jobs.health._WAITING": "the doctor, asked for by a person, looks for the oldest of what waits, for at most 5 s",
+    "spaces.dispersions._SAMPLE": "so many of one project's at most: a generic plan does not know how few those are",
     "spaces.hnsw._NEAREST_BY_INDEX": "the same; and the stock has no index",
     "spaces.hnsw._NEAREST_OF_ALL": "what an index finds is compared with, once it is built",
     "spaces.rehearsals._MEASURE": "what a rehearsal would embed, when somebody begins one",
     "spaces.rehearsals._SAMPLED": "the sample of it",
     "spaces.rehearsals._TAKE_SAMPLE": "the same",
-    "spaces.spaces._QUARANTINED": "counts by space: the chunks that vendors refuse are few, or nothing works",
 }
 """Statements that read a growing table whole, and why they may."""
 
@@ -73,7 +75,8 @@ insert into memory_chunks (entry_id, project_id, ordinal, text, content_hash, ts
   select id, project_id, 0, '\\x00', decode(md5(id::text), 'hex'), to_tsvector('simple', 'word' || id), 1, 1
   from memory_entries;
 insert into memory_vectors_1 (chunk_id, project_id, embedding)
-  select id, project_id, '[1,2,3,4,5,6,7,8]' from memory_chunks;
+  select id, project_id, (select array_agg(n) from generate_series(1, {dimensions}) n)::vector from memory_chunks;
+insert into memory_vectors_2 select * from memory_vectors_1;
 create table memory_staging (like memory_vectors_1);
 create table memory_vectors_1_job_1 (like memory_vectors_1 including indexes);
 insert into memory_embedding_pending (space_id, chunk_id) select 1 + id % {spaces}, id from memory_chunks;
@@ -97,7 +100,9 @@ insert into memory_usage_ledger (call_id, at, state, purpose, tenant_id, provide
 
 
 BUILT = {
-    "memories.nearest._ONLY_ACTIVE": nearest._ONLY_ACTIVE.format(search=nearest._EXACTLY_FILTERED, seen_as="$9"),
+    "memories.nearest._ONLY_ACTIVE": nearest._ONLY_ACTIVE.format(
+        search=nearest._together([nearest._MATCHING_ONE_BY_ONE]), seen_as="$9"
+    ),
     "memories.new_versions._STATEMENT": new_versions.statement([(1, "vector"), (1, "vector")]),
 }
 """Statements that are made of others."""
@@ -126,6 +131,10 @@ NAMES = {
     "operator": "<=>",
     "nearness": "v.embedding <=> $2::vector",
     "vector": "$2::text::vector",
+    "within": "v.chunk_id >= 59000 and v.chunk_id < 61000",
+    "parts": "select 1::bigint as chunk_id, 0::float8 as distance",
+    "at": "0",
+    "limit": "1000",
 }
 """What stands in a statement for the names that are put into it."""
 
@@ -136,7 +145,9 @@ def stocked(postgres_server: Server, template_database: str) -> Iterator[str]:
     name = postgres_server.create(template_database)
     asyncio.run(_make_space(postgres_server.url(name, superuser=False)))
     postgres_server.execute(
-        *STOCK.format(rows=ROWS, spaces=SPACES).strip().split(";\n"), "vacuum analyze", database=name
+        *STOCK.format(rows=ROWS, spaces=SPACES, dimensions=DIMENSIONS).strip().split(";\n"),
+        "vacuum analyze",
+        database=name,
     )
     yield name
     postgres_server.drop(name)
@@ -147,7 +158,7 @@ async def _make_space(dsn: str) -> None:
         await registry.lock_registry_exclusive(conn)
         for number in range(SPACES):
             owner = Owner(ProviderRef("default", f"p{number}"), "uid", 1)
-            await spaces.create(conn, owner, config(8, model=f"m{number}"))
+            await spaces.create(conn, owner, config(DIMENSIONS, model=f"m{number}"))
 
 
 def scanned(plan: Any) -> set[str]:

@@ -21,7 +21,7 @@ async def exhausted(world: World, memories: Memories, chunks: int, pending: int)
     space = await memories.space(config(), active=False, state="filling")
     await hnsw.build(world.store, hnsw.Wanted(space.id, space.column_type, space.distance))
     async with world.store.connection() as conn:
-        await spaces.use_index(conn, space.id, space.distance, IndexInUse(wanted=space.config.index))
+        await spaces.use_index(conn, space.id, space.distance, IndexInUse(wanted=space.config.index, vectors=chunks))
     async with world.store.transaction() as conn:
         await registry.lock_registry_exclusive(conn)
         await jobs.start(conn, space.id)

@@ -50,8 +50,11 @@ async def builds(world: World) -> int:
 
 async def indexed(world: World, space_id: int) -> bool:
     """Whether a space has a complete index."""
-    index = f"memory_vectors_{space_id}_hnsw_cosine"
-    return bool(await world.value("select indisvalid from pg_index where indexrelid = to_regclass($1)", index))
+    index = (
+        "select bool_and(indisvalid) from pg_index i join pg_class c on c.oid = i.indexrelid"
+        " where i.indrelid = $1::regclass and c.relname ~ '_hnsw_'"
+    )
+    return bool(await world.value(index, f"memory_vectors_{space_id}"))
 
 
 async def test_other_spaces_become_ready_while_the_build_of_one_does_not_end(world: World, vendor: StubVendor) -> None:

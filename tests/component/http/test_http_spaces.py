@@ -51,6 +51,7 @@ async def test_a_space_is_listed_with_its_figures_and_without_how_to_call_its_em
             "distance": "cosine",
             "index": "none",
             "index_reason": "an exact scan is as fast below 1000 vectors",
+            "unindexed": 0,
             "state": "ready",
             "active": True,
             "vectors": 7,

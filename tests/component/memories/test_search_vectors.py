@@ -116,7 +116,7 @@ def recall(hits: Sequence[nearest.Hit], wanted: Sequence[int]) -> float:
 
 
 async def indexed(world: World, space: Space) -> None:
-    await hnsw.build(world.store, hnsw.in_use(space))
+    await hnsw.build(world.store, hnsw.in_use(space)[0])
     async with world.store.connection() as conn:
         await conn.execute(f"analyze {vectors.table(space.id)}")
         await conn.execute("analyze memory_chunks")
@@ -216,7 +216,7 @@ async def test_a_smaller_index_is_read_and_what_it_shows_is_ranked_by_the_vector
             )
             exact = await nearest.nearest(conn, changed, nearest.VectorQuery(BIG, query, 10, filters), exact=True)
         [plan] = spy.plans
-        assert hnsw.in_use(changed).name in plan
+        assert hnsw.in_use(changed)[0].name in plan
         assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
         scores = {hit.chunk_id: hit.score for hit in exact}
         assert len(scores.keys() & {hit.chunk_id for hit in hits}) >= 9

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import accumulate, pairwise
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
 from memory_operator.contract.provider import EmbeddingSpec
-from memory_operator.plan.index import Built, IndexConfig, IndexInUse, describe, index_config, to_try
+from memory_operator.plan.index import Built, IndexConfig, IndexInUse, Segment, describe, index_config, to_fold, to_try
 
 AUTO = IndexConfig(kind="auto")
 
@@ -104,3 +105,73 @@ def test_it_is_said_what_queries_use_and_why(
     in_use: IndexInUse, wanted: IndexConfig, vectors: int, expected: tuple[str, str]
 ) -> None:
     assert describe(in_use, wanted, vectors) == expected
+
+
+def segments(*rows: int, began: float = 0.0, seconds: float = 1.0) -> list[Segment]:
+    """Segments of so many vectors, one behind the other."""
+    ends = list(accumulate(rows, initial=0))
+    return [
+        Segment(first=first, end=end, rows=end - first, began=began, seconds=seconds) for first, end in pairwise(ends)
+    ]
+
+
+BUSY, QUIET = 10.0, 100_000.0
+
+
+@pytest.mark.parametrize(
+    ("rows", "unindexed", "now", "expected"),
+    [
+        ([], 9_000, BUSY, None),
+        ([50_000], 1_999, QUIET, None),
+        ([50_000], 2_000, BUSY, 0),
+        ([50_000, 2_000], 2_000, BUSY, 1),
+        ([50_000, 4_000], 2_000, BUSY, 0),
+        ([50_000, 4_000, 2_000], 2_000, BUSY, 2),
+        ([50_000, 4_000], 2_000, QUIET, 1),
+        ([50_000, 16_000, 4_000], 2_000, QUIET, 3),
+        ([500_000, 16_000, 4_000], 2_000, QUIET, 2),
+        ([50_000, 24_000, 8_000], 2_000, QUIET, 0),
+        ([1_000], 2_000, BUSY, 1),
+    ],
+)
+def test_a_segment_is_taken_in_once_what_is_newer_is_as_much_or_at_rest_a_share_of_it(
+    rows: list[int], unindexed: int, now: float, expected: int | None
+) -> None:
+    assert to_fold(segments(*rows), unindexed, now) == expected
+
+
+def test_many_segments_are_tidied_at_rest_and_left_while_many_vectors_come() -> None:
+    many = segments(400_000, 32_000, 16_000, 8_000, 4_000)
+    assert to_fold(many, 0, BUSY) is None
+    taken = to_fold(many, 0, QUIET)
+    assert taken is not None
+    assert len(many) - taken + 1 <= 4
+    assert to_fold(segments(400_000, 32_000, 28_000), 0, QUIET) is None
+
+
+def test_a_build_that_would_let_more_than_5000_wait_is_left_for_later() -> None:
+    slow_builds = segments(50_000, 20_000, 2_000, began=0.0, seconds=20.0)  # 100 a second
+    assert to_fold(slow_builds, 2_000, 4.0) == 0  # while 500 come in each
+    assert to_fold(slow_builds, 2_000, 50.0) == 1  # 40: the other 2,000 are taken in
+    assert to_fold(segments(50_000, 5_000), 6_000, 10_000.0) == 0
+
+
+def test_vectors_are_built_into_few_indexes_and_few_segments_stand_however_many_come() -> None:
+    """A million vectors, 2,000 at a time: each hour, each minute, and a tenth as fast as they can be built."""
+    for pause, most_segments, most_builds in ((3_600.0, 4, 13), (60.0, 9, 9), (20.0, 14, 5)):
+        stand, built, now, most = segments(50_000), 0, 0.0, 0
+        for _ in range(475):
+            now += pause
+            taken = to_fold(stand, 2_000, now)
+            assert taken is not None
+            taken_in = stand[len(stand) - taken :]
+            rows = 2_000 + sum(segment.rows for segment in taken_in)
+            first = taken_in[0].first if taken_in else stand[-1].end
+            new = Segment(first=first, end=first + rows, rows=rows, began=now, seconds=rows / 1_000)
+            stand = [*stand[: len(stand) - taken], new]
+            assert all(older.end == newer.first for older, newer in pairwise(stand))
+            built += rows
+            most = max(most, len(stand))
+        assert stand[-1].end == 1_000_000
+        assert most <= most_segments
+        assert built / 950_000 <= most_builds

@@ -113,6 +113,7 @@ class SpaceDocument(AnswerDocument):
     coverage: float
     quarantined: int = 0
     pending: int = 0
+    unindexed: int = 0
     trouble: str | None = None
     kept_until: datetime | None = None
     kept_tokens: int = 0

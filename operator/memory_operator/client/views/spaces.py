@@ -18,6 +18,7 @@ from memory_operator.client.terminal.format import moment, number, share
 from memory_operator.client.terminal.table import Columns
 
 ENOUGH_COVERAGE = 0.99
+MOST_UNINDEXED = 5_000
 
 _NAMES = (
     *("", "NAME", "PROVIDER", "DIMS", "STATE", "VECTORS", "COVERAGE", "QUARANTINED"),
@@ -63,6 +64,8 @@ def show_listed(session: Session, found: SpacesDocument) -> None:
 def _show_remarks(session: Session, space: SpaceDocument) -> None:
     if space.trouble:
         session.screen.remark(f"! {space.embedding_version}: {space.trouble}", "red")
+    if space.unindexed:
+        session.screen.remark(_unindexed(space), "red" if space.unindexed > MOST_UNINDEXED else "")
     if space.kept_until:
         price = f", at USD {space.cost_per_1k} per 1,000 tokens" if space.cost_per_1k else ""
         cost = f" (USD {space.kept_cost})" if space.kept_cost else ""
@@ -98,6 +101,13 @@ def _row(space: SpaceDocument, *, refused: bool = False) -> tuple[str, ...]:
         space.index or "–",
         "yes" if space.create_enabled else "no",
     )
+
+
+def _unindexed(space: SpaceDocument) -> str:
+    if space.unindexed <= MOST_UNINDEXED:
+        return f"{space.embedding_version}: {number(space.unindexed)} vectors are not in its index yet"
+    more = f"! {space.embedding_version}: more than {number(MOST_UNINDEXED)} vectors are not in its index"
+    return f"{more}, which slows queries down; is a worker running?"
 
 
 def show_waiting(session: Session, found: SpacesDocument) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import random
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from memory_operator.contract.resource import ProviderRef
@@ -22,7 +22,7 @@ from memory_operator.store.db.activity import Actor
 from memory_operator.store.db.pool import Conn, Store
 from memory_operator.store.jobs import control
 from memory_operator.store.memories import counts
-from memory_operator.store.spaces import providers, registry, spaces, vectors
+from memory_operator.store.spaces import providers, registry, segments, spaces, vectors
 from memory_operator.store.spaces.providers import PendingChange, ProviderRow
 from memory_operator.store.spaces.registry import Registry
 from memory_operator.store.spaces.spaces import Space
@@ -105,7 +105,7 @@ class Catalog:
     async def spaces(self) -> list[SpaceView]:
         """All spaces, oldest first, from maintained counters."""
         async with self._store.connection() as conn:
-            return await _views(conn)
+            return await _with_unindexed(conn)
 
     async def waiting(self) -> tuple[list[Waiting], list[Waiting]]:
         """Providers that wait for something to be put right, the oldest first.
@@ -122,7 +122,7 @@ class Catalog:
     async def overview(self) -> Overview:
         """Spaces, jobs and held changes."""
         async with self._store.connection() as conn:
-            views = await _views(conn)
+            views = await _with_unindexed(conn)
             newest = await control.newest(conn)
             counted = await registry.counted(conn)
             return Overview(
@@ -295,6 +295,10 @@ class Catalog:
 
 async def _views(conn: Conn) -> list[SpaceView]:
     return [SpaceView(space, figures) for space, figures in await spaces.all_with_figures(conn)]
+
+
+async def _with_unindexed(conn: Conn) -> list[SpaceView]:
+    return [replace(view, unindexed=await segments.unindexed(conn, view.space)) for view in await _views(conn)]
 
 
 async def _wanted(conn: Conn, embedding_version: str | None, provider: str | None) -> SpaceView:

@@ -25,6 +25,8 @@ class SpaceView:
 
     space: Space
     figures: SpaceFigures
+    unindexed: int = 0
+    """Vectors that its index does not have yet, counted to a little beyond the number that there should be at most."""
 
     @property
     def coverage(self) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from memory_operator.engine.fill.indexes import WORKER
+from memory_operator.engine.fill.indexes import WORKER, build_segment, build_segments
 from memory_operator.engine.spaces.activation import catch_up
 from memory_operator.errors import LockBusy, SpaceVanished
 from memory_operator.logs import get_logger
@@ -35,9 +35,12 @@ async def complete(store: Store, job: Job) -> None:
             return
         await fresh.prepare(store, space, job.id)  # it lacks where there was nothing to read
         await fresh.copy_missing(store, space.id, job.id)
-        if vectors and space.index.wanted is not None and space.index.kind != "none":
-            await hnsw.build(store, replace(hnsw.in_use(space), job_id=job.id))
+        index = replace(hnsw.of_space(space, space.distance, space.index), job_id=job.id)
+        has_index = vectors and space.index.wanted is not None and space.index.kind != "none"
+        first = await build_segment(store, index, 0) if has_index else None
         await fresh.tidy(store, space.id, job.id)
+        await fresh.copy_missing(store, space.id, job.id)
+        segments = await build_segments(store, index, first) if first else None
         await fresh.copy_missing(store, space.id, job.id)
         async with store.transaction() as conn:
             await registry.lock_registry_exclusive(conn)
@@ -45,6 +48,8 @@ async def complete(store: Store, job: Job) -> None:
                 return  # cancelled meanwhile
             await fresh.take_place(conn, space.id, job.id)
             await model_checks.forget(conn, space.id)
+            in_use = space.index.model_copy(update={"segments": segments or ()})
+            await spaces.use_index(conn, space.id, space.distance, in_use)
             await _finished(conn, space, job)
     log.info("space %s is rebuilt", space.embedding_version, extra={"provider": str(space.ref)})
     await drop_left_over(store)

@@ -23,6 +23,7 @@ from memory_operator.errors import MemoryOperatorError, SpaceVanished, StoreUnav
 from memory_operator.logs import get_logger
 from memory_operator.memory.fusion import USUAL_DISPERSION, Dispersion
 from memory_operator.memory.search_terms import query_terms
+from memory_operator.plan.index import Segment
 from memory_operator.store.db.pool import Conn
 from memory_operator.store.memories import fulltext, nearest
 from memory_operator.store.memories.nearest import Filters, Hit, TookTooLong
@@ -77,6 +78,8 @@ class Semantic(Channel):
     embed_seconds: float = 0.0
     dispersion: Dispersion = USUAL_DISPERSION
     """How similar the project's vectors are to each other there."""
+    vector: NDArray[np.float32] | None = None
+    """That of the query, which is made once, also where the space's row was changed before it was searched."""
 
     def failed(self, status: SemanticStatus, reason: str) -> None:
         """Note why there is nothing from this channel."""
@@ -95,6 +98,9 @@ class Channels:
         self._small_words: TTLCache[int, bool] = TTLCache(_CACHED_SIZES, _SIZE_SECONDS)
         self._too_common: TTLCache[None, Sequence[str]] = TTLCache(1, _SIZE_SECONDS)
         self._small_vectors: TTLCache[tuple[int, int], bool] = TTLCache(_CACHED_SIZES, _SIZE_SECONDS)
+        self._with_few: TTLCache[tuple[int, tuple[Segment, ...]], frozenset[Segment]] = TTLCache(
+            _CACHED_SIZES, _SIZE_SECONDS
+        )
         self._dispersions: TTLCache[tuple[int, int], Dispersion] = TTLCache(_CACHED_SIZES, _SIZE_SECONDS)
         self._matching: TTLCache[tuple[int, Filters], int | None] = TTLCache(_CACHED_SIZES, _SIZE_SECONDS)
         self._counting: WeakValueDictionary[tuple[int, Filters], asyncio.Lock] = WeakValueDictionary()
@@ -141,6 +147,8 @@ class Channels:
         except SpaceVanished:
             try:
                 channel.resolved = await self._active.resolve(wanted.embedding_version, anew=True)
+                if not _embed_alike(resolved.space, channel.resolved.space):
+                    channel.vector = None
                 await self._once(channel, wanted, text, first=False)
             except (SpaceVanished, StoreUnavailable):
                 channel.status = "unavailable"
@@ -152,11 +160,13 @@ class Channels:
         space = channel.resolved.space
         if space is None:
             return
-        started = time.perf_counter()
-        with traces.span("query.embed") as span:
-            vector = await self._embedded(channel, wanted, space, text)
-            span.note(status=channel.resolved.status, reason=channel.resolved.reason)
-        channel.embed_seconds += time.perf_counter() - started
+        if channel.vector is None:
+            started = time.perf_counter()
+            with traces.span("query.embed") as span:
+                channel.vector = await self._embedded(channel, wanted, space, text)
+                span.note(status=channel.resolved.status, reason=channel.resolved.reason)
+            channel.embed_seconds += time.perf_counter() - started
+        vector = channel.vector
         if vector is None:
             if first and await self._has_changed(space, wanted, channel.resolved.reason):
                 raise SpaceVanished
@@ -171,11 +181,19 @@ class Channels:
                 self._small_vectors[space.id, wanted.project_id] = exact
             channel.dispersion = await self._dispersion(conn, space.id, wanted.project_id)
             exact = exact or await self._few_matching(conn, wanted) is not None
+            few = frozenset() if exact else await self._segments_with_few(conn, space, wanted.project_id)
             query = nearest.VectorQuery(wanted.project_id, vector, wanted.limit, wanted.filters)
-            return await nearest.nearest(conn, space, query, exact=exact, only_active=only_active)
+            return await nearest.nearest(conn, space, query, exact=exact, one_by_one=few, only_active=only_active)
 
         candidates = hnsw.candidates(space.index.kind, wanted.limit)
         await self._within_limit("query.semantic", channel, read, candidates)
+
+    async def _segments_with_few(self, conn: Conn, space: Space, project_id: int) -> frozenset[Segment]:
+        key = project_id, space.index.segments
+        few = self._with_few.get(key)
+        if few is None:
+            few = self._with_few[key] = await nearest.with_few(conn, space, project_id)
+        return few
 
     async def _has_changed(self, space: Space, wanted: ChannelQuery, reason: str | None) -> bool:
         """Whether the embedder that gave nothing is another by now, or may have a credential that it was not sent."""
@@ -237,6 +255,10 @@ class Channels:
             finally:
                 channel.seconds += time.perf_counter() - started
             span.note(status=channel.status, hits=len(channel.hits))
+
+
+def _embed_alike(one: Space | None, other: Space | None) -> bool:
+    return one is not None and other is not None and (one.id, one.config) == (other.id, other.config)
 
 
 def error_code(error: MemoryOperatorError) -> str:

@@ -289,7 +289,9 @@ async def _as_queries_do(
     conn: Conn, space: Space, project_id: int, vector: NDArray[np.float32], limit: int
 ) -> list[Hit]:
     exact = await nearest.is_small(conn, space.id, project_id)
-    return await nearest.nearest(conn, space, nearest.VectorQuery(project_id, vector, limit, Filters()), exact=exact)
+    few = frozenset() if exact else await nearest.with_few(conn, space, project_id)
+    query = nearest.VectorQuery(project_id, vector, limit, Filters())
+    return await nearest.nearest(conn, space, query, exact=exact, one_by_one=few)
 
 
 async def _index_recall(conn: Conn, space: Space, project_id: int, vector: NDArray[np.float32]) -> float | None:

@@ -64,6 +64,9 @@ class SpaceAnswer(AnswerModel):
     distance: Literal["cosine", "l2", "dot"]
     index: Built = Field(description="The index that queries use.")
     index_reason: str = Field(description="Why it is this one.")
+    unindexed: int = Field(
+        description="Vectors that the index does not have yet: a query compares them one by one. Counted to 5,001."
+    )
     state: State
     active: bool
     vectors: int
@@ -98,6 +101,7 @@ class SpaceAnswer(AnswerModel):
                 "distance": space.distance,
                 "index": index,
                 "index_reason": reason,
+                "unindexed": view.unindexed,
                 "state": space.state,
                 "kept_until": space.kept_until if space.kept else None,
                 "keep_ended": space.keep_ended,

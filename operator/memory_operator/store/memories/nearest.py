@@ -6,7 +6,7 @@ what is cut off is always the worst: a limit by id, or before the grouping, woul
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -21,8 +21,9 @@ from pgvector import HalfVector, Vector
 from memory_operator.backoff import timeout_without_lag
 from memory_operator.errors import Retryable, SpaceVanished
 from memory_operator.memory.fusion import COUNTED
+from memory_operator.plan.index import Segment
 from memory_operator.store.db.pool import EF_SEARCH, Conn, Store
-from memory_operator.store.spaces import hnsw, registry, vectors
+from memory_operator.store.spaces import hnsw, registry, segments, vectors
 from memory_operator.store.spaces.spaces import SEEN_AS, Space
 
 EXACT_BELOW_VECTORS = 10_000
@@ -129,6 +130,22 @@ async def is_small(conn: Conn, space_id: int, project_id: int) -> bool:
     return not await conn.fetchval(vectors.for_space(_HAS_VECTORS, space_id), project_id, EXACT_BELOW_VECTORS - 1)
 
 
+async def with_few(conn: Conn, space: Space, project_id: int) -> frozenset[Segment]:
+    """The segments of a space in which a project has so few vectors that reading them is faster than the index.
+
+    Where it has none at all, the index would be read to its end. Either way of reading gives the same.
+    """
+    if len(space.index.segments) < 2:
+        return frozenset()  # what is no small project has many there
+    few = [min(EXACT_BELOW_VECTORS, _few_of(segment.rows)) for segment in space.index.segments]
+    return await segments.with_few(conn, space, project_id, few)
+
+
+def _few_of(rows: int) -> int:
+    """By an index as many candidates are read until enough of them match as the matches are rarer among all."""
+    return isqrt(COUNTED * _READ_PER_STEP * max(0, rows))
+
+
 # The limit is a parameter, so that the planner knows that nearly all rows of the project are wanted.
 _COUNT_MATCHING = f"""
 select count(*) from (select from memory_entries e where {filter_condition(3, _SCOPED_TAGS)} limit $2) matching
@@ -140,9 +157,7 @@ async def few_matching(conn: Conn, project_id: int, filters: Filters) -> int | N
 
     None where they are more; nothing is counted further. Either way of reading gives the same.
     """
-    # By the index it takes as many candidates until enough of them match as the matches are rarer among all chunks.
-    chunks = (await registry.counted(conn, [registry.CHUNKS])).get(registry.CHUNKS, 0)
-    few = isqrt(COUNTED * _READ_PER_STEP * max(0, chunks))
+    few = _few_of((await registry.counted(conn, [registry.CHUNKS])).get(registry.CHUNKS, 0))
     count = int(await conn.fetchval(_COUNT_MATCHING, project_id, few + 1, *filter_values(filters)))
     return count if count <= few else None
 
@@ -160,32 +175,38 @@ The arrays keep the order of reading: whatever the planner takes the filter for,
 # Nothing but a filter may stand beside an ordering that the index is to give: a window function, a grouping or a join
 # defeats it. An ordering by a sum is one that it cannot give.
 _BY_INDEX = """
-select c.entry_id, near.chunk_id, near.distance from (
-  select v.chunk_id, v.embedding {operator} $2 as distance from {vectors} v
-  where v.project_id = $1 order by {nearness} limit $3) near
-join memory_chunks c on c.id = near.chunk_id and c.live
+select v.chunk_id, v.embedding {operator} $2 as distance from {vectors} v
+where v.project_id = $1 and {within} order by {nearness} limit $3
+"""
+
+_ONE_BY_ONE = """
+select v.chunk_id, v.embedding {operator} $2 as distance from {vectors} v
+where v.project_id = $1 and {within} order by (v.embedding {operator} $2) + 0 limit $3
+"""
+
+_THAT_MATCH = f"""
+(select true from memory_chunks c join memory_entries e on e.id = c.entry_id
+where c.id = v.chunk_id and c.live and {filter_condition(4)})
 """
 
 _BY_INDEX_FILTERED = f"""
-select c.entry_id, near.chunk_id, near.distance from (
-  select v.chunk_id, v.embedding {{operator}} $2 as distance from {{vectors}} v
-  where v.project_id = $1 and (select true from memory_chunks c join memory_entries e on e.id = c.entry_id
-    where c.id = v.chunk_id and c.live and {filter_condition(4)})
-  order by {{nearness}} limit $3) near
-join memory_chunks c on c.id = near.chunk_id and c.live
+select v.chunk_id, v.embedding {{operator}} $2 as distance from {{vectors}} v
+where v.project_id = $1 and {{within}} and {_THAT_MATCH} order by {{nearness}} limit $3
 """
 
-_EXACTLY = """
-select c.entry_id, near.chunk_id, near.distance from (
-  select v.chunk_id, v.embedding {operator} $2 as distance from {vectors} v
-  where v.project_id = $1 order by (v.embedding {operator} $2) + 0 limit $3) near
-join memory_chunks c on c.id = near.chunk_id and c.live
+_ONE_BY_ONE_FILTERED = f"""
+select v.chunk_id, v.embedding {{operator}} $2 as distance from {{vectors}} v
+where v.project_id = $1 and {{within}} and {_THAT_MATCH} order by (v.embedding {{operator}} $2) + 0 limit $3
 """
 
-_EXACTLY_FILTERED = f"""
+_MATCHING_ONE_BY_ONE = f"""
+select v.chunk_id, v.embedding {{operator}} $2 as distance from {{vectors}} v
+where v.chunk_id = any(array({MATCHING_CHUNKS})) order by (v.embedding {{operator}} $2) + 0 limit $3
+"""
+
+_OF_ALL_PARTS = """
 select c.entry_id, near.chunk_id, near.distance from (
-  select v.chunk_id, v.embedding {{operator}} $2 as distance from {{vectors}} v
-  where v.chunk_id = any(array({MATCHING_CHUNKS})) order by (v.embedding {{operator}} $2) + 0 limit $3) near
+  select parts.chunk_id, parts.distance from ({parts}) parts order by parts.distance limit $3) near
 join memory_chunks c on c.id = near.chunk_id and c.live
 """
 
@@ -214,18 +235,21 @@ async def nearest(
     query: VectorQuery,
     *,
     exact: bool,
+    one_by_one: Collection[Segment] = (),
     only_active: str | None = None,
 ) -> list[Hit]:
     """The memories nearest to a vector in one space, best first.
 
-    `exact`: the index is left alone; for a small project, and where few match (`few_matching`). `conn` comes from
-    `bounded`. Scores: the cosine similarity (cosine, -1…1), the inner product (dot, -1…1 where the model's vectors have
-    length 1), or 1 ÷ (1 + distance) (l2, 0…1). Raises TookTooLong, and SpaceVanished, also where `only_active` is no
-    name of the active space as it is now: `spaces.Space.seen_as`, or its id, which it has whatever else has changed.
+    `exact`: the index is left alone; for a small project, and where few match (`few_matching`). `one_by_one`: the index
+    of these segments is (`with_few`). `conn` comes from `bounded`. Scores: the cosine similarity (cosine, -1…1), the
+    inner product (dot, -1…1 where the model's vectors have length 1), or 1 ÷ (1 + distance) (l2, 0…1). Raises
+    TookTooLong, and SpaceVanished, also where `only_active` is no name of the active space as it is now:
+    `spaces.Space.seen_as`, or its id, which it has whatever else has changed.
     """
     vector = (HalfVector if space.column_type == "halfvec" else Vector)(query.vector)
     key = "chunk_id" if query.filters.each_chunk else "entry_id"
-    search = _Nearest(conn, space, query.project_id, vector, filter_values(query.filters), key, only_active)
+    values = filter_values(query.filters)
+    search = _Nearest(conn, space, query.project_id, vector, values, key, frozenset(one_by_one), only_active)
     limit = query.limit
     hits = await search.widened(search.exactly if exact else search.by_index, limit)
     if not exact and len(hits) < limit:
@@ -242,25 +266,36 @@ class _Nearest:
     filters: list[object]
     key: str
     """What is found: the column of it."""
+    one_by_one: frozenset[Segment]
     only_active: str | None
 
     @property
     def exactly(self) -> str:
         """Reads all vectors of the project, or those that match."""
-        return _EXACTLY_FILTERED if self.filters else _EXACTLY
+        read = _MATCHING_ONE_BY_ONE if self.filters else _ONE_BY_ONE
+        return _together([self._part(read, hnsw.in_use(self.space)[0], "true")])
 
     @property
     def by_index(self) -> str:
-        """Asks the index, and each memory that it shows whether it matches."""
-        return _BY_INDEX_FILTERED if self.filters else _BY_INDEX
+        """Asks each index, and each memory that it shows whether it matches; reads what no index has."""
+        found = hnsw.in_use(self.space)
+        ask = _BY_INDEX_FILTERED if self.filters else _BY_INDEX
+        read = _ONE_BY_ONE_FILTERED if self.filters else _ONE_BY_ONE
+        parts = [
+            self._part(read if each.segment in self.one_by_one else ask, each, hnsw.within(each.segment))
+            for each in found
+        ]
+        if self.space.index.end is not None:
+            parts.append(self._part(read, found[0], hnsw.beyond(self.space.index.end)))
+        return _together(parts)
 
-    async def widened(self, statement: str, limit: int) -> list[Hit]:
+    def _part(self, statement: str, index: hnsw.Wanted, within: str) -> str:
+        operator, nearness = hnsw.OPERATORS[index.distance], hnsw.nearness(index, "$2")
+        return vectors.for_space(statement, self.space.id, operator=operator, nearness=nearness, within=within)
+
+    async def widened(self, text: str, limit: int) -> list[Hit]:
         """The best of each memory; more chunks are read while few memories own them all."""
-        index = hnsw.in_use(self.space)
-        many = limit if statement == self.exactly else hnsw.candidates(index.kind, limit)
-        text = vectors.for_space(
-            statement, self.space.id, operator=hnsw.OPERATORS[index.distance], nearness=hnsw.nearness(index, "$2")
-        )
+        many = limit if text == self.exactly else hnsw.candidates(self.space.index.kind, limit)
         values = list(self.filters)
         if self.only_active is not None:
             values.append(self.only_active)
@@ -276,6 +311,10 @@ class _Nearest:
             if len(hits) >= limit or len(rows) < many or many >= _MOST_CHUNKS:
                 return hits
             many = min(many * _WIDEN, _MOST_CHUNKS)
+
+
+def _together(parts: Sequence[str]) -> str:
+    return _OF_ALL_PARTS.format(parts=" union all ".join(f"({part})" for part in parts))
 
 
 async def _exactly_after_all(search: _Nearest, limit: int) -> list[Hit]:

@@ -6,17 +6,18 @@ vectors themselves, so that a smaller index may miss some of the nearest, but ne
 
 from __future__ import annotations
 
+import hashlib
 import random
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isnan
 
 import asyncpg
 
 from memory_operator.contract.known_models import DEFAULT_EF_CONSTRUCTION, DEFAULT_M
 from memory_operator.logs import get_logger
-from memory_operator.plan.index import FROM_VECTORS, Built, IndexInUse
+from memory_operator.plan.index import FROM_VECTORS, Built, IndexInUse, Segment
 from memory_operator.store.db.pool import EF_SEARCH, Conn, Row, Store
 from memory_operator.store.spaces import registry, vectors
 from memory_operator.store.spaces.spaces import Space
@@ -45,6 +46,8 @@ class Wanted:
     ef_construction: int = DEFAULT_EF_CONSTRUCTION
     job_id: int | None = None
     """The job whose table it is of, where one fills the space afresh."""
+    segment: Segment | None = None
+    """The chunks whose vectors it has; None: all."""
 
     @property
     def table(self) -> str:
@@ -58,17 +61,37 @@ class Wanted:
         distance = "" if self.kind == "hnsw-binary" else self.distance
         dense = (self.m, self.ef_construction) != (DEFAULT_M, DEFAULT_EF_CONSTRUCTION)
         suffix = f"_m{self.m}_ef{self.ef_construction}" if dense else ""
-        return f"{self.table}_hnsw_{kind}{distance}{suffix}"
+        said = f"hnsw_{kind}{distance}{suffix}"
+        if self.segment is None:
+            return f"{self.table}_{said}"
+        # A name has 63 characters at most; what the index is of, its definition says.
+        said = f"{said} {self.segment.first} {self.segment.end}"
+        return f"{self.table}_hnsw_{hashlib.sha256(said.encode()).hexdigest()[:12]}"
 
 
-def in_use(space: Space) -> Wanted:
-    """The index that the queries of a space use."""
-    return of_space(space, space.distance, space.index)
+def in_use(space: Space) -> list[Wanted]:
+    """The indexes that the queries of a space use."""
+    return in_segments(of_space(space, space.distance, space.index), space.index.segments)
+
+
+def in_segments(index: Wanted, segments: Sequence[Segment]) -> list[Wanted]:
+    """The indexes of some segments; of none: one index of all vectors."""
+    return [replace(index, segment=segment) for segment in segments] or [index]
+
+
+def within(segment: Segment | None) -> str:
+    """What limits the vectors `v` to a segment. A plan takes its index only where it sees these numbers."""
+    return "true" if segment is None else f"v.chunk_id >= {int(segment.first)} and v.chunk_id < {int(segment.end)}"
 
 
 def of_space(space: Space, distance: str, index: IndexInUse) -> Wanted:
     """An index of a space's table, which queries use or are to use."""
     return Wanted(space.id, space.column_type, distance, space.dimensions, index.kind, index.m, index.ef_construction)
+
+
+def beyond(end: int) -> str:
+    """What limits the vectors `v` to those behind all segments."""
+    return f"v.chunk_id >= {int(end)}"
 
 
 def _compared(index: Wanted, value: str) -> str:
@@ -105,6 +128,11 @@ _IS_VALID = """select indisvalid from pg_index where indexrelid = to_regclass($1
 async def is_valid(conn: Conn, index: Wanted) -> bool:
     """Whether the index is there and complete. An interrupted concurrent build leaves an invalid one behind."""
     return bool(await conn.fetchval(_IS_VALID, index.name))
+
+
+async def is_usable(conn: Conn, space: Space) -> bool:
+    """Whether all the indexes that the queries of a space use are there."""
+    return all([await is_valid(conn, index) for index in in_use(space)])
 
 
 async def vectors_to_index(conn: Conn, space_id: int) -> int:
@@ -148,11 +176,14 @@ _DROP = """drop index concurrently if exists {index}"""
 
 _CREATE = """
 create index concurrently {index} on {vectors} using hnsw ({compared} {operators})
-with (m = {m}, ef_construction = {ef_construction})
+with (m = {m}, ef_construction = {ef_construction}) {where}
 """
+
+_OF_SEGMENT = """where chunk_id >= {first} and chunk_id < {end}"""
 
 
 async def _create(conn: Conn, want: Wanted) -> None:
+    of = want.segment
     await conn.execute(_DROP.format(index=want.name))
     await conn.execute(
         vectors.for_space(
@@ -164,25 +195,26 @@ async def _create(conn: Conn, want: Wanted) -> None:
             operators=_operator_class(want),
             m=str(int(want.m)),
             ef_construction=str(int(want.ef_construction)),
+            where="" if of is None else _OF_SEGMENT.format(first=int(of.first), end=int(of.end)),
         )
     )
 
 
-_NAMES = """
+_OTHERS = """
 select i.indexrelid::regclass::text as name from pg_index i join pg_class c on c.oid = i.indexrelid
-join pg_am a on a.oid = c.relam where i.indrelid = to_regclass($1) and a.amname = 'hnsw' and c.relname <> $2
+join pg_am a on a.oid = c.relam where i.indrelid = to_regclass($1) and a.amname = 'hnsw' and c.relname <> all($2)
+and (not i.indisvalid or not $3)
 """
 
 
-async def drop_others(store: Store, kept: Wanted) -> None:
-    """Drop a space's other HNSW indexes, once queries no longer use them; all of them where the kind is `none`."""
+async def drop_others(store: Store, table: str, kept: Collection[Wanted], *, only_invalid: bool = False) -> None:
+    """Drop a table's other HNSW indexes, once queries no longer use them; or those that a build left incomplete."""
     async with store.dedicated("memory-index") as conn:
-        name = "" if kept.kind == "none" else kept.name
-        for row in await conn.fetch(_NAMES, kept.table, name):
+        for row in await conn.fetch(_OTHERS, table, [each.name for each in kept], only_invalid):
             await conn.execute(_DROP.format(index=row["name"]))
 
 
-_ENDS = """select min(chunk_id) as first, max(chunk_id) as last from {vectors}"""
+_ENDS = """select min(v.chunk_id) as first, max(v.chunk_id) as last from {vectors} v where {within}"""
 
 _SAMPLE = """
 select distinct s.chunk_id, s.embedding from unnest($1::bigint[]) as u (id), lateral (
@@ -191,12 +223,13 @@ select distinct s.chunk_id, s.embedding from unnest($1::bigint[]) as u (id), lat
 """
 
 _NEAREST_OF_ALL = """
-select v.embedding {operator} {vector} as distance from {vectors} v where v.chunk_id <> $1
+select v.embedding {operator} {vector} as distance from {vectors} v where v.chunk_id <> $1 and {within}
 order by (v.embedding {operator} {vector}) + 0 limit $3
 """
 
 _NEAREST_BY_INDEX = """
-select v.embedding {operator} {vector} as distance from {vectors} v where v.chunk_id <> $1 order by {nearness} limit $3
+select v.embedding {operator} {vector} as distance from {vectors} v where v.chunk_id <> $1 and {within}
+order by {nearness} limit $3
 """
 
 _WITH_INDEX = """select set_config('enable_seqscan', 'off', false), set_config('hnsw.ef_search', $1, false)"""
@@ -208,13 +241,13 @@ _SAME = 1e-6
 
 
 async def recall(store: Store, index: Wanted, sampled: int = _SAMPLED) -> float:
-    """Share of the ten nearest that an index finds, 0…1, for some of the stored vectors, each among all others.
+    """Share of the ten nearest that an index finds, 0…1, for some of its vectors, each among all others that it has.
 
     The table is read as often, which is short beside a build.
     """
     many = candidates(index.kind, _TOP)
     async with store.dedicated("memory-index") as conn:
-        ends = await conn.fetchrow(vectors.for_space(_ENDS, index.space_id))
+        ends = await conn.fetchrow(vectors.for_space(_ENDS, index.space_id, within=within(index.segment)))
         if ends is None or ends["first"] is None:
             return 1.0
         places = [random.randint(ends["first"], ends["last"]) for _ in range(sampled)]
@@ -234,6 +267,7 @@ async def _distances(conn: Conn, statement: str, index: Wanted, row: Row, many: 
         operator=OPERATORS[index.distance],
         vector=vector,
         nearness=nearness(index, "$2::text"),
+        within=within(index.segment),
     )
     rows = await conn.fetch(text, row["chunk_id"], row["embedding"], many)
     return sorted(row["distance"] for row in rows if not isnan(row["distance"]))

@@ -55,7 +55,7 @@ _STORE = """alter table {vectors} alter column embedding set storage {storage}""
 _MOST_IN_ROW = {"vector": 2_000, "halfvec": 4_000}
 """Dimensions that a row of 8 kB has room for."""
 
-_INDEX_PROJECT = """create index {vectors}_project on {vectors} (project_id)"""
+_INDEX_PROJECT = """create index {vectors}_project_chunk on {vectors} (project_id, chunk_id)"""
 
 
 async def create_table(conn: Conn, space_id: int, column_type: str, dimensions: int, job_id: int | None = None) -> None:

@@ -184,7 +184,8 @@ class Doctor:
         view = next((view for view in stored.views if view.figures.active), None)
         if view is None or view.space.index.kind == "none":
             return [Finding("index-recall", "ok", "queries read no index: each is exact")]
-        index, version = hnsw.in_use(view.space), view.space.embedding_version
+        # The largest of its segments, as far as new ones are few.
+        index, version = hnsw.in_use(view.space)[0], view.space.embedding_version
         try:
             async with self._store.connection() as conn:
                 if not await hnsw.vectors_to_index(conn, view.space.id) or not await hnsw.is_valid(conn, index):

@@ -11,6 +11,7 @@ from memory_operator.engine.admin.spaces import Overview, last_error_of
 from memory_operator.engine.admin.switchable import ENOUGH_COVERAGE, SpaceView
 from memory_operator.engine.spaces.activation import ACTIVE_STATES
 from memory_operator.engine.spaces.progress import JobView
+from memory_operator.plan.index import MOST_UNINDEXED
 from memory_operator.store.db.pool import Conn
 from memory_operator.store.jobs import health
 from memory_operator.store.jobs.health import PendingAge, Ranges
@@ -155,11 +156,14 @@ async def space_indexes(conn: Conn, stored: Stored) -> list[Finding]:
         large = await hnsw.vectors_to_index(conn, space.id)
         if space.state != "ready" or not large or space.config.index.kind == "none" or space.index.kind == "none":
             continue
-        if not await hnsw.is_valid(conn, hnsw.in_use(space)):
-            version = space.embedding_version
+        version = space.embedding_version
+        remedy = "let a worker run, it builds the index: kubectl get deploy -l app.kubernetes.io/component=worker"
+        if view.unindexed > MOST_UNINDEXED:
+            message = f"more than {MOST_UNINDEXED:,} vectors of {version} are not in its index: queries read them all"
+            found.append(Finding("indexes", "warn", message, version, remedy))
+        if not await hnsw.is_usable(conn, space):
             result: Result = "fail" if view.figures.active else "warn"
             message = f"the index that queries of {version} need is not there: each reads {large:,} vectors"
-            remedy = "let a worker run, it builds the index: kubectl get deploy -l app.kubernetes.io/component=worker"
             found.append(Finding("indexes", result, message, version, remedy))
     return found
 
