@@ -211,3 +211,27 @@ async def test_a_worker_that_is_killed_between_switch_and_catching_up_leaves_it_
             await until(lambda: lacks_none(world, 1), "another worker has made the vectors", 240)
         assert await memories.counted()
         await Catalog(world.store).activate(OLD, None, BY)
+
+
+async def test_a_kept_space_of_the_same_vendor_uses_a_key_that_moved_to_another_secret(
+    memories: Memories, old: StubVendor
+) -> None:
+    world = memories.world
+    world.cluster.secrets[("default", "key")] = {"api-key": "sk-first"}
+    world.cluster.secrets[("default", "other")] = {"api-key": "sk-second"}
+    async with world.operator(), world.worker():
+        ref = world.cluster.apply("memory", provider(old, "old"))
+        await world.until_phase(ref, "Ready")
+        await memories.add("before")
+        prefixed = provider(old, "old", documentPrefix="d: ")
+        world.cluster.apply("memory", prefixed)
+        await until(lambda: is_active(world, "old-64-2"), "the space with the prefix is active")
+        world.cluster.apply("memory", {**prefixed, "credential": {"secretRef": {"name": "other"}}})
+        moved = (
+            "select count(*) = 2 from memory_embedding_spaces where config -> 'credential' -> 'secret' ->> 'name' = $1"
+        )
+        await until(lambda: world.value(moved, "other"), "both spaces name the other Secret")
+        old.forget()
+        await memories.add("after")
+        await until(lambda: lacks_none(world, 1), "the kept space has it")
+        assert set(old.keys) == {"sk-second"}

@@ -140,6 +140,8 @@ async def test_it_ends_with_its_provider(memories: Memories, old: StubVendor, ne
         ref = await switched(memories, old, new)
         world.cluster.delete(ref)
         await until(lambda: states_are(world, [("retired", False), ("orphaned", False)]), "nothing is kept")
+        with pytest.raises(Conflict, match="is gone, so nothing could embed queries"):
+            await Catalog(world.store).activate(OLD, None, BY, force=True)
 
 
 async def test_another_provider_that_asks_for_the_kept_space_gets_it(

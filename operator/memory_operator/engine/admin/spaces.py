@@ -321,7 +321,7 @@ async def _wanted(conn: Conn, embedding_version: str | None, provider: str | Non
 async def _to_activate(conn: Conn, embedding_version: str | None, provider: str | None, *, force: bool) -> SpaceView:
     """The space that a request names, if queries may read it. Raises NotFound, Conflict."""
     view = await _wanted(conn, embedding_version, provider)
-    refuse_orphaned(view.space)
+    await refuse_orphaned(conn, view.space)
     if view.space.state == "retired" and view.unaccounted and not force:
         raise await lacks_some(conn, view)
     if not (view.covers_enough or force):

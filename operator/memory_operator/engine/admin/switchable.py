@@ -9,6 +9,7 @@ from memory_operator.plan.cost import CURRENCY, cost_of
 from memory_operator.plan.coverage import coverage
 from memory_operator.store.db.pool import Conn
 from memory_operator.store.memories import text_sums
+from memory_operator.store.spaces import providers
 from memory_operator.store.spaces.spaces import Space, SpaceFigures
 
 ENOUGH_COVERAGE = 0.99
@@ -47,9 +48,10 @@ class SpaceView:
         return max(0, figures.chunks - figures.vectors - figures.quarantined - coming)
 
 
-def refuse_orphaned(space: Space) -> None:
+async def refuse_orphaned(conn: Conn, space: Space) -> None:
     """A space whose Provider is gone would answer worse each day."""
-    if space.state == "orphaned":
+    row = await providers.get(conn, space.ref)
+    if space.state == "orphaned" or (space.state == "retired" and (row is None or row.absent_since is not None)):
         raise Conflict(
             f"the Provider of {space.embedding_version} is gone, so nothing could embed queries for it",
             code="space_orphaned",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
@@ -34,7 +35,7 @@ from memory_operator.store.db.pool import Store
 from memory_operator.store.jobs import jobs
 from memory_operator.store.memories import text_sums
 from memory_operator.store.spaces import claims, credentials, kept, providers, registry, spaces
-from memory_operator.store.spaces.spaces import Owner
+from memory_operator.store.spaces.spaces import Owner, Space
 
 log = get_logger(__name__)
 
@@ -251,7 +252,7 @@ class Reconciler:
         try:
             await self._connector.credential(step.config)
             await self._check_applied_credential(step)
-            followed = await self._follow(step.view, step.config)
+            followed = await self._follow((step.view.applied, *step.view.stored.kept), step.config)
         except MemoryOperatorError as error:
             return _Outcome(findings.and_then(self._failed(step.provider.ref, error)), stored)
         return _Outcome(findings, None if followed else stored)
@@ -299,6 +300,7 @@ class Reconciler:
             reached = await self._reached(step)
         except MemoryOperatorError as error:
             return _Outcome(self._failed(owner.ref, error), None if changed else step.view.stored)
+        changed = await self._follow(step.view.stored.kept, step.config) or changed
         if plan.refresh or plan.redistance:
             await self._refresh(applied.id, step.config)
             changed = True
@@ -308,7 +310,7 @@ class Reconciler:
         """Fill the desired space beside the applied one, or go on doing so with what may have changed."""
         reached = await self._reached(step)
         view, config, change = step.view, step.config, step.change(existing_id)
-        await self._follow(view, config)
+        await self._follow((view.applied, *view.stored.kept), config)
         if view.applied is None or view.beside is None or view.beside.id != existing_id:
             await reshape.fill_beside(self._store, change)
             return _Outcome(reached)
@@ -319,14 +321,12 @@ class Reconciler:
             await reshape.complete_again(self._store, change, view.applied, view.beside)
         return _Outcome(reached)
 
-    async def _follow(self, view: View, desired: SpaceConfig) -> bool:
-        """Let the applied space use a new key, limit or price of the same vendor and model; whether it has one."""
-        if view.applied:
-            followed = with_call_fields(view.applied.config, desired)
-            if followed != view.applied.config:
-                await self._refresh(view.applied.id, followed)
-                return True
-        return False
+    async def _follow(self, found: Sequence[Space | None], desired: SpaceConfig) -> bool:
+        """Let spaces use a new key, limit or price of the same vendor and model; whether there was one."""
+        changed = [(s.id, new) for s in found if s and (new := with_call_fields(s.config, desired)) != s.config]
+        for space_id, followed in changed:
+            await self._refresh(space_id, followed)
+        return bool(changed)
 
     async def _refresh(self, space_id: int, config: SpaceConfig) -> None:
         """Let a space use what may change without making another one; `createEnabled: true` again fills the gap."""
