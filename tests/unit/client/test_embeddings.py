@@ -40,6 +40,19 @@ def test_the_active_space_has_a_star_and_one_in_trouble_an_exclamation_mark(
     assert json.loads(run("embeddings", "list", "--json").stdout) == {"spaces": spaces}
 
 
+def test_what_is_in_no_index_yet_is_told_and_that_a_worker_may_be_missing(run: Run, memory_api: StubMemoryApi) -> None:
+    memory_api.on(
+        "GET",
+        "/v1/embeddings/status",
+        state(space(active=True, unindexed=1_234), space("late", unindexed=5_001), space("no")),
+    )
+    told = run("embeddings", "status").stderr.splitlines()
+    assert told == [
+        "m-768-1: 1,234 vectors are not in its index yet",
+        "! late: more than 5,000 vectors are not in its index, which slows queries down; is a worker running?",
+    ]
+
+
 def test_a_kept_space_is_told_until_when_it_leads_back_and_a_prune_of_it_says_so(
     run: Run, memory_api: StubMemoryApi
 ) -> None:

@@ -47,11 +47,13 @@ def begin(store: Store, builds: IndexBuilds, space_id: int) -> None:
 
 async def is_settled(conn: Conn, space: Space) -> bool:
     """Whether a space has the index and the distance that its configuration asks for, and few vectors beside it."""
-    return await _has_what_it_asks_for(conn, space) and to_fold(space.index.segments, *await _due(conn, space)) is None
+    return await _has_what_it_asks_for(conn, space) and await _taken(conn, space) is None
 
 
-async def _due(conn: Conn, space: Space) -> tuple[int, float]:
-    return await segments.due(conn, space) if space.index.segments else (0, 0.0)
+async def _taken(conn: Conn, space: Space) -> int | None:
+    """How many of the newest segments a build is to take in with what no index has; None where none is due."""
+    now = space.index.segments
+    return to_fold(now, *await segments.due(conn, space)) if now else None
 
 
 async def _has_what_it_asks_for(conn: Conn, space: Space) -> bool:
@@ -83,13 +85,15 @@ async def settle(store: Store, space_id: int) -> None:
             space = await spaces.get(conn, space_id)
             if space is None:
                 raise SpaceVanished
-            if await is_settled(conn, space):
+            taken = await _taken(conn, space)
+            has_index = await _has_what_it_asks_for(conn, space)
+            if has_index and taken is None:
                 return
             vectors = await hnsw.vectors_to_index(conn, space_id)
-            folds = await _has_what_it_asks_for(conn, space)
         used = hnsw.in_use(space)
         await hnsw.drop_others(store, used[0].table, used, only_invalid=True)
-        index = (await _folded(store, space) if folds else None) or await _built(store, space, vectors)
+        folded = await _folded(store, space, taken) if has_index and taken is not None else None
+        index = folded or await _built(store, space, vectors)
         async with store.transaction() as conn:
             await spaces.use_index(conn, space_id, space.config.distance, index)
             if space.distance != space.config.distance:
@@ -113,11 +117,9 @@ async def _drop_unused(store: Store, space: Space, index: IndexInUse) -> None:
     await hnsw.drop_others(store, _index(space, index).table, kept)
 
 
-async def _folded(store: Store, space: Space) -> IndexInUse | None:
+async def _folded(store: Store, space: Space, taken: int) -> IndexInUse | None:
     """The index with a new last segment, of what no index has and of small ones; None: 16 bits cannot hold a number."""
     now = space.index.segments
-    async with store.connection() as conn:
-        taken = to_fold(now, *await segments.due(conn, space)) or 0
     older = now[: len(now) - taken]
     first = now[-taken].first if taken else now[-1].end
     built = await build_segment(store, _index(space, space.index), first)
