@@ -21,7 +21,7 @@ from memory_operator.dev.config.source import ConfigSource
 from memory_operator.engine.admin.selection import FileCatalog
 from memory_operator.engine.gate.controller import Operator
 from memory_operator.engine.ports.selection import Selection
-from memory_operator.errors import Conflict, MemoryOperatorError, NotFound
+from memory_operator.errors import MemoryOperatorError, NotFound
 from memory_operator.store.db.activity import Actor
 from memory_operator.store.spaces import registry, spaces
 
@@ -195,7 +195,7 @@ class Edited:
                     view = await self.catalog.set_create_enabled(None, f"default/{name}", BY, enabled=enabled)
                     assert view.space.create_enabled is enabled
                     assert self.creates(name) is enabled
-        except (Conflict, NotFound):
+        except MemoryOperatorError:
             assert (await self.said(), self.text) == (before, text)
 
 
@@ -225,3 +225,36 @@ async def test_file_and_database_say_the_same_and_no_vector_is_lost(world: World
 
 def _at_least(now: dict[str, int], seen: dict[str, int]) -> dict[str, Any]:
     return {version: max(now.get(version, 0), vectors) for version, vectors in seen.items()}
+
+
+async def test_a_command_whose_database_is_away_leaves_the_file_as_it_was(world: World, tmp_path: Path) -> None:
+    edited = Edited(world, tmp_path, random.Random(0))
+    async with world.worker(), edited.life():
+        await until(edited.follows, "the database says what the file says")
+        await until(lambda: _is_named(edited, "b"), "both have a space")
+        text = edited.text
+        async with world.store.connection() as conn, conn.transaction():
+            await conn.execute("lock table memory_registry in access exclusive mode")
+            command = asyncio.create_task(edited.catalog.deactivate(BY))
+            await until(lambda: "enabled = false" in edited.text, "the file is written first")
+
+            async def ended() -> bool:
+                await conn.execute(
+                    "select pg_terminate_backend(pid) from pg_stat_activity where wait_event_type = 'Lock'"
+                    " and datname = current_database()"
+                )
+                return command.done()
+
+            await until(ended, "the command fails, as its session is ended while it waits")
+            with pytest.raises(MemoryOperatorError):
+                await command
+            assert edited.text == text
+        await until(edited.follows, "the database says what the file says")
+        assert (await edited.said())[:2] == (True, "a")
+
+
+async def _is_named(edited: Edited, name: str) -> bool:
+    try:
+        return bool(await edited.catalog.named(None, f"default/{name}"))
+    except NotFound:
+        return False

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from memory_operator.contract.resource import ProviderRef
 from memory_operator.engine.admin.spaces import Catalog, SpaceView
 from memory_operator.engine.ports.selection import Selection, SelectionFile
-from memory_operator.errors import Conflict, NotFound, Permanent
+from memory_operator.errors import Conflict, MemoryOperatorError, NotFound
 from memory_operator.store.db.activity import Actor
 from memory_operator.store.db.pool import Store
 from memory_operator.store.spaces import registry, spaces
@@ -26,25 +31,32 @@ class FileCatalog(Catalog):
         """Let queries read another space. Raises as Catalog's, and Conflict (config_not_written): nothing changed."""
         async with self._file.locked():
             view = await self.may_activate(embedding_version, provider, force=force)
-            before = await self._file.selection()
-            await self._file.select(view.space.ref)
-            try:
+            async with self._written(view.space.ref):
                 return await super().activate(view.space.embedding_version, None, by, force=force)
-            except Permanent:
-                if before is not None and before.active is not None:
-                    await self._restore(before)
-                raise
-
-    async def _restore(self, before: Selection) -> None:
-        await self._file.select(before.active)
-        if not before.enabled:
-            await self._file.select(None)
 
     async def deactivate(self, by: Actor) -> None:
         """Let queries answer from full-text alone. Raises Conflict (config_not_written): nothing changed."""
-        async with self._file.locked():
-            await self._file.select(None)
+        async with self._file.locked(), self._written(None):
             await super().deactivate(by)
+
+    @asynccontextmanager
+    async def _written(self, provider: ProviderRef | None) -> AsyncIterator[None]:
+        """The file says what is done within; where that fails it says again what it said before."""
+        before = await self._file.selection()
+        await self._file.select(provider)
+        try:
+            yield
+        except MemoryOperatorError:
+            if before is not None:
+                with contextlib.suppress(Conflict):
+                    await self._restore(before)
+            raise
+
+    async def _restore(self, before: Selection) -> None:
+        if before.active is not None:
+            await self._file.select(before.active)
+        if not before.enabled:
+            await self._file.select(None)
 
     async def set_create_enabled(
         self, embedding_version: str | None, provider: str | None, by: Actor, *, enabled: bool
