@@ -226,7 +226,7 @@ class Doctor:
         Raises InvalidInput (it costs something), NotPermitted, StoreUnavailable.
         """
         if kind == "reembed":
-            raise InvalidInput("reembed is asked for by /v1/reembed, which says what it costs")
+            raise InvalidInput("reembed is asked for by POST /v1/reembed, which says what it costs")
         async with (
             self._store.dedicated("memory-doctor") as conn,
             health.limited(conn, _ALL_STATEMENTS_SECONDS),
