@@ -14,6 +14,7 @@ from cluster.harness.api import Reply
 from cluster.harness.control_plane import ControlPlane
 from cluster.harness.errors import ControlPlaneError, ProgramsMissingError
 from cluster.harness.judges import Judges, find_judges
+from cluster.harness.process import GO_SETTINGS
 from cluster.harness.programs import (
     NodePrograms,
     Programs,
@@ -26,6 +27,7 @@ from cluster.harness.programs import (
 )
 
 __all__ = [
+    "GO_SETTINGS",
     "ControlPlane",
     "ControlPlaneError",
     "Judges",

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cluster.harness.api import ApiAddress, Reply
 from cluster.harness.errors import ControlPlaneError
 from cluster.harness.kubeconfig import write_kubeconfig
-from cluster.harness.process import GuardedProcess
+from cluster.harness.process import GO_SETTINGS, GuardedProcess
 from cluster.harness.programs import Programs
 
 READY_SECONDS = 90.0
@@ -35,7 +35,8 @@ class Servers:
         """Nothing is started; `folder` (empty, private) gets data, logs, certificates and kubeconfigs."""
         self.folder = folder
         self.programs = programs
-        self.environment = {key: value for key, value in environment.items() if not key.startswith("KUBE")}
+        kept = {key: value for key, value in environment.items() if not key.startswith("KUBE")}
+        self.environment = kept | GO_SETTINGS
         self.address = ApiAddress(0, folder / "certificates" / "apiserver.crt")
         self.admin_kubeconfig = folder / "admin.kubeconfig"
         self._admin_token = secrets.token_urlsafe(32)

@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from cluster.harness import ControlPlaneError, NodePrograms, cache_root
+from cluster.harness import GO_SETTINGS, ControlPlaneError, NodePrograms, cache_root
 from e2e.images.archive import ImageConfig, write_archive, write_layer
 from e2e.node import first, keeper
 from e2e.node.inside import Inside
@@ -186,13 +186,14 @@ class Node:
         """Of the machine's environment nothing that leads out of the node."""
         kept = {key: value for key, value in self.environment.items() if not key.lower().endswith("_proxy")}
         folder = str(self.layout.folder)
-        return kept | {
+        ours = {
             "KUBECONFIG": str(self.layout.kubeconfig),
             "KUBECACHEDIR": f"{folder}/kubectl-cache",
             "HELM_CACHE_HOME": f"{folder}/helm-cache",
             "HELM_CONFIG_HOME": f"{folder}/helm-config",
             "HELM_DATA_HOME": f"{folder}/helm-data",
         }
+        return kept | GO_SETTINGS | ours
 
     def _containerd_answers(self) -> bool:
         if not self.layout.socket.exists():
