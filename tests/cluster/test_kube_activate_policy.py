@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 
 from fixtures.chart import OFFLINE, Chart
+from fixtures.engine import World
 from fixtures.kube import Namespace
+from fixtures.kube_operator import operating
 from fixtures.waiting import eventually, until
 from memory_operator.kube.admission_policy import activation_guard
 from memory_operator.kube.client import open_api
@@ -66,10 +68,10 @@ def policy_of(chart: Chart, name: str) -> list[dict[str, Any]]:
     return sorted(found, key=lambda each: str(each["kind"]))
 
 
-def annotate(served: Namespace, user: str, *annotations: str) -> subprocess.CompletedProcess[str]:
+def annotate(served: Namespace, user: str, *annotations: str, name: str = "memory") -> subprocess.CompletedProcess[str]:
     """`kubectl annotate` as somebody."""
     ours = [f"memory-operator/{each}" for each in annotations]
-    words = ("-n", served.name, "--as", user, "annotate", "--overwrite", "provider", "memory", *ours)
+    words = ("-n", served.name, "--as", user, "annotate", "--overwrite", "provider", name, *ours)
     return served.control_plane.kubectl(*words, check=False)
 
 
@@ -121,6 +123,28 @@ async def test_the_operator_sees_whether_the_policy_is_in_force(guarded: Namespa
         assert "no admission policy was named" in str(await activation_guard(api, "")())
         other = await activation_guard(api, "another")()
         assert "needs get on validatingadmissionpolicies" in str(other)
+
+
+async def test_the_operator_follows_the_annotation_and_says_so(guarded: Namespace, world: World) -> None:
+    def embedding(name: str) -> dict[str, Any]:
+        found: dict[str, Any] = guarded.get("provider", name).get("status", {}).get("embedding", {})
+        return found
+
+    async with operating(world, guarded):
+        await until(lambda: embedding("memory").get("active"), "the first Provider is active")
+        guarded.provider("other", model="another")
+        await until(lambda: embedding("other").get("embeddingVersion"), "the second has its space")
+        told = embedding("other")
+        assert (told["active"], told.get("activate")) == (False, None)
+        assert annotate(guarded, "alice", "activate=now", "activate-by=alice", name="other").returncode == 0
+        await until(lambda: embedding("other").get("activateResult") == "Done", "the status says that it is done")
+        assert embedding("other")["active"] is True
+        assert "asked for by alice" in embedding("other")["activateMessage"]
+        guarded.kubectl("delete", "validatingadmissionpolicybinding", f"{guarded.name}-activate")
+        assert annotate(guarded, "alice", "activate=once more", name="other").returncode == 0
+        await until(lambda: embedding("other").get("activateResult") == "Refused", "without a policy it is refused")
+        reasons = {event["reason"] for event in guarded.items("events")}
+        assert {"Activated", "ActivationRefused"} <= reasons
 
 
 AUDITS = '{"spec": {"validationActions": ["Audit"]}}'
