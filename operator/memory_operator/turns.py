@@ -6,8 +6,8 @@ import asyncio
 import os
 import time
 from collections import Counter, OrderedDict, deque
-from collections.abc import Callable, Hashable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Hashable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from typing import TypeVar
 
@@ -54,9 +54,7 @@ class Turn:
 
     def wait(self, seconds: float) -> None:
         """Be no longer at work in so many seconds."""
-        if not seconds:
-            self._rest()
-        elif self._at_work:
+        if self._at_work:
             self._rest_after(seconds)
 
     def end(self) -> None:
@@ -82,13 +80,13 @@ TURN: ContextVar[Turn | None] = ContextVar("turn", default=None)
 
 
 @contextmanager
-def aside(after: float) -> Iterator[None]:
-    """Wait for others: after so many seconds another request of the same caller may be worked on meanwhile."""
+def aside() -> Iterator[None]:
+    """Wait for a vendor: another request of the same caller may be worked on meanwhile."""
     turn = TURN.get()
     if turn is None:
         yield
         return
-    turn.wait(after)
+    turn.wait(VENDOR_SECONDS)
     try:
         yield
     finally:
@@ -149,6 +147,17 @@ class Turns:
         self._at_work: Counter[str] = Counter()
         self._neighbours = _Neighbours()
         self._waiting: dict[Who, deque[asyncio.Future[Turn]]] = {}
+
+    @asynccontextmanager
+    async def working(self, *who: str) -> AsyncIterator[None]:
+        """Work in a turn, which those who wait for vendors in it know. Who calls this sets a limit."""
+        turn = await self.take(*who)
+        before = TURN.set(turn)
+        try:
+            yield
+        finally:
+            TURN.reset(before)
+            self.give_back(turn)
 
     async def take(self, *who: str) -> Turn:
         """Wait for a place, which is given back. Who calls this sets a limit."""

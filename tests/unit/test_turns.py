@@ -8,7 +8,6 @@ from collections.abc import Sequence
 import pytest
 
 from fixtures.waiting import ends, until
-from memory_operator.engine.memories.sharing import Sharing, Work
 from memory_operator.turns import BESIDE_SECONDS, TURN, Turn, Turns, aside
 
 NEVER = 1e6
@@ -96,51 +95,25 @@ async def test_alone_a_group_has_all_places_and_beside_others_only_some() -> Non
     await line.end()
 
 
-async def test_who_waits_for_others_lets_another_of_their_group_work_and_counts_again_afterwards() -> None:
+async def test_who_waits_for_a_vendor_lets_another_of_their_group_work_and_counts_again_afterwards() -> None:
     line = Line(Turns(8, at_work_beside=1, at_work_seconds=NEVER))
     await line.come(SMALL, *[BUSY] * 3)
     assert line.served == [SMALL, BUSY]
     TURN.set(line.has[1])
-    with aside(0):
-        await settle()
-        assert line.served == [SMALL, BUSY, BUSY]
+    with aside():
+        await until(lambda: len(line.served) == 3, "another one is at work")
+    assert line.served == [SMALL, BUSY, BUSY]
     line.turns.give_back(line.has.pop(2))
     await settle()
     assert line.served == [SMALL, BUSY, BUSY], "the first is at work again"
     await line.end()
 
 
-async def test_work_that_is_shared_is_waited_for_aside() -> None:
-    turns = Turns(128, at_work_beside=1, at_work_seconds=NEVER)
-    await turns.take(*SMALL)
-    begun, go = list[int](), asyncio.Event()
-
-    async def work(items: Sequence[int]) -> Sequence[int]:
-        begun.extend(items)
-        await go.wait()
-        return items
-
-    sharing = Sharing(Work("work", work, lambda _: False, None))
-
-    async def request(number: int) -> int:
-        turn = await turns.take(*BUSY)
-        TURN.set(turn)
-        try:
-            return await sharing.do("key", number, 1, most=64)
-        finally:
-            turns.give_back(turn)
-
-    requests = [asyncio.create_task(request(number)) for number in range(64)]
-    await until(lambda: len(begun) == 64, "all are worked on")
-    go.set()
-    assert await ends(asyncio.gather(*requests), "each has its result") == list(range(64))
-
-
 async def test_a_turn_that_is_over_is_never_at_work_again() -> None:
     line = Line(Turns(8, at_work_beside=1, at_work_seconds=NEVER))
     await line.come(SMALL, BUSY)
     TURN.set(line.has[1])
-    with aside(0):
+    with aside():
         line.turns.give_back(line.has.pop())
     await line.come(BUSY)
     assert line.served == [SMALL, BUSY, BUSY]

@@ -6,7 +6,6 @@ import asyncio
 import hashlib
 import json
 import logging
-from collections import deque
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -17,19 +16,14 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from fixtures.waiting import ends, until
 from memory_operator.http.auth.permissions import Known
 from memory_operator.http.auth.tokens import token_auth
 from memory_operator.http.problems import MEDIA_TYPE, Problem
 from memory_operator.http.server.admission import Slots
 from memory_operator.http.server.middleware import MAX_BODY_BYTES, Guard
-from memory_operator.store.db.pool import TENANT
-from memory_operator.turns import TURN, Turns
+from memory_operator.store.db.pool import CALLER, TENANT
 
 from .conftest import client
-
-NEVER = 1e6
-"""Seconds after which a request that is at work would no longer count as such."""
 
 
 def open_to_all(_: Mapping[str, str]) -> None:
@@ -227,55 +221,8 @@ async def test_a_slot_that_is_waited_for_in_vain_is_left_to_others() -> None:
     await slots.take("a")
 
 
-class Worked:
-    """An app whose requests name their tenant, and are at work until they are let go, one by one."""
-
-    def __init__(self) -> None:
-        self.begun: list[str] = []
-        self._at_work: deque[tuple[str, asyncio.Event]] = deque()
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request = Request(scope, receive)
-        tenant = request.headers["authorization"]
-        await request.state.identified(tenant)
-        await request.body()
-        self.begun.append(tenant)
-        go = asyncio.Event()
-        self._at_work.append((tenant, go))
-        await go.wait()
-        await PlainTextResponse(tenant)(scope, receive, send)
-
-    async def finish_one(self) -> None:
-        """Let the one that is at work for longest end."""
-        await until(lambda: self._at_work, "a request is at work")
-        self._at_work.popleft()[1].set()
-
-
 @pytest.mark.parametrize("method", ["GET", "POST"])
-async def test_a_request_beside_64_of_another_tenant_waits_for_none_that_have_not_begun(method: str) -> None:
-    app = Worked()
-    slots = Slots(128, work=Turns(128, at_work_beside=2, at_work_seconds=NEVER))
-
-    async with client(Guard(app, open_to_all, slots=slots)) as http:
-
-        def ask(tenant: str) -> asyncio.Task[Any]:
-            return asyncio.create_task(http.request(method, "/", headers={"Authorization": tenant}), name=tenant)
-
-        small = [ask("small")]
-        await until(lambda: app.begun == ["small"], "the small tenant is there")
-        busy = [ask("busy") for _ in range(64)]
-        await until(lambda: app.begun.count("busy") == 2, "the busy one is at work")
-        small.append(ask("small"))
-        await until(lambda: app.begun.count("small") == 2, "the small one has its turn beside them")
-        assert app.begun.count("busy") == 2
-        for _ in range(66):
-            await app.finish_one()
-        answers = [answer.status_code for answer in await ends(asyncio.gather(*small, *busy), "all are answered")]
-    assert answers == [200] * 66
-
-
-@pytest.mark.parametrize("method", ["GET", "POST"])
-async def test_who_is_known_is_worked_for_in_the_turn_of_their_tenant(tmp_path: Path, method: str) -> None:
+async def test_who_is_known_has_connections_in_the_turns_of_their_tenant(tmp_path: Path, method: str) -> None:
     entries = [
         {"name": name, "sha256": hashlib.sha256(name.encode()).hexdigest(), "tenant": "agents", "rights": ["read"]}
         for name in ("one", "two")
@@ -287,8 +234,7 @@ async def test_who_is_known_is_worked_for_in_the_turn_of_their_tenant(tmp_path: 
     @app.api_route("/", methods=["GET", "POST"])
     async def route(request: Request, _identity: Known) -> dict[str, Any]:
         await request.body()
-        turn = TURN.get()
-        return {"tenant": TENANT.get(), "who": turn and turn.who}
+        return {"tenant": TENANT.get(), "caller": CALLER.get()}
 
     async with client(Guard(app, open_to_all)) as http:
         answers = [
@@ -296,9 +242,7 @@ async def test_who_is_known_is_worked_for_in_the_turn_of_their_tenant(tmp_path: 
             for name in ("one", "two")
         ]
     assert [answer["tenant"] for answer in answers] == ["agents", "agents"]
-    (tenant, one), (same, two) = (answer["who"] for answer in answers)
-    assert tenant == same == "agents"
-    assert one != two
+    assert len({answer["caller"] for answer in answers}) == 2
 
 
 async def test_probes_need_no_slot() -> None:

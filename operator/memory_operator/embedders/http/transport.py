@@ -15,7 +15,7 @@ from functools import cache
 
 from memory_operator.embedders.http.endpoint import Endpoint
 from memory_operator.errors import BadReply, ConfigurationError, EmbedderUnreachable
-from memory_operator.turns import VENDOR_SECONDS, aside
+from memory_operator.turns import aside
 
 # As in client/server/api.py: without this httpx imports Rich and Pygments for a command line of its own.
 sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]
@@ -109,14 +109,14 @@ class Wire:
             with _translate_errors(endpoint.host, connect):
                 await sending()
                 try:
-                    with aside(VENDOR_SECONDS):
+                    with aside():
                         return await _exchange(client, endpoint, body, cap, connect)
                 except httpx.RemoteProtocolError as lost:
                     # Most often the server closed a kept connection just as we used it. Once more, on a new one.
                     if not str(lost).startswith("Server disconnected without sending"):
                         raise
                     await sending()
-                    with aside(VENDOR_SECONDS):
+                    with aside():
                         return await _exchange(client, endpoint, body, cap, connect)
 
     async def aclose(self) -> None:

@@ -45,17 +45,20 @@ from memory_operator.logs import get_logger
 from memory_operator.memory.encryption import DataKey, Place, Undecryptable
 from memory_operator.memory.fusion import COUNTED, Fused, FusedRanking
 from memory_operator.memory.preprocess import preprocess
-from memory_operator.store.db.pool import Conn, Store
+from memory_operator.store.db.pool import CALLER, Conn, Store
 from memory_operator.store.memories import memories, nearest
 from memory_operator.store.memories.memories import FoundMemory, Neighbour
 from memory_operator.store.memories.nearest import Filters, Hit
 from memory_operator.store.memories.tenants import KeyRing
+from memory_operator.turns import Turns, few
 
 log = get_logger(__name__)
 
 MAX_RESULTS = 200
 DEFAULT_RESULTS = 10
 
+_NO_LIMIT = 1 << 30
+"""Of queries that are worked on, which the server bounds."""
 _CANDIDATES_PER_RESULT = 2
 _FEWEST_CANDIDATES = COUNTED
 """Each channel ranks at least so many memories: fusing needs to see what the other channel also found."""
@@ -92,8 +95,10 @@ class QueryOptions:
 class Recall:
     """The finding half of the memory API. One for each event loop."""
 
-    def __init__(self, store: Store, connector: Connector, keys: KeyRing) -> None:
+    def __init__(self, store: Store, connector: Connector, keys: KeyRing, turns: Turns | None = None) -> None:
+        """`turns`: in which tenants beside each other have their queries worked on."""
         self._store = store
+        self._turns = turns or Turns(_NO_LIMIT, at_work_beside=few(store.pool_size))
         self._keys = keys
         self._active = ActiveSpace(store)
         self._rows = QueryRows(store)
@@ -126,37 +131,38 @@ class Recall:
         watch = _StepTimer()
         if not 1 <= k <= MAX_RESULTS:
             raise InvalidInput(f"k is a number from 1 to {MAX_RESULTS}")
-        text = await in_a_thread_if_long(len(query), lambda: preprocess(query))
-        resolved = await self._active.resolve(options.embedding_version, anew="semantic" not in options.channels)
-        reranker = await self._rerankers.find(options.rerank, resolved)
-        owner = await self._keys.known_tenant(self._store, tenant)
-        project_id = await self._keys.known_project(self._store, owner, project) if owner else None
-        watch.lap("resolve")
-        if owner is None or project_id is None:
-            return RecallAnswer((), _diagnostics(text, Channel(), Semantic(resolved=resolved), watch))
-        limit = max(_FEWEST_CANDIDATES, k * _CANDIDATES_PER_RESULT, reranker.top if reranker else 0)
-        looked_for = replace(filters or Filters(), each_chunk=options.granularity == "chunk")
-        wanted = ChannelQuery(owner.id, project_id, text, limit, looked_for, options.embedding_version)
-        words, meaning = await self._search(wanted, resolved, options.channels)
-        if meaning.resolved.space is not resolved.space:  # it was looked up again, and may have another rerank API
-            reranker = await self._rerankers.find(options.rerank, meaning.resolved)
-        watch.lap("search")
-        weighed = weighing(words, meaning, limit, options.weights)
-        reading = _Reading({"fulltext": words.hits, "semantic": meaning.hits}, owner.key, text, options)
-        results, reranked = None, None
-        if reranker is not None:
-            first = await self._shown(weighed.fused(0.0), max(k, reranker.top), reading)
-            watch.lap("candidates")
-            results, reranked = await self._rerankers.order(reranker, owner.id, embeddable(text), first)
-            watch.lap("rerank")
-        if results is None:
-            results = await self._shown(weighed.fused(options.min_score), k, reading)
-        else:
-            results = [result for result in results if result.score >= options.min_score][:k]
-        watch.lap("read")
-        explanation = weighed.explained() if options.explain else None
-        diagnostics = _diagnostics(text, words, meaning, watch, explanation, reranked)
-        return RecallAnswer(tuple(results), diagnostics)
+        async with self._turns.working(tenant, CALLER.get()):
+            text = await in_a_thread_if_long(len(query), lambda: preprocess(query))
+            resolved = await self._active.resolve(options.embedding_version, anew="semantic" not in options.channels)
+            reranker = await self._rerankers.find(options.rerank, resolved)
+            owner = await self._keys.known_tenant(self._store, tenant)
+            project_id = await self._keys.known_project(self._store, owner, project) if owner else None
+            watch.lap("resolve")
+            if owner is None or project_id is None:
+                return RecallAnswer((), _diagnostics(text, Channel(), Semantic(resolved=resolved), watch))
+            limit = max(_FEWEST_CANDIDATES, k * _CANDIDATES_PER_RESULT, reranker.top if reranker else 0)
+            looked_for = replace(filters or Filters(), each_chunk=options.granularity == "chunk")
+            wanted = ChannelQuery(owner.id, project_id, text, limit, looked_for, options.embedding_version)
+            words, meaning = await self._search(wanted, resolved, options.channels)
+            if meaning.resolved.space is not resolved.space:  # it was looked up again, and may have another rerank API
+                reranker = await self._rerankers.find(options.rerank, meaning.resolved)
+            watch.lap("search")
+            weighed = weighing(words, meaning, limit, options.weights)
+            reading = _Reading({"fulltext": words.hits, "semantic": meaning.hits}, owner.key, text, options)
+            results, reranked = None, None
+            if reranker is not None:
+                first = await self._shown(weighed.fused(0.0), max(k, reranker.top), reading)
+                watch.lap("candidates")
+                results, reranked = await self._rerankers.order(reranker, owner.id, embeddable(text), first)
+                watch.lap("rerank")
+            if results is None:
+                results = await self._shown(weighed.fused(options.min_score), k, reading)
+            else:
+                results = [result for result in results if result.score >= options.min_score][:k]
+            watch.lap("read")
+            explanation = weighed.explained() if options.explain else None
+            diagnostics = _diagnostics(text, words, meaning, watch, explanation, reranked)
+            return RecallAnswer(tuple(results), diagnostics)
 
     async def _search(
         self, wanted: ChannelQuery, resolved: Resolved, channels: Sequence[ChannelName]

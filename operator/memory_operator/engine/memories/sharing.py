@@ -14,8 +14,6 @@ from typing import Generic, TypeVar
 
 from cachetools import LRUCache
 
-from memory_operator.turns import aside
-
 WAIT_SECONDS = 0.01
 SLOW_SECONDS = 1.0
 """What took longer is not shared the next time: nobody waits for it together with others."""
@@ -88,8 +86,7 @@ class Sharing(Generic[ItemT, ResultT]):
         line.waiting.append(place)
         self._advance(key, line)
         try:
-            with aside(0):
-                return await place.result
+            return await place.result
         except asyncio.CancelledError:
             await self._leave(line, place)
             raise

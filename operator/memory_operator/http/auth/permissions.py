@@ -12,6 +12,7 @@ from memory_operator.http.auth.base import JOBS, READ, READ_MEMORIES, Authentica
 from memory_operator.http.problems import Problem
 from memory_operator.http.services import Services
 from memory_operator.store.db.activity import Actor
+from memory_operator.store.db.pool import TENANT
 
 
 def services_of(request: Request) -> Services:
@@ -33,9 +34,9 @@ async def known_parameters(request: Request) -> None:
 
 
 async def identify(request: Request) -> Identity:
-    """The caller. Raises Problem."""
+    """The caller, whose tenant is worked for from now on. Raises Problem."""
     identity = await _auth(request).identify(request)
-    await request.state.identified(identity.tenant)
+    TENANT.set(identity.tenant)
     return identity
 
 

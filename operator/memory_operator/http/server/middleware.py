@@ -14,9 +14,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from memory_operator import traces
 from memory_operator.http.problems import Problem, answer, internal
-from memory_operator.http.server.admission import Admission, Slots
+from memory_operator.http.server.admission import Slots
 from memory_operator.logs import REQUEST_ID, get_logger
 from memory_operator.metrics import Metrics
+from memory_operator.store.db.pool import CALLER, TENANT
 from memory_operator.traces import Span
 
 log = get_logger(__name__)
@@ -113,15 +114,16 @@ class Guard:
         if scope["path"] in self._always_answered:
             await self._app(scope, receive, reply)
             return
-        admission = Admission(self._slots, _caller(scope))
-        scope["state"]["identified"] = admission.identified
+        caller, slot = _caller(scope), None
+        CALLER.set(caller)
+        TENANT.set("")
         try:
             async with asyncio.timeout(self._body_seconds) as limit:
 
                 async def admit() -> None:
-                    await admission.whole()
+                    nonlocal slot
+                    slot = await self._slots.take(caller)
                     limit.reschedule(asyncio.get_running_loop().time() + self._request_seconds)
-                    await admission.begin()
 
                 late = scope["method"] in _WITH_BODY
                 if not late:
@@ -130,9 +132,10 @@ class Guard:
         except TimeoutError:
             if not limit.expired():
                 raise
-            raise self._too_late(admitted=admission.has_slot) from None
+            raise self._too_late(admitted=slot is not None) from None
         finally:
-            admission.end()
+            if slot is not None:
+                self._slots.give_back(slot)
 
     def _too_late(self, *, admitted: bool) -> Problem:
         if admitted:
