@@ -28,7 +28,7 @@ REFUSED = [
     "drop table memory_chunks",
     "drop table memory_vectors_1",
     "drop view memory_embeddings",
-    "drop index memory_vectors_1_project",
+    "drop index memory_vectors_1_project_chunk",
     "drop function memory_drop_vectors(bigint)",
     "alter table memory_chunks add column mine int",
     "alter table memory_vectors_1 rename to mine",
