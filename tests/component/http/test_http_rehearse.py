@@ -5,16 +5,19 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import os
+import signal
+import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from fixtures.api import Api, refused, serve
+from fixtures.api import HOST, Api, refused, serve
 from fixtures.comparisons import compared, texts
 from fixtures.engine import World
-from fixtures.waiting import until
+from fixtures.waiting import ends, until
 from memory_operator.http.auth.tokens import token_auth
 from memory_operator.measuring.side_by_side import worse_than
 from memory_operator.store.spaces import spaces
@@ -97,6 +100,7 @@ async def test_a_worse_model_is_found_out_on_a_sample_and_nothing_stays(
     assert (rehearsal["embedded"], rehearsal["refused"], rehearsal["dimensions"]) == (60, 0, 64)
     assert {call.model for call in vendor.calls} == {"words-scrambled"}
     assert (await api.get(REHEARSALS)).json()["rehearsals"] == [rehearsal]
+    assert (await api.get("/v1/embeddings/spaces")).json() == {**before, "temporary": [rehearsal]}
     draw, summary = await compared(api, plan["compared_with"], rehearsal["name"], 50)
     assert draw["in_common"]["both"] == 60
     assert draw["second"]["state"] == "rehearsal"
@@ -213,3 +217,59 @@ async def test_whoever_may_not_begin_jobs_rehearses_nothing_and_strangers_see_no
         refused(await api.post(f"{REHEARSALS}/{made['id']}/fill", **by("reader")), 403)
         refused(await api.delete(f"{REHEARSALS}/{made['id']}", **by("stranger")), 404)
         assert (await api.delete(f"{REHEARSALS}/{made['id']}", **by("owner"))).status_code == 204
+
+
+def memory(api: Api, *arguments: str) -> Any:
+    """`memory embeddings ARGUMENTS… --json`, begun."""
+    return asyncio.create_subprocess_exec(
+        sys.executable,
+        "-c",
+        "from memory_operator.client.main import main; main()",
+        *("embeddings", *arguments, "--json"),
+        env={**os.environ, "MEMORY_API": f"http://{HOST}:{api.port}"},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+
+
+async def test_the_command_rehearses_compares_and_leaves_nothing(stocked: World, api: Api) -> None:
+    wanted = ("rehearse", "memory", "--model", "words-scrambled", "--sample", "60", "--questions", "50")
+    command = await memory(api, *wanted, "--gate", "0.01")
+    _, errors = await ends(command.communicate(), "the refusal")
+    assert command.returncode == 2, errors.decode()
+    assert await stocked.value("select count(*) from memory_activity where kind = 'rehearse'") == 0
+    command = await memory(api, *wanted, "--gate", "0.01", "--yes")
+    shown, errors = await ends(command.communicate(), "the end of the rehearsal")
+    assert command.returncode == 9, errors.decode()
+    found = json.loads(shown)
+    assert (found["first"]["name"], found["second"]["state"]) == (await active(api), "rehearsal")
+    assert (found["questions"], found["in_common"]["both"]) == (50, 60)
+    fused = found["judged"]["ways"]["fused"]["nDCG@10"]
+    assert fused["verdict"] == "worse"
+    assert fused["difference"]["low"] <= fused["difference"]["mean"] <= fused["difference"]["high"] < 0
+    assert found["judged"]["predicted_nDCG@10"]["mean"] < found["judged"]["whole_nDCG@10"]["mean"]
+    assert float(found["first"]["cost_per_1000_queries"]) > 0
+    assert found["gate"]["reasons"]
+    assert await left(stocked) == (0, 0)
+
+
+async def _begun(world: World) -> bool:
+    return bool(await world.value("select count(*) > 0 from memory_rehearsal_chunks where embedding is not null"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+async def test_a_command_that_is_ended_leaves_nothing(
+    stocked: World, api: Api, vendor: StubVendor, number: signal.Signals
+) -> None:
+    vendor.fault = Fault(containing=texts(MEMORIES)[-1], hold=True)
+    command = await memory(api, "rehearse", PROVIDER, "--model", "words-other", "--sample", str(MEMORIES), "--yes")
+    await until(lambda: _begun(stocked), "some of the sample is embedded")
+    command.send_signal(number)
+    vendor.fault = None
+    await ends(command.communicate(), "the end of the command")
+    assert command.returncode != 0
+    if number == signal.SIGKILL:
+        assert (await left(stocked))[0] == 1
+        await stocked.fetch("update memory_rehearsals set expires_at = now()")
+    async with stocked.worker():
+        await until(lambda: _nothing_left(stocked), "nothing is left")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
+from memory_operator.client.server.comparison_schemas import RehearsalDocument
 from memory_operator.client.server.explanation import ExplanationDocument, HitDiagnosticsDocument, RerankDocument
 from memory_operator.client.server.project_schemas import ProjectCountsDocument
 from memory_operator.client.server.reading import AnswerDocument
@@ -148,6 +149,7 @@ class SpacesDocument(AnswerDocument):
     selection_waits: str | None = None
     without_space: tuple[WaitingDocument, ...] = ()
     not_applied: tuple[WaitingDocument, ...] = ()
+    temporary: tuple[RehearsalDocument, ...] = ()
 
     @property
     def refused(self) -> list[WaitingDocument]:

@@ -111,7 +111,7 @@ def _unindexed(space: SpaceDocument) -> str:
 
 
 def show_waiting(session: Session, found: SpacesDocument) -> None:
-    """What is not as it is declared, and why: the active space, Providers without one or not applied as they are."""
+    """What is not as it is declared, and why: the active space, Providers without one or not applied, rehearsals."""
     if found.selection_waits:
         session.screen.remark(found.selection_waits, "yellow")
     for each in found.without_space:
@@ -119,6 +119,11 @@ def show_waiting(session: Session, found: SpacesDocument) -> None:
         session.screen.remark(f"{mark}{each.provider} has no space: {each.reason}: {each.message}", colour)
     for each in found.refused:
         session.screen.remark(f"! {each.provider} is not applied as it is now: {each.reason}: {each.message}", "red")
+    for rehearsal in found.temporary:
+        progress = f"{number(rehearsal.embedded)} of {number(rehearsal.chunks)} chunks"
+        session.screen.remark(
+            f"temporary: {rehearsal.name} tries {rehearsal.model} of {rehearsal.provider} on {progress}"
+        )
 
 
 def semantic_sentence(overview: OverviewDocument) -> str:

@@ -11,6 +11,7 @@ from memory_operator.http.auth.base import ACTIVATE, JOBS, READ_MEMORIES
 from memory_operator.http.auth.permissions import Known, actor, namespaces_with, readable, require, services_of
 from memory_operator.http.openapi.document import reply, request_body, responses
 from memory_operator.http.schemas.base import Name, NoBody
+from memory_operator.http.schemas.comparisons import RehearsalAnswer
 from memory_operator.http.schemas.reading import read
 from memory_operator.http.schemas.spaces import (
     ActivateBody,
@@ -47,6 +48,7 @@ async def spaces(
         shown = {view.space.embedding_version for view in views}
         counted = ProjectCountsAnswer.of(await catalog.project_counts(identity.tenant, project), shown)
     without_space, not_applied = await catalog.waiting()
+    tried = await services_of(request).rehearsals.all_open(identity.tenant)
     return reply(
         SpacesAnswer(
             spaces=[SpaceAnswer.of(view) for view in views],
@@ -54,6 +56,7 @@ async def spaces(
             selection_waits=catalog.selection_waits(),
             without_space=[WaitingAnswer.of(each) for each in without_space if each.ref.namespace in visible],
             not_applied=[WaitingAnswer.of(each) for each in not_applied if each.ref.namespace in visible],
+            temporary=[RehearsalAnswer.of(each) for each in tried if each.space.ref.namespace in visible],
         )
     )
 

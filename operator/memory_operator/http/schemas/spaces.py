@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 from memory_operator.engine.admin.spaces import Overview, ProjectCounts, SpaceView, Waiting
 from memory_operator.engine.spaces.active import SemanticStatus
 from memory_operator.http.schemas.base import AnswerModel, Body, Money, Name, ProviderName
+from memory_operator.http.schemas.comparisons import RehearsalAnswer
 from memory_operator.http.schemas.consent import HeldAnswer
 from memory_operator.http.schemas.jobs import JobAnswer
 from memory_operator.plan.index import Built, describe
@@ -172,6 +173,7 @@ class SpacesAnswer(AnswerModel):
     not_applied: list[WaitingAnswer] = Field(
         description="Providers with a space whose spec, as it is by now, cannot be applied."
     )
+    temporary: list[RehearsalAnswer] = Field(description="The caller's rehearsals, which are no spaces.")
 
 
 class StatusAnswer(AnswerModel):
