@@ -16,6 +16,7 @@ from memory_operator.client.exit_codes import ExitCode
 
 _EXIT_BY_CODE = {
     "coverage_below_threshold": ExitCode.GATE_NOT_PASSED,
+    "gate_not_passed": ExitCode.GATE_NOT_PASSED,
     "consent_required": ExitCode.CONSENT_REQUIRED,
     "budget_reached": ExitCode.BUDGET_REACHED,
     "no_embedder": ExitCode.NO_EMBEDDER,
@@ -42,6 +43,7 @@ _COMMAND_BY_REQUEST = (
 
 _HINT_BY_CODE = {
     "coverage_below_threshold": "wait for it with memory embeddings status --watch, or give --force",
+    "gate_not_passed": "`memory embeddings compare` shows how they differ; --force switches all the same",
     "ambiguous_provider": "name one of them with --provider",
     "no_provider": "apply a Provider first, or name the one to come with --provider",
     "job_open": "see `memory embeddings jobs`; `memory embeddings resume ID` or `cancel ID` makes way for another one",

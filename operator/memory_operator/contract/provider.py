@@ -51,7 +51,10 @@ Distance = Literal["cosine", "l2", "dot"]
 ColumnType = Literal["vector", "halfvec"]
 IndexKind = Literal["auto", "hnsw", "hnsw-halfvec", "hnsw-binary", "none"]
 DimensionChange = Literal["InPlace", "Shadow"]
-Activation = Literal["Automatic", "Manual"]
+Activation = Literal["Automatic", "Manual", "Measured"]
+DEFAULT_NDCG_LOSS = 0.02
+DEFAULT_INDEX_RECALL = 0.95
+DEFAULT_GATE_QUESTIONS = 200
 DEFAULT_KEEP_SECONDS = 86_400.0
 
 
@@ -131,6 +134,24 @@ class HnswSpec(SpecModel):
         return self
 
 
+class GateSpec(SpecModel):
+    """How good the answers of an edit's space have to be for queries to switch to it, with activation Measured."""
+
+    max_ndcg_loss: Annotated[float, Field(ge=0, le=1)] | None = Field(
+        default=None,
+        description="How much lower nDCG@10 and MRR may be, where that is more than chance;"
+        f" {DEFAULT_NDCG_LOSS} when left out.",
+    )
+    min_recall: Annotated[float, Field(ge=0, le=1)] | None = Field(
+        default=None,
+        description=f"Share of the ten nearest that its index has to find; {DEFAULT_INDEX_RECALL} when left out.",
+    )
+    questions: Annotated[int, Field(ge=20, le=1000)] | None = Field(
+        default=None,
+        description=f"How many are made of words of stored memories; {DEFAULT_GATE_QUESTIONS} when left out.",
+    )
+
+
 class EmbeddingSpec(SpecModel):
     """How memories are embedded, stored and compared."""
 
@@ -152,8 +173,11 @@ class EmbeddingSpec(SpecModel):
         description="InPlace discards the old vectors, with consent; Shadow fills another space beside them.",
     )
     activation: Activation | None = Field(
-        default=None, description="Whether queries switch by themselves once an edit's space is full."
+        default=None,
+        description="Whether queries switch by themselves once an edit's space is full. Measured: once its answers are"
+        " good enough as well.",
     )
+    gate: GateSpec | None = Field(default=None, description="What is good enough, with activation Measured.")
     keep_for: Period | None = Field(
         default=None,
         description="How long the space that an edit replaced still gets new memories, so that `activate` leads back at"

@@ -47,6 +47,8 @@ class Reading:
     shadow: bool
     manual: bool
     """Whether a full space waits for `activate` after an edit."""
+    measured: bool
+    """Whether it has to be good enough as well."""
     keep_for: str
     """How long a space that an edit replaces still gets new memories; "" for not at all."""
     price: str
@@ -109,6 +111,7 @@ def read_spec(manifest: Mapping[str, Any]) -> Reading:
         hnsw=_json(embedding.get("hnsw")),
         shadow=embedding.get("dimensionChange") == "Shadow",
         manual=embedding.get("activation") == "Manual",
+        measured=embedding.get("activation") == "Measured",
         keep_for=_period(embedding.get("keepFor")),
         price=_text(_mapping(spec.get("pricing")).get("inputCostPer1K")),
         document_prefix=_text(embedding.get("documentPrefix")),

@@ -68,6 +68,7 @@ class Reason(StrEnum):
     NO_SPACE = "NoSpace"
     ACTIVE = "Active"
     NOT_ACTIVE = "NotActive"
+    GATE_NOT_PASSED = "GateNotPassed"
     MODEL_GONE = "ModelGone"
     OTHER_VECTORS = "OtherVectors"
     AS_BEFORE = "AsBefore"

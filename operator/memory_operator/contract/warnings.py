@@ -259,6 +259,8 @@ def _chunks(edit: Edit) -> str:
 
 
 def _until(edit: Edit) -> str:
+    if edit.new.measured:
+        return "the old one answers until it is full and good enough"
     return f"the old one answers until {'activate' if edit.new.manual else 'full'}"
 
 

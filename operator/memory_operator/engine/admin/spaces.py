@@ -11,7 +11,13 @@ from datetime import datetime
 
 from memory_operator.contract.resource import ProviderRef
 from memory_operator.contract.status import ConditionType, Phase, ProviderStatus
-from memory_operator.engine.admin.switchable import ENOUGH_COVERAGE, lacks_some, not_covered, refuse_orphaned
+from memory_operator.engine.admin.switchable import (
+    ENOUGH_COVERAGE,
+    lacks_some,
+    not_covered,
+    refuse_orphaned,
+    refuse_unmeasured,
+)
 from memory_operator.engine.admin.switchable import SpaceView as SpaceView
 from memory_operator.engine.spaces import activation
 from memory_operator.engine.spaces.active import SemanticStatus
@@ -22,7 +28,7 @@ from memory_operator.store.db.activity import Actor
 from memory_operator.store.db.pool import Conn, Store
 from memory_operator.store.jobs import control
 from memory_operator.store.memories import counts
-from memory_operator.store.spaces import providers, registry, segments, spaces, vectors
+from memory_operator.store.spaces import gates, providers, registry, segments, spaces, vectors
 from memory_operator.store.spaces.providers import PendingChange, ProviderRow
 from memory_operator.store.spaces.registry import Registry
 from memory_operator.store.spaces.spaces import Space
@@ -200,6 +206,7 @@ class Catalog:
                 await activation.go_back(conn, view.space, complete=not view.unaccounted)
             row = await providers.by_space(conn, view.space.id)
             if row is not None and row.beside_space_id == view.space.id:
+                await _record_override(conn, view.space, by)
                 await activation.switch(conn, row, view.space, by)
             await activation.activate(conn, view.space, by)
             if before is not None and before.id != view.space.id:
@@ -318,6 +325,15 @@ async def _wanted(conn: Conn, embedding_version: str | None, provider: str | Non
     raise NotFound(f"Provider {provider} has no space", hint="GET /v1/embeddings/spaces lists them")
 
 
+async def _record_override(conn: Conn, space: Space, by: Actor) -> None:
+    """Keep who switched to a space that was found wanting, or was not measured, and what was known of it."""
+    if await gates.is_measured(conn, space.id):
+        result = (await gates.results(conn, [space.id])).get(space.id)
+        if result is None or not result.passed:
+            known = result.message if result else "not measured"
+            await activity.record(conn, by, "gate-overridden", space.embedding_version, message=known)
+
+
 async def _to_activate(conn: Conn, embedding_version: str | None, provider: str | None, *, force: bool) -> SpaceView:
     """The space that a request names, if queries may read it. Raises NotFound, Conflict."""
     view = await _wanted(conn, embedding_version, provider)
@@ -326,6 +342,8 @@ async def _to_activate(conn: Conn, embedding_version: str | None, provider: str 
         raise await lacks_some(conn, view)
     if not (view.covers_enough or force):
         raise not_covered(view)
+    if not force:
+        await refuse_unmeasured(conn, view)
     return view
 
 

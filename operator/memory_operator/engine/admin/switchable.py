@@ -9,7 +9,7 @@ from memory_operator.plan.cost import CURRENCY, cost_of
 from memory_operator.plan.coverage import coverage
 from memory_operator.store.db.pool import Conn
 from memory_operator.store.memories import text_sums
-from memory_operator.store.spaces import providers
+from memory_operator.store.spaces import gates, providers
 from memory_operator.store.spaces.spaces import Space, SpaceFigures
 
 ENOUGH_COVERAGE = 0.99
@@ -83,6 +83,24 @@ async def lacks_some(conn: Conn, view: SpaceView) -> Conflict:
             "estimated_cost": None if cost is None else f"{cost:f}",
             "currency": CURRENCY,
         },
+    )
+
+
+async def refuse_unmeasured(conn: Conn, view: SpaceView) -> None:
+    """Queries switch to a space that is to be measured once it was found good enough. Raises Conflict."""
+    space = view.space
+    if not await gates.is_measured(conn, space.id):
+        return
+    result = (await gates.results(conn, [space.id])).get(space.id)
+    if result is not None and result.passed:
+        return
+    what = "was not measured yet"
+    if result is not None:
+        what = f"{'is not good enough' if result.measured else 'could not be compared so far'}: {result.message}"
+    raise Conflict(
+        f"{space.embedding_version} {what}",
+        code="gate_not_passed",
+        hint='give "force": true to switch all the same' if result else 'wait until it is, or give "force": true',
     )
 
 

@@ -15,6 +15,7 @@ from memory_operator.engine.fill import rebuilds
 from memory_operator.engine.fill.completion import complete_exhausted
 from memory_operator.engine.fill.dispersions import DispersionMeasure
 from memory_operator.engine.fill.fingerprints import ModelDrift
+from memory_operator.engine.fill.gates import Gates
 from memory_operator.engine.fill.index_builds import IndexBuilds
 from memory_operator.engine.fill.indexes import reconcile_indexes
 from memory_operator.engine.fill.maintenance import maintain_jobs
@@ -117,6 +118,7 @@ class Worker:
             "word rewriter": self._rewrite_words,
             "dispersions": DispersionMeasure(self._store).measure,
             "model checks": ModelDrift(self._context).check_one,
+            "gates": Gates(self._store, self._context.connector, self._context.keys).measure,
             "ledger": self._roll_up_ledger,
             "text sums": self._add_up_texts,
         }

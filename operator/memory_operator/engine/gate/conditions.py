@@ -225,6 +225,11 @@ def _populated(target: Space, stored: StoredState) -> Verdict:
 
 def _active(stored: StoredState) -> Verdict:
     active_id = stored.registry.active_space_id
+    if stored.beside and stored.gate and not stored.gate.passed:
+        hint = f"`memory embeddings activate {stored.beside.embedding_version} --force` switches all the same"
+        found = "is not good enough" if stored.gate.measured else "could not be compared so far"
+        text = f"{stored.beside.embedding_version} {found}: {stored.gate.message}; {hint}"
+        return Verdict(False, Reason.GATE_NOT_PASSED, text)
     if stored.applied and stored.applied.id == active_id:
         return Verdict(True, Reason.ACTIVE, f"queries read {stored.applied.embedding_version}")
     if active_id is None:

@@ -10,6 +10,7 @@ from memory_operator.engine.ports.sources import ProviderSource
 from memory_operator.errors import MemoryOperatorError
 from memory_operator.memory.preprocess import PREPROCESSING_VERSION
 from memory_operator.plan.desired import call_config, declared_dimension, rerank_config, reshape_target, space_config
+from memory_operator.plan.gate import gate_config
 from memory_operator.store.spaces import providers
 
 
@@ -32,6 +33,7 @@ def declared_spec(provider: ProviderObject) -> providers.DeclaredSpec | None:
         rerank_config(provider.ref.namespace, spec),
         column_limit(embedding.column_type or "vector", embedding.index or "hnsw"),
         None if embedding.keep_for is None else duration_seconds(embedding.keep_for, least=0),
+        gate_config(embedding),
     )
 
 

@@ -14,7 +14,8 @@ from memory_operator.plan.space import SpaceConfig
 from memory_operator.store.db.pool import Conn, Store
 from memory_operator.store.jobs import jobs, quarantine
 from memory_operator.store.jobs.jobs import Job
-from memory_operator.store.spaces import claims, consent, providers, registry, spaces
+from memory_operator.store.spaces import claims, consent, gates, providers, registry, spaces
+from memory_operator.store.spaces.gates import GateResult
 from memory_operator.store.spaces.providers import PendingChange, ProviderRow
 from memory_operator.store.spaces.registry import Registry
 from memory_operator.store.spaces.spaces import Space
@@ -33,6 +34,8 @@ class StoredState:
     jobs: Mapping[int, Job]
     last_errors: Mapping[int, tuple[str, str]]
     pending: PendingChange | None
+    gate: GateResult | None = None
+    """What came out where the space beside was measured."""
     kept: Sequence[Space] = ()
     """Spaces that edits replaced and that still get vectors: kept for a while, or gone back to."""
     checks: Checks = field(default_factory=Checks)
@@ -79,6 +82,7 @@ class _Figures:
     jobs: Mapping[int, Job]
     last_errors: Mapping[int, tuple[str, str]]
     checks: Checks
+    gates: Mapping[int, GateResult]
 
 
 async def _figures(conn: Conn, space_ids: Sequence[int] | None) -> _Figures:
@@ -88,6 +92,7 @@ async def _figures(conn: Conn, space_ids: Sequence[int] | None) -> _Figures:
         await jobs.latest(conn, space_ids),
         await jobs.last_errors(conn, space_ids),
         await read_checks(conn, space_ids),
+        await gates.results(conn, None if space_ids is None else list(space_ids)),
     )
 
 
@@ -113,6 +118,7 @@ def _state(
         figures.jobs,
         figures.last_errors,
         pending,
+        figures.gates.get(row.beside_space_id or 0) if row else None,
         [each for each in found.values() if row and each.ref == row.ref and each.gets_vectors and each.id not in ids],
         figures.checks,
     )

@@ -17,6 +17,7 @@ _GIVES_WAY_MS = 300
 
 PROVIDERS = 7_034_211
 _INDEXES = 7_034_213
+_GATES = 7_034_215
 WORKERS = 7_034_214
 """Class of the advisory lock that a worker holds for as long as it lives."""
 
@@ -32,6 +33,13 @@ async def provider_lock(store: Store, ref: ProviderRef, wait_seconds: float) -> 
 async def index_lock(store: Store, space_id: int) -> AsyncIterator[None]:
     """Only one process at a time builds a space's index. Raises LockBusy at once."""
     async with _session_lock(store, _INDEXES, str(space_id), 0):
+        yield
+
+
+@asynccontextmanager
+async def gate_lock(store: Store, space_id: int) -> AsyncIterator[None]:
+    """Only one process at a time measures a space. Raises LockBusy at once."""
+    async with _session_lock(store, _GATES, str(space_id), 0):
         yield
 
 

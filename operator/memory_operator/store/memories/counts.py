@@ -31,6 +31,19 @@ async def memories(conn: Conn, tenant: str) -> dict[str, int]:
     return {row["slug"]: row["n"] for row in rows}
 
 
+_LARGEST_TENANTS = """
+select t.name from memory_tenants t join memory_projects p on p.tenant_id = t.id
+cross join lateral (select count(*) as n from memory_entries e
+  where e.project_id = p.id and e.current and not e.tombstone) e
+group by t.name having sum(e.n) > 0 order by sum(e.n) desc, t.name limit $1
+"""
+
+
+async def largest_tenants(conn: Conn, limit: int) -> list[str]:
+    """The tenants with most memories that can be found, the largest first; counted from an index alone."""
+    return [row["name"] for row in await conn.fetch(_LARGEST_TENANTS, limit)]
+
+
 @dataclass(frozen=True, slots=True)
 class Counted:
     """Chunks that can be found, and the memories that they are of."""

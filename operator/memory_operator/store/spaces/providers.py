@@ -9,6 +9,7 @@ from typing import Any
 
 from memory_operator.contract.resource import ProviderRef
 from memory_operator.plan.cost import Effect
+from memory_operator.plan.gate import GateConfig
 from memory_operator.plan.space import RerankConfig
 from memory_operator.store.db.pool import Conn, Row
 
@@ -65,6 +66,8 @@ class DeclaredSpec:
     """How long vectors may be for the column and the index that are asked for."""
     keep_seconds: float | None = None
     """How long a space that an edit replaces is kept; None: as long as is usual."""
+    gate: GateConfig | None = None
+    """How good the space of an edit has to be; None where nobody measures it."""
 
 
 _COLUMNS = """namespace, name, uid, generation, created_at, absent_since, applied_space_id, beside_space_id,
@@ -78,8 +81,8 @@ def _row(row: Row) -> ProviderRow:
 
 _OBSERVE = """
 insert into memory_providers as p (namespace, name, uid, generation, created_at, activation, column_type,
-reshape_to, wanted_identity, rerank, most_dimensions, keep_seconds)
-values ($1, $2, $3, $4, $5, $6, $7, $8, $10, $11, $12, $13)
+reshape_to, wanted_identity, rerank, most_dimensions, keep_seconds, gate)
+values ($1, $2, $3, $4, $5, $6, $7, $8, $10, $11, $12, $13, $14)
 on conflict (namespace, name) do update set uid = excluded.uid, generation = excluded.generation,
 created_at = excluded.created_at,
 activation = case when $9 then excluded.activation else p.activation end,
@@ -93,6 +96,7 @@ rerank_outcome = case when $9 and p.rerank is distinct from excluded.rerank then
 rerank_message = case when $9 and p.rerank is distinct from excluded.rerank then null else p.rerank_message end,
 most_dimensions = case when $9 then excluded.most_dimensions else p.most_dimensions end,
 keep_seconds = case when $9 then excluded.keep_seconds else p.keep_seconds end,
+gate = case when $9 then excluded.gate else p.gate end,
 absent_since = null, observed_at = now()
 where p.uid <> excluded.uid or p.generation <= excluded.generation
 returning true
@@ -127,6 +131,7 @@ async def observe(
             known.rerank.model_dump(mode="json") if known.rerank else None,
             known.most_dimensions,
             known.keep_seconds,
+            known.gate.model_dump() if known.gate else None,
         )
     )
 
