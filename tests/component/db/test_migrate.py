@@ -114,7 +114,9 @@ async def test_an_index_is_built_while_others_write_and_again_after_its_builder_
         migrating = asyncio.create_task(migrate(database))
 
         async def is_building() -> bool:
-            return bool(await late.fetchval(BUILDING))
+            # The statement is seen before it has made the index, which it does before it waits for others.
+            begun = await late.fetchval("select to_regclass('memory_usage_ledger_at') is not null")
+            return bool(begun and await late.fetchval(BUILDING))
 
         await until(is_building, "the index is being built")
         for _ in range(20):
