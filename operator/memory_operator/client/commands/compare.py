@@ -13,6 +13,7 @@ import typer
 from memory_operator.client.errors import CommandError, MisuseError
 from memory_operator.client.evaluation import loading, side_by_side
 from memory_operator.client.evaluation.judged_set import JudgedSet, read_judged_sets, read_questions
+from memory_operator.client.evaluation.known_items import SHOWS
 from memory_operator.client.evaluation.loaded import Loading, progress
 from memory_operator.client.evaluation.side_by_side import Compared, JudgedQuestion
 from memory_operator.client.exit_codes import ExitCode
@@ -194,11 +195,14 @@ def _rehearse_judged(
 def _consented(session: Session, document: Any, *, dry_run: bool, yes: bool) -> bool:
     """Say what a rehearsal takes, and ask; False for a dry run. Raises CommandError for a no."""
     plan = read(RehearseDocument, document)
+    cost = "the Provider declares no price"
+    if plan.estimated_cost is not None:
+        cost = f"{price(plan.estimated_cost, plan.currency)} at the Provider's price"
+    takes = "" if plan.estimated_seconds is None else f", {duration(plan.estimated_seconds)}"
     about = (
-        f"{number(plan.chunks)} chunks of {number(plan.projects)} "
-        f"{'project' if plan.projects == 1 else 'projects'} are embedded and compared with {plan.compared_with}:"
-        f" about {number(plan.estimated_tokens)} tokens, {price(plan.estimated_cost, plan.currency)}"
-        f" at the Provider's price, {duration(plan.estimated_seconds)}"
+        f"{number(plan.chunks)} chunks of {number(plan.projects)} {'project' if plan.projects == 1 else 'projects'} are"
+        f" embedded and compared with {plan.compared_with}: about {number(plan.estimated_tokens)} tokens"
+        f" ({cost}){takes}"
     )
     if dry_run:
         session.report(document, about)
@@ -308,7 +312,7 @@ def _drawn(session: Session, names: tuple[str, str], by: _By) -> _Questions:
         JudgedQuestion(one.query, one.project, dict.fromkeys(one.judged, 1), {name: [name] for name in one.judged})
         for one in sorted(drawn, key=lambda one: one.project)
     ]
-    return _Questions(questions, {})
+    return _Questions(questions, {}, SHOWS)
 
 
 def _plan(session: Session, names: tuple[str, str], found: _Questions, project: str | None) -> None:

@@ -45,8 +45,8 @@ _SIDES = Columns(
 )
 _ALIKE = Columns(("ANSWER", "OVERLAP", "95 %", "RANK AGREEMENT"), figures=("OVERLAP", "95 %", "RANK AGREEMENT"))
 _GOOD = Columns(
-    ("ANSWER", "MEASURE", "FIRST", "SECOND", "DIFFERENCE", "95 %", "P", "SECOND IS"),
-    figures=("FIRST", "SECOND", "DIFFERENCE", "95 %", "P"),
+    ("ANSWER, MEASURE", "FIRST", "SECOND", "CHANGE", "95 %", "P", "SECOND IS"),
+    figures=("FIRST", "SECOND", "CHANGE", "95 %", "P"),
     fold=("P",),
 )
 
@@ -262,7 +262,7 @@ def _way_rows(way: str, figures: WayFigures, k: int) -> list[tuple[str, ...]]:
         likely = f"< {1 / ROUNDS:g}" if comparison.p < 1 / ROUNDS else f"{comparison.p:.3f}"
         interval = f"{difference.low:+.3f} … {difference.high:+.3f}"
         figures_of = (_figure(both[0]), _figure(both[1]), f"{difference.mean:+.3f}")
-        rows.append((way, name, *figures_of, interval, likely, comparison.verdict))
+        rows.append((f"{way} {name}", *figures_of, interval, likely, comparison.verdict))
     return rows
 
 
