@@ -21,7 +21,7 @@ from fixtures.waiting import ends, until
 from memory_operator.http.auth.tokens import token_auth
 from memory_operator.measuring.side_by_side import worse_than
 from memory_operator.store.spaces import spaces
-from vendor.script import Fault
+from vendor.script import Call, Fault
 from vendor.stub import StubVendor
 
 REHEARSALS = "/v1/embeddings/rehearsals"
@@ -35,19 +35,22 @@ def vendor() -> Iterator[StubVendor]:
         yield stub
 
 
-@pytest.fixture
-async def stocked(world: World, vendor: StubVendor) -> AsyncIterator[World]:
-    """A world with a Provider, its operator, and memories that are embedded."""
-    spec = {
+def provider(vendor: StubVendor, **embedding: Any) -> dict[str, Any]:
+    return {
         "type": "openai_compatible",
         "model": "words",
         "baseURL": vendor.base_url,
         "pricing": {"inputCostPer1K": "0.02"},
-        "embedding": {"dimensions": 128, "batchSize": 16},
+        "embedding": {"dimensions": 128, "batchSize": 16, **embedding},
     }
+
+
+@pytest.fixture
+async def stocked(world: World, vendor: StubVendor) -> AsyncIterator[World]:
+    """A world with a Provider, its operator, and memories that are embedded."""
     async with world.operator():
         async with world.worker(), serve(world) as api:
-            await world.until_phase(world.cluster.apply("memory", spec), "Ready")
+            await world.until_phase(world.cluster.apply("memory", provider(vendor)), "Ready")
             for start in range(0, MEMORIES, 8):
                 stored = [api.post("/memory/add", {"text": text}) for text in texts(MEMORIES)[start : start + 8]]
                 assert {answer.status_code for answer in await asyncio.gather(*stored)} == {201}
@@ -187,6 +190,28 @@ async def test_a_model_that_is_not_there_and_a_text_that_is_refused_are_told(
         await begun(api, sample=10)
     refused(await api.post(REHEARSALS, {"provider": PROVIDER, "model": "words"}), 409, "too_many_rehearsals")
     refused(await api.post(REHEARSALS, {"provider": "default/none", "model": "words"}), 404)
+
+
+async def test_a_rehearsal_keeps_to_the_limits_and_the_budget_of_its_provider(
+    stocked: World, api: Api, vendor: StubVendor
+) -> None:
+    async def applied(name: str, value: int) -> bool:
+        config = await stocked.value("select config from memory_embedding_spaces")
+        return bool({**config["limits"], **config["budget"]}[name] == value)
+
+    def sent() -> list[Call]:
+        return [call for call in vendor.calls if call.model == "words-scrambled"]
+
+    stocked.cluster.apply("memory", provider(vendor, limits={"requestsPerMinute": 120}))
+    await until(lambda: applied("requests_per_minute", 120), "the limit is applied")
+    plan = await begun(api, sample=MEMORIES)
+    rehearsal = await filled(api, plan["rehearsal"])
+    assert rehearsal["embedded"] == sum(len(call.inputs) for call in sent()) == MEMORIES
+    stocked.cluster.apply("memory", provider(vendor, budget={"tokensPerDay": 1}))
+    await until(lambda: applied("tokens_per_day", 1), "the budget is applied")
+    plan = await begun(api, sample=10)
+    refused(await api.post(f"{REHEARSALS}/{plan['rehearsal']['id']}/fill"), 409, "budget_reached")
+    assert sum(len(call.inputs) for call in sent()) == MEMORIES
 
 
 async def test_whoever_may_not_begin_jobs_rehearses_nothing_and_strangers_see_none(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +33,9 @@ MOST_QUESTIONS = 1_000
 _DEFAULT_QUESTIONS = 100
 _IN_FLIGHT = 4
 _WAIT_SECONDS = 900.0
+_PAUSE_SECONDS = 1.0
+_MOST_WITHOUT = 20
+"""Requests that embed nothing, one after the other, until a rehearsal is given up."""
 
 ProjectOption = Annotated[
     str | None, typer.Option("--project", "-p", metavar="NAME", help="Only this project; for --queries: default.")
@@ -198,11 +202,11 @@ def _consented(session: Session, document: Any, *, dry_run: bool, yes: bool) -> 
     cost = "the Provider declares no price"
     if plan.estimated_cost is not None:
         cost = f"{price(plan.estimated_cost, plan.currency)} at the Provider's price"
-    takes = "" if plan.estimated_seconds is None else f", {duration(plan.estimated_seconds)}"
+    lasts = "" if plan.estimated_seconds is None else f", {duration(plan.estimated_seconds)}"
     about = (
         f"{number(plan.chunks)} chunks of {number(plan.projects)} {'project' if plan.projects == 1 else 'projects'} are"
         f" embedded and compared with {plan.compared_with}: about {number(plan.estimated_tokens)} tokens"
-        f" ({cost}){takes}"
+        f" ({cost}){lasts}"
     )
     if dry_run:
         session.report(document, about)
@@ -230,10 +234,17 @@ def _rehearsed(session: Session, body: dict[str, Any]) -> Iterator[tuple[tuple[s
     rehearsal, filled = plan.rehearsal, document["rehearsal"]
     try:
         with progress(session, "embedding", rehearsal.chunks) as tell:
-            while rehearsal.embedded + rehearsal.refused < rehearsal.chunks:
+            done, without = 0, 0
+            while done < rehearsal.chunks:
                 filled = session.api.query({}, paths.rehearsal(rehearsal.id, "fill"))
-                rehearsal = read(RehearsalDocument, filled)
-                tell(rehearsal.embedded + rehearsal.refused)
+                rehearsal, before = read(RehearsalDocument, filled), done
+                done = rehearsal.embedded + rehearsal.refused
+                tell(done)
+                without = 0 if done > before else without + 1
+                if without == _MOST_WITHOUT:
+                    raise CommandError("the vendor, or the Provider's limits, let nothing through", "try again later")
+                if without:
+                    time.sleep(_PAUSE_SECONDS)
         if rehearsal.refused:
             session.screen.remark(f"the vendor refuses {number(rehearsal.refused)} of the chunks", "yellow")
         yield (plan.compared_with, rehearsal.name), filled

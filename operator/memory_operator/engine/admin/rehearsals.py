@@ -15,8 +15,16 @@ from memory_operator.contract.resource import ProviderRef
 from memory_operator.embedders import Embeddings, batch_limit
 from memory_operator.engine.embedding.connector import Connector
 from memory_operator.engine.embedding.metered import MeasuredCall, embed_to_measure
-from memory_operator.engine.memories.sides import embedder_unavailable
-from memory_operator.errors import Conflict, InvalidInput, NotFound, Permanent, RequestRejected
+from memory_operator.engine.memories.sides import budget_reached, embedder_unavailable
+from memory_operator.errors import (
+    BudgetReached,
+    Conflict,
+    InvalidInput,
+    NotFound,
+    Permanent,
+    RateLimited,
+    RequestRejected,
+)
 from memory_operator.logs import get_logger
 from memory_operator.plan.cost import cost_of
 from memory_operator.plan.space import SpaceConfig
@@ -148,7 +156,10 @@ class Rehearsals:
         return [Named(one, by_id[one.space_id]) for one in found if one.space_id in by_id]
 
     async def fill(self, tenant: str, rehearsal_id: int) -> Named:
-        """Embed some more of the sample. Raises NotFound, Conflict (embedder_unavailable), Retryable."""
+        """Embed some more of the sample, or nothing while the Provider's limits let no call leave.
+
+        Raises NotFound, Conflict (embedder_unavailable, budget_reached), Retryable.
+        """
         named = await self.get(tenant, rehearsal_id)
         async with self._store.connection() as conn:
             await rehearsals.put_off(conn, rehearsal_id)
@@ -157,7 +168,11 @@ class Rehearsals:
         while named.rehearsal.left and now() < ends:
             async with self._store.connection() as conn:
                 chunks = await rehearsals.lacking(conn, rehearsal_id, _batch_size(named) * _CALLS)
-            await self._embed(named, chunks)
+            try:
+                await self._embed(named, chunks)
+            except RateLimited as error:
+                log.info("rehearsal goes on with the next request (rehearsal=%d): %s", rehearsal_id, error)
+                ends = now()
             named = await self.get(tenant, rehearsal_id)
         return named
 
@@ -208,6 +223,8 @@ class Rehearsals:
             async with self._store.connection() as conn:
                 await rehearsals.refuse(conn, named.rehearsal.id, [chunks[0].id], error.message[:200])
             return
+        except BudgetReached as error:
+            raise budget_reached(error) from error
         except Permanent as error:
             self._connector.forget(named.rehearsal.config, error)
             raise embedder_unavailable(named.rehearsal.name, error) from error

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 from uuid import UUID
 
 import numpy as np
@@ -28,11 +29,12 @@ from memory_operator.engine.memories.sides import (
     KnownQuestion,
     Question,
     Side,
+    budget_reached,
     embedder_unavailable,
     find_side,
 )
 from memory_operator.engine.memories.weighing import weighing
-from memory_operator.errors import Conflict, NotFound, Permanent, StoreUnavailable
+from memory_operator.errors import BudgetReached, Conflict, NotFound, Permanent, StoreUnavailable
 from memory_operator.logs import get_logger
 from memory_operator.measuring.known_items import known_items
 from memory_operator.memory.chunking import estimate_tokens
@@ -50,6 +52,8 @@ from memory_operator.store.spaces.spaces import Space
 
 log = get_logger(__name__)
 
+T = TypeVar("T")
+
 MOST_QUESTIONS = 20
 """Of one request."""
 
@@ -61,9 +65,10 @@ INDEX_TOP = 10
 
 _REQUEST_SECONDS = 12.0
 """After so long no further question of a request is begun."""
-_EMBED_SECONDS = 10.0
-_SEARCH_SECONDS = 10.0
-_COUNT_SECONDS = 20.0
+_EMBED_SECONDS = 5.0
+_SEARCH_SECONDS = 4.0
+"""For each step of a question. Together with what comes before, the last one ends within a request's time limit."""
+_COUNT_SECONDS = 15.0
 _IN_COMMON_SECONDS = 60.0
 _WORD_LIMITS = (COUNTED, 10 * COUNTED, 5_000)
 """So many are looked for by words until enough of them are among the chunks that both have."""
@@ -148,7 +153,10 @@ class Comparer:
         """
         began = time.perf_counter()
         texts = [preprocess(question.text) for question in questions]
-        embedded_for = [await self._embedded(compared, side, [embeddable(text) for text in texts]) for side in (0, 1)]
+        looked_for = [embeddable(text) for text in texts]
+        embedded_for = await _side_by_side(
+            self._embedded(compared, 0, looked_for), self._embedded(compared, 1, looked_for)
+        )
         answers: list[ComparedAnswers] = []
         for place, question in enumerate(questions):
             if answers and time.perf_counter() - began > _REQUEST_SECONDS:
@@ -178,6 +186,8 @@ class Comparer:
         call = MeasuredCall(side.space, side.config, "compare", compared.tenant.id, texts, side.dimensions)
         try:
             return (await embed_to_measure(self._store, self._connector, call, _EMBED_SECONDS)).vectors
+        except BudgetReached as error:
+            raise budget_reached(error) from error
         except Permanent as error:
             self._connector.forget(side.config, error)
             raise embedder_unavailable(side.name, error) from error
@@ -279,6 +289,18 @@ class _Look:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "limit", max(COUNTED, 2 * self.k))
+
+
+async def _side_by_side(one: Awaitable[T], other: Awaitable[T]) -> tuple[T, T]:
+    """Both results; where one fails the other is given up."""
+    tasks = [asyncio.ensure_future(each) for each in (one, other)]
+    try:
+        first, second = await asyncio.gather(*tasks)
+        return first, second
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _candidates(side: Side, limit: int) -> int:

@@ -125,6 +125,11 @@ async def find_side(conn: Conn, name: str, tenant_id: int | None) -> Side | None
     return Side(name, found) if found else None
 
 
+def budget_reached(error: MemoryOperatorError) -> Conflict:
+    """The answer to somebody who measures a model whose Provider may use no more today."""
+    return Conflict(error.message, code="budget_reached", hint=error.hint)
+
+
 def embedder_unavailable(name: str, error: MemoryOperatorError) -> Conflict:
     """The answer to somebody who measures a model whose vendor refuses the call."""
     return Conflict(
