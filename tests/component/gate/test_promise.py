@@ -35,7 +35,8 @@ FIELDS: dict[str, list[Any]] = {
     "pricing": [None, {"inputCostPer1K": "0.02"}],
     "embedding.dimensions": [8, 16, 32, 8, 16, 32, None, 2001],
     "embedding.dimensionChange": [None, "Shadow", "InPlace"],
-    "embedding.activation": [None, "Manual", "Automatic"],
+    "embedding.activation": [None, "Manual", "Measured", "Automatic"],
+    "embedding.gate": [None, {"maxNdcgLoss": 0}, {"maxNdcgLoss": 1, "minRecall": 0, "questions": 20}],
     "embedding.documentPrefix": [None, "d: "],
     "embedding.queryPrefix": [None, "q: "],
     "embedding.columnType": [None, "halfvec"],
@@ -71,7 +72,7 @@ SPECS = st.builds(
         _without_none,
         dimensions=DIMENSIONS,
         dimensionChange=st.sampled_from([None, None, "Shadow", "InPlace"]),
-        activation=st.sampled_from([None, None, None, "Manual"]),
+        activation=st.sampled_from([None, None, None, "Manual", "Measured"]),
         documentPrefix=st.sampled_from([None, None, None, "d: "]),
         queryPrefix=st.sampled_from([None, None, "q: "]),
         columnType=st.sampled_from([None, None, None, "halfvec"]),
@@ -166,6 +167,8 @@ _OF_SPACES = st.one_of(
     _step("prune"),
     _step("prune"),
     _step("reembed", replace=_FLAG),
+    _step("compare", place=_PLACE, text=TEXTS),
+    _step("rehearse", name=_NAME, model=st.sampled_from(["m", "n", "o"]), drops=_FLAG),
     _step("reindex"),
 )
 _OF_FATE = st.one_of(
@@ -238,6 +241,7 @@ def _create_enabled(*, value: bool) -> Step:
     return Step("edit", {"name": "a", "field": "embedding.createEnabled", "value": value})
 
 
+_MEASURED = Step("edit", {"name": "a", "field": "embedding.activation", "value": "Measured"})
 _BY_PSQL = Step("consent_to_held", {"place": 0, "expires": "+24 hours"})
 IN_ADVANCE = [
     (0, [*_consented("a", 32, Step("consent_to_held", {"place": 0, "expires": None}), True)]),
@@ -252,6 +256,8 @@ IN_ADVANCE = [
     (0, [*_there_and_back("a", BEGIN[0]), BEGIN[0], SETTLE, Step("query", {"text": "the gate is open"})]),
     (3, [*_there_and_back("a", BEGIN[0]), Step("edit", {"name": "a", "field": "model", "value": "o"}), SETTLE]),
     (0, [*_there_and_back("a", Step("keep_is_over")), BEGIN[0], Step("go_back", {"place": 0}), SETTLE]),
+    (0, [_MEASURED, *_there_and_back("a", Step("compare", {"place": 0, "text": "the gate is open"})), SETTLE]),
+    (0, [Step("rehearse", {"name": "a", "model": "n", "drops": False}), BEGIN[0], SETTLE]),
     (0, [_create_enabled(value=False), SETTLE, BEGIN[0], _create_enabled(value=True), SETTLE]),
 ]
 """What is always played: the shortest sequences that a broken gate is noticed by."""
