@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,7 @@ def old(release_before: Path, database: str) -> Iterator[Dev]:
     key.chmod(0o600)
     yield opened
     opened.close()
+    shutil.rmtree(folder)
 
 
 def texts(dev: Dev, query: str) -> dict[str, str]:
