@@ -99,9 +99,11 @@ async def test_a_pause_is_between_all_calls_of_a_job_and_what_is_pending_does_no
     async with world.operator():
         await filled(world, vendor, batchSize=1)
         await lose_all(world)
+        job = await begun(api, sleep_ms=60_000)
+        await world.fetch("update memory_reembed_jobs set sleep_ms = 36000000 where state = 'running'")
         async with world.worker():
-            job = await begun(api, sleep_ms=60_000)
-            await until(lambda: sent(vendor), "the first call is made")
+            done = "select done = 1 from memory_reembed_jobs where id = $1"
+            await until(lambda: world.value(done, job["id"]), "the first chunk is done")
             await world.stored_texts(["something new"])
             newest = "select max(id) from memory_chunks"
             await world.fetch(f"insert into memory_embedding_pending (space_id, chunk_id) select 1, ({newest})")
@@ -109,7 +111,7 @@ async def test_a_pause_is_between_all_calls_of_a_job_and_what_is_pending_does_no
             has_vector = f"select exists (select from memory_vectors_1 where chunk_id = ({newest}))"
             await until(lambda: world.value(has_vector), "what was pending has its vector")
             found = (await api.get(f"/v1/jobs/{job['id']}")).json()
-            assert (found["state"], found["sleep_ms"], found["done"]) == ("running", 60_000, 1)
+            assert (job["sleep_ms"], found["state"], found["done"]) == (60_000, "running", 1)
         assert len(sent(vendor)) == 2
         await api.post(f"/v1/jobs/{job['id']}/cancel")
         vendor.forget()
