@@ -332,11 +332,14 @@ async def builds(world: World) -> int:
 
 
 async def has_folded(world: World) -> bool:
-    """Whether everything is in the index, of which no part is incomplete."""
+    """Whether everything is in the index, in however many segments, and none is left that queries do not use."""
     if await unindexed(world):
         return False
     left_over = "select count(*) from pg_index where indrelid = 'memory_vectors_1'::regclass and not indisvalid"
-    return await world.value(left_over) == 0 and len(await definitions(world, 1)) == 1
+    async with world.store.connection() as conn:
+        [space] = await spaces.all_spaces(conn)
+    there = await definitions(world, 1)
+    return await world.value(left_over) == 0 and there == sorted(bounds(each) for each in space.index.segments)
 
 
 async def test_a_worker_folds_what_came_and_another_does_where_it_was_killed_in_the_middle(
