@@ -82,8 +82,7 @@ TOO_LARGE = Round([Chunk(0, number % 2, "vector") for number in range(4)] + [Chu
 def test_a_dry_run_counts_exactly_what_the_run_then_does(
     postgres_server: Server, template_database: str, rounds: list[Round]
 ) -> None:
-    name = postgres_server.fresh_name()
-    postgres_server.execute(f"create database {name} template {template_database} owner memory")
+    name = postgres_server.create(template_database)
     try:
         asyncio.run(_all(postgres_server.url(name, superuser=False), rounds))
     finally:
