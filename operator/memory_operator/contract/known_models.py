@@ -97,6 +97,11 @@ def can_make(provider_type: str, model: str, dimensions: int) -> bool | None:
     return dimensions == known or dimensions in _SHORTER.get(_bare(provider_type, model), ())
 
 
+def reads_context(provider_type: str, model: str) -> bool:
+    """Whether a model reads a text's words in their context; the local default adds up vectors of single words."""
+    return provider_type != "mock" and (provider_type, model or _LOCAL_MODEL) != ("local", _LOCAL_MODEL)
+
+
 def _bare(provider_type: str, model: str) -> str:
     return model.partition(":")[0] if provider_type == "ollama" else model
 

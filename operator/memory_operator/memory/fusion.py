@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
 
-WEIGHTS: Mapping[str, float] = {"fulltext": 0.4, "semantic": 0.5}
+WEIGHTS: Mapping[str, float] = {"fulltext": 0.5, "semantic": 0.4}
 """Of channels that know as much as can be. docs/retrieval.md says how they were found."""
 
 AGREEMENT = 0.1
@@ -22,6 +22,12 @@ the most that a score can be."""
 
 FULLTEXT_SPAN = 0.4
 """How far the best full-text score is from the weakest where words decide: 0.5 is all of them against none."""
+
+FULLTEXT_POWER = 1.5
+"""Where memories have half of the words, they say less than half."""
+
+FULLTEXT_POWER_IN_CONTEXT = 3.5
+"""The same beside a model that reads words in their context: it is right more often than a part of the words is."""
 
 SEMANTIC_SPAN = 2.5
 """The same for vectors, in standard deviations of the similarities between the project's own."""
@@ -55,7 +61,7 @@ class Ranking:
     """The score that counts as nothing."""
     span: float
     """How far the best score is from the weakest in a channel that knows as much as can be; above 0."""
-    power: int = 1
+    power: float = 1
     """Of what the share of that span counts."""
 
     @property
@@ -90,11 +96,15 @@ class Fused:
     """By channel that found it."""
 
 
-def by_words(keys: Sequence[int], scores: Sequence[float], limit: int) -> Ranking:
-    """The full-text ranking, of which at most `limit` were asked for: with fewer, all others have no word."""
+def by_words(keys: Sequence[int], scores: Sequence[float], limit: int, *, in_context: bool = False) -> Ranking:
+    """The full-text ranking, of which at most `limit` were asked for: with fewer, all others have no word.
+
+    `in_context`: the vectors beside it are of a model that reads words in their context.
+    """
     counted = min(COUNTED, limit)
     weakest = scores[counted - 1] if len(scores) >= counted else 0.0
-    return Ranking(keys, scores, weakest, FULLTEXT_SPAN)
+    power = FULLTEXT_POWER_IN_CONTEXT if in_context else FULLTEXT_POWER
+    return Ranking(keys, scores, weakest, FULLTEXT_SPAN, power)
 
 
 def by_vectors(keys: Sequence[int], scores: Sequence[float], limit: int, dispersion: Dispersion) -> Ranking:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from memory_operator.contract.known_models import reads_context
 from memory_operator.contract.rerank import RerankForm
 from memory_operator.plan.index import IndexConfig
 
@@ -89,6 +90,11 @@ class CallConfig(Frozen):
     budget: BudgetConfig = BudgetConfig()
     input_cost_per_1k: Decimal | None = None
     """Price of 1,000 input tokens in US dollars; None means unknown, not free."""
+
+    @property
+    def reads_context(self) -> bool:
+        """Whether the model reads words in their context (`contract.known_models`)."""
+        return reads_context(self.type, self.model)
 
     def same_vendor(self, other: CallConfig) -> bool:
         """Whether calls under both go to the same server."""

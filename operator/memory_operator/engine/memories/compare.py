@@ -42,6 +42,7 @@ from memory_operator.memory.dispersion import dispersion_of
 from memory_operator.memory.fusion import COUNTED, USUAL_DISPERSION, Dispersion
 from memory_operator.memory.preprocess import preprocess
 from memory_operator.memory.search_terms import query_terms
+from memory_operator.plan.space import CallConfig
 from memory_operator.store.db.pool import Conn, Store
 from memory_operator.store.memories import comparing, fulltext, nearest
 from memory_operator.store.memories.comparing import InCommon
@@ -243,8 +244,8 @@ class Comparer:
                 if not compared.whole:
                     every = await _as_queries_do(conn, side.space, project_id, vector, look.limit)
                 found.index_recall = await _index_recall(conn, side.space, project_id, vector)
-            fused = _fused(words[0], hits, dispersion, look)
-            of_all = _fused(words[1], every, dispersion, look)
+            fused = _fused(words[0], hits, dispersion, side.config, look)
+            of_all = _fused(words[1], every, dispersion, side.config, look)
             near = [hit.key for hit in hits[: look.k]]
             ids = await comparing.memory_ids(conn, [*fused, *of_all, *near])
         found.fused = [ids[key] for key in fused if key in ids]
@@ -329,8 +330,10 @@ async def _index_recall(conn: Conn, space: Space, project_id: int, vector: NDArr
     return sum(hit.score >= least for hit in shown) / len(exact)
 
 
-def _fused(words: Sequence[Hit], near: Sequence[Hit], dispersion: Dispersion, look: _Look) -> list[int]:
+def _fused(
+    words: Sequence[Hit], near: Sequence[Hit], dispersion: Dispersion, model: CallConfig, look: _Look
+) -> list[int]:
     """Versions of memories as a query's answer has them, best first."""
     meaning = Semantic(status="ok", hits=near, dispersion=dispersion)
-    ranking = weighing(Channel(status="ok", hits=words), meaning, look.limit, None).fused(0.0)
+    ranking = weighing(Channel(status="ok", hits=words), meaning, model, look.limit, None).fused(0.0)
     return [item.key for item in ranking.items(0, look.k)]

@@ -147,7 +147,8 @@ class Recall:
             if meaning.resolved.space is not resolved.space:  # it was looked up again, and may have another rerank API
                 reranker = await self._rerankers.find(options.rerank, meaning.resolved)
             watch.lap("search")
-            weighed = weighing(words, meaning, limit, options.weights)
+            read = meaning.resolved.space
+            weighed = weighing(words, meaning, read.config if read else None, limit, options.weights)
             reading = _Reading({"fulltext": words.hits, "semantic": meaning.hits}, owner.key, text, options)
             results, reranked = None, None
             if reranker is not None:

@@ -18,6 +18,7 @@ from memory_operator.memory.fusion import (
     given,
     weigh,
 )
+from memory_operator.plan.space import CallConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +28,12 @@ class ChannelWeight:
     weight: float
     usual: float
     knows: float
-    """0…1: how far `best` is from `weakest`, as a share of `span`; of vectors its square."""
+    """0…1: how far `best` is from `weakest`, as a share of `span`, to the power of `power`."""
     best: float | None
     """None where it found nothing."""
     weakest: float
     span: float
+    power: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,20 +72,26 @@ class Weighing:
                 best=ranking.scores[0] if ranking.scores else None,
                 weakest=ranking.weakest,
                 span=ranking.span,
+                power=ranking.power,
             )
             for name, ranking in self.rankings.items()
         }
         return Explanation(channels, self.agreement, self.weights_given, self.dispersion)
 
 
-def weighing(words: Channel, meaning: Semantic, limit: int, wanted: Mapping[str, float] | None) -> Weighing:
-    """Weigh what the channels found, of which at most `limit` were asked for; `wanted` are weights of the caller's."""
+def weighing(
+    words: Channel, meaning: Semantic, model: CallConfig | None, limit: int, wanted: Mapping[str, float] | None
+) -> Weighing:
+    """Weigh what the channels found, of which at most `limit` were asked for.
+
+    `model` is the one whose space was searched, None where there is none; `wanted` are weights of the caller's.
+    """
 
     def parts(channel: Channel) -> tuple[list[int], list[float]]:
         return [hit.key for hit in channel.hits], [hit.score for hit in channel.hits]
 
     rankings = {
-        "fulltext": by_words(*parts(words), limit),
+        "fulltext": by_words(*parts(words), limit, in_context=model is not None and model.reads_context),
         "semantic": by_vectors(*parts(meaning), limit, meaning.dispersion),
     }
     weights = given(wanted) if wanted else weigh(rankings)

@@ -195,10 +195,11 @@ class ChannelWeightAnswer(AnswerModel):
 
     weight: float
     usual: float
-    knows: float = Field(description="0…1: how much of `span` `best` is from `weakest`; of vectors its square.")
+    knows: float = Field(description="0…1: how much of `span` `best` is from `weakest`, to the power of `power`.")
     best: float | None = Field(description="Its best score; null where it found nothing.")
     weakest: float = Field(description="The score that counts as nothing.")
     span: float
+    power: float
 
 
 class DispersionAnswer(AnswerModel):
