@@ -143,8 +143,11 @@ async def test_the_operator_follows_the_annotation_and_says_so(guarded: Namespac
         guarded.kubectl("delete", "validatingadmissionpolicybinding", f"{guarded.name}-activate")
         assert annotate(guarded, "alice", "activate=once more", name="other").returncode == 0
         await until(lambda: embedding("other").get("activateResult") == "Refused", "without a policy it is refused")
-        reasons = {event["reason"] for event in guarded.items("events")}
-        assert {"Activated", "ActivationRefused"} <= reasons
+
+        def told() -> bool:
+            return {"Activated", "ActivationRefused"} <= {event["reason"] for event in guarded.items("events")}
+
+        await until(told, "both are told by Events")
 
 
 AUDITS = '{"spec": {"validationActions": ["Audit"]}}'

@@ -99,7 +99,7 @@ def test_the_whole_way_from_no_provider_to_another_dimension(dev: Dev, memory: M
     eventually(
         lambda: "it has its consent, and waits" in memory("embeddings", "status").stdout, "the reason why it waits"
     )
-    assert "wordllama makes vectors of 256, 128 or 64" in memory("doctor", code=7).stdout
+    assert "wordllama makes vectors of 256, 128 or 64" in memory("doctor").stdout
 
 
 def test_a_memory_is_edited_deleted_and_erased(dev: Dev, memory: Memory) -> None:

@@ -217,18 +217,20 @@ def predict(whole: float, one: Sequence[float], other: Sequence[float], seed: in
 def worse_than(judged: Judged, most_loss: float) -> list[str]:
     """Why the second side is not good enough, a sentence for each reason; none where it is.
 
-    By nDCG and reciprocal rank of the fused answers: a loss counts where it is more than `most_loss` and more than
-    chance. Overlap decides nothing, since two good models may have little in common.
+    By nDCG and reciprocal rank of the fused answers, and of vectors alone, as words hide what vectors lose where
+    questions have the words of their answers. A loss counts where it is more than `most_loss` and more than chance.
+    Overlap decides nothing, since two good models may have little in common.
     """
-    figures = judged.ways["fused"]
     reasons = []
-    for name, comparison in (("nDCG@10", figures.ndcg_difference), ("MRR", figures.rr_difference)):
-        difference = comparison.difference
-        if comparison.verdict == "worse" and -difference.mean > most_loss:
-            reasons.append(
-                f"{name} is {-difference.mean:.3f} lower ({difference.low:+.3f} … {difference.high:+.3f},"
-                f" p = {comparison.p:.3f}), at most {most_loss:g} is allowed"
-            )
+    for way in WAYS:
+        figures, of = judged.ways[way], "" if way == "fused" else " of vectors alone"
+        for name, comparison in (("nDCG@10", figures.ndcg_difference), ("MRR", figures.rr_difference)):
+            difference = comparison.difference
+            if comparison.verdict == "worse" and -difference.mean > most_loss:
+                reasons.append(
+                    f"{name}{of} is {-difference.mean:.3f} lower ({difference.low:+.3f} … {difference.high:+.3f},"
+                    f" p = {comparison.p:.3f}), at most {most_loss:g} is allowed"
+                )
     return reasons
 
 

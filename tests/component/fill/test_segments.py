@@ -29,7 +29,7 @@ from memory_operator.store.spaces.spaces import Space
 from vendor.stub import StubVendor
 
 DIMENSIONS = 16
-QUERIES = 20
+QUERIES = 10
 
 PUT = """
 with e as (insert into memory_entries (canonical_id, version_no, project_id, created_by, type)

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from fixtures.postgres import Server
 from fixtures.promise import NAMES, Step, playing
 
-SEED, SEQUENCES, STEPS = (int(part) for part in os.environ.get("MEMORY_PROMISE", "20261127:60:8").split(":"))
+SEED, SEQUENCES, STEPS = (int(part) for part in os.environ.get("MEMORY_PROMISE", "20261127:45:8").split(":"))
 PART, PARTS = (int(part) for part in os.environ.get("MEMORY_PROMISE_PART", "1/1").split("/"))
 
 DIMENSIONS = st.sampled_from([8, 16, 32])

@@ -269,9 +269,9 @@ async def test_the_command_rehearses_compares_and_leaves_nothing(stocked: World,
     found = json.loads(shown)
     assert (found["first"]["name"], found["second"]["state"]) == (await active(api), "rehearsal")
     assert (found["questions"], found["in_common"]["both"]) == (50, 60)
-    fused = found["judged"]["ways"]["fused"]["nDCG@10"]
-    assert fused["verdict"] == "worse"
-    assert fused["difference"]["low"] <= fused["difference"]["mean"] <= fused["difference"]["high"] < 0
+    vectors = found["judged"]["ways"]["semantic"]["nDCG@10"]
+    assert vectors["verdict"] == "worse"
+    assert vectors["difference"]["low"] <= vectors["difference"]["mean"] <= vectors["difference"]["high"] < 0
     assert found["judged"]["predicted_nDCG@10"]["mean"] < found["judged"]["whole_nDCG@10"]["mean"]
     assert float(found["first"]["cost_per_1000_queries"]) > 0
     assert found["gate"]["reasons"]

@@ -78,12 +78,15 @@ def held(stored: Stored, scope: Scope) -> Iterator[Finding]:
     for change in stored.overview.held:
         if scope.sees(change.ref.namespace):
             effect = change.effect
+            waits = "has its consent, and waits" if change.marker == "waiting" else "waits for consent"
             message = (
-                f"the change from {effect.from_dim} to {effect.to_dim} dimensions waits for consent;"
+                f"the change from {effect.from_dim} to {effect.to_dim} dimensions {waits};"
                 f" it discards {effect.vectors_discarded:,} vectors"
             )
             remedy = f"memory embeddings consent {effect.to_dim} --provider {change.ref}, or revert the edit"
-            if change.doubt:
+            if change.marker == "waiting":
+                message, remedy = f"{message}; {change.message}", "correct the Provider"
+            elif change.doubt:
                 message, remedy = f"{message}; {change.doubt}", "correct the Provider"
             yield Finding("held", "warn", message, str(change.ref), remedy)
 
