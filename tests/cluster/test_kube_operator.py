@@ -55,6 +55,7 @@ async def test_a_provider_becomes_ready_an_edit_is_held_and_an_insert_applies_it
         assert condition(held, "DimensionSettled")["reason"] == "ConsentRequired"
         assert held["embedding"]["desiredDimensions"] == 32
         assert held["observedGeneration"] == 2
+        await until(lambda: "ConsentRequired" in reasons(served.items("events")), "an Event says that it is held")
         assert reasons(served.items("events")).count("ConsentRequired") == 1
 
         await world.fetch("insert into memory_embedding_dim_change_consent (target_dim) values (32)")
