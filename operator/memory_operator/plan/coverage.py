@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+ENOUGH_COVERAGE = 0.99
+"""Below this share a space is activated only by force, and is no way out for another."""
+
 
 def coverage(vectors: int, live: int, quarantined: int) -> float:
     """Live chunks with a vector ÷ (live − quarantined): 0…1, and 1 when there are none to cover."""

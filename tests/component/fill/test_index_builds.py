@@ -5,16 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from pathlib import Path
 
-import asyncpg
 import pytest
 
 from bench.proc import OwnProcess
 from fixtures.engine import World
-from fixtures.fills import begun, complete, provider, sound
+from fixtures.fills import begun, builds_blocked, complete, provider, sound
 from fixtures.waiting import until
 from memory_operator.store.spaces.hnsw import FROM_VECTORS
 from vendor.stub import StubVendor
@@ -24,18 +22,6 @@ from vendor.stub import StubVendor
 def vendor() -> Iterator[StubVendor]:
     with StubVendor(dimensions=64) as stub:
         yield stub
-
-
-@asynccontextmanager
-async def index_of_space_1_blocked(world: World) -> AsyncIterator[None]:
-    """A transaction of somebody else that wrote to the first space's table and has not ended: a build waits for it."""
-    conn = await asyncpg.connect(world.dsn)
-    try:
-        async with conn.transaction():
-            await conn.execute("lock table memory_vectors_1 in row exclusive mode")
-            yield
-    finally:
-        await conn.close()
 
 
 async def builds(world: World) -> int:
@@ -62,7 +48,7 @@ async def test_other_spaces_become_ready_while_the_build_of_one_does_not_end(wor
     async with world.operator():
         await begun(world, vendor, batchSize=500)
         async with world.worker():
-            async with index_of_space_1_blocked(world):
+            async with builds_blocked(world):
                 await until(lambda: builds(world), "the build has begun")
                 for number in (2, 3):
                     world.cluster.apply(f"space-{number}", provider(vendor, f"model-{number}", batchSize=500))
@@ -82,7 +68,7 @@ async def test_the_build_of_a_worker_that_was_killed_ends_and_another_worker_mak
     await world.stored(FROM_VECTORS)
     async with world.operator():
         await begun(world, vendor, batchSize=500)
-        async with index_of_space_1_blocked(world):
+        async with builds_blocked(world):
             with OwnProcess(tmp_path, world.dsn, "worker") as killed:
                 await until(lambda: builds(world), "the build has begun")
                 killed.kill()

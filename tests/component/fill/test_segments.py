@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Iterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Collection, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import asyncpg
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from bench.proc import OwnProcess
 from fixtures.engine import World
-from fixtures.fills import complete, provider, sent, sound
+from fixtures.fills import builds_blocked, complete, provider, sent, sound
 from fixtures.memories import AGENT, Memories, config
 from fixtures.waiting import until
 from memory_operator.engine.admin.spaces import Catalog
@@ -311,18 +309,6 @@ async def test_a_list_of_segments_that_changed_unheard_costs_a_retry_and_no_seco
 def vendor() -> Iterator[StubVendor]:
     with StubVendor(dimensions=64) as stub:
         yield stub
-
-
-@asynccontextmanager
-async def builds_blocked(world: World) -> AsyncIterator[None]:
-    """A transaction of somebody else that wrote to the table and has not ended: a build waits for it."""
-    conn = await asyncpg.connect(world.dsn)
-    try:
-        async with conn.transaction():
-            await conn.execute("lock table memory_vectors_1 in row exclusive mode")
-            yield
-    finally:
-        await conn.close()
 
 
 async def builds(world: World) -> int:

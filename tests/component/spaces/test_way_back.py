@@ -5,11 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-
-import pytest
 
 from bench.proc import OwnProcess
 from fixtures.engine import World
@@ -32,18 +30,6 @@ from memory_operator.contract.resource import ProviderRef
 from memory_operator.engine.admin.spaces import Catalog
 from vendor.script import Fault
 from vendor.stub import StubVendor
-
-
-@pytest.fixture
-def old() -> Iterator[StubVendor]:
-    with StubVendor(dimensions=64) as stub:
-        yield stub
-
-
-@pytest.fixture
-def new() -> Iterator[StubVendor]:
-    with StubVendor(dimensions=64) as stub:
-        yield stub
 
 
 @asynccontextmanager

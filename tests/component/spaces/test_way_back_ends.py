@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from fixtures.engine import Cluster, World, open_world
@@ -28,18 +26,6 @@ from memory_operator.engine.admin.spaces import Catalog
 from memory_operator.errors import Conflict
 from vendor.script import Fault
 from vendor.stub import StubVendor
-
-
-@pytest.fixture
-def old() -> Iterator[StubVendor]:
-    with StubVendor(dimensions=64) as stub:
-        yield stub
-
-
-@pytest.fixture
-def new() -> Iterator[StubVendor]:
-    with StubVendor(dimensions=64) as stub:
-        yield stub
 
 
 async def test_after_its_time_the_way_back_says_what_is_lacking_and_fills_it_by_force(

@@ -11,7 +11,7 @@ import pytest
 from typer.testing import Result
 
 from fixtures.memory_api import Received, Reply, StubMemoryApi, problem
-from fixtures.store_state import filling, job, space, state
+from fixtures.store_state import DONE, ESTIMATE, PLANNED, RUNNING, STORED, filling, job, space, state
 
 Run = Callable[..., Result]
 
@@ -21,34 +21,7 @@ REINDEX = "/v1/reindex"
 SPACES = "/v1/embeddings/spaces"
 STATUS = "/v1/embeddings/status"
 
-RUNNING = job(id=7, kind="reembed", tokens=1234, cost="0.0200", quarantined=0)
-DONE = {**RUNNING, "state": "done", "done": 1000, "eta_seconds": None}
 WAITS = {**RUNNING, "state": "paused", "paused_for": "budget", "message": "100 of 100 tokens of this job"}
-ESTIMATE = {
-    "chunks": 1000,
-    "already_there": 400,
-    "copied": 100,
-    "to_embed": 500,
-    "estimated_tokens": 15_000,
-    "estimated_cost": "0.0003000",
-    "currency": "USD",
-    "estimated_seconds": 90,
-    "too_large": 1,
-}
-
-
-PLANNED = {
-    "embedding_version": "m-768-2",
-    "provider": "agents/m",
-    "model": "m",
-    "dimensions": 768,
-    "remote": True,
-    "last_error": None,
-    "estimate": ESTIMATE,
-    "job": None,
-    "retried": 3,
-}
-STORED = {"chunks": 1000, "memories": 340, "dimensions": [768, 1536]}
 
 
 def begun(*jobs: dict[str, Any] | None, reindex: dict[str, Any] | None = None, **more: Any) -> Reply:

@@ -9,39 +9,13 @@ import pytest
 from typer.testing import Result
 
 from fixtures.memory_api import Received, Reply, StubMemoryApi, problem
-from fixtures.store_state import filling, job, state
+from fixtures.store_state import DONE, ESTIMATE, PLANNED, RUNNING, STORED, filling, state
 
 Run = Callable[..., Result]
 
 JOBS = "/v1/jobs"
 REEMBED = "/v1/reembed"
 STATUS = "/v1/embeddings/status"
-
-RUNNING = job(id=7, kind="reembed", tokens=1234, cost="0.0200", quarantined=0)
-DONE = {**RUNNING, "state": "done", "done": 1000, "eta_seconds": None}
-ESTIMATE = {
-    "chunks": 1000,
-    "already_there": 400,
-    "copied": 100,
-    "to_embed": 500,
-    "estimated_tokens": 15_000,
-    "estimated_cost": "0.0003000",
-    "currency": "USD",
-    "estimated_seconds": 90,
-    "too_large": 1,
-}
-PLANNED = {
-    "embedding_version": "m-768-2",
-    "provider": "agents/m",
-    "model": "m",
-    "dimensions": 768,
-    "remote": True,
-    "last_error": None,
-    "estimate": ESTIMATE,
-    "job": None,
-    "retried": 3,
-}
-STORED = {"chunks": 1000, "memories": 340, "dimensions": [768, 1536]}
 
 
 def estimated(request: Received) -> Reply:

@@ -11,18 +11,18 @@ from datetime import datetime
 
 from memory_operator.contract.resource import ProviderRef
 from memory_operator.contract.status import ConditionType, Phase, ProviderStatus
+from memory_operator.engine.admin.switchable import SpaceView as SpaceView
 from memory_operator.engine.admin.switchable import (
-    ENOUGH_COVERAGE,
     lacks_some,
     not_covered,
     refuse_orphaned,
     refuse_unmeasured,
 )
-from memory_operator.engine.admin.switchable import SpaceView as SpaceView
 from memory_operator.engine.spaces import activation
 from memory_operator.engine.spaces.active import SemanticStatus
 from memory_operator.engine.spaces.progress import JobView, view_of
 from memory_operator.errors import LockBusy, NotFound, SpaceVanished
+from memory_operator.plan.coverage import ENOUGH_COVERAGE
 from memory_operator.store.db import activity, locks
 from memory_operator.store.db.activity import Actor
 from memory_operator.store.db.pool import Conn, Store
@@ -328,7 +328,7 @@ async def _wanted(conn: Conn, embedding_version: str | None, provider: str | Non
 async def _record_override(conn: Conn, space: Space, by: Actor) -> None:
     """Keep who switched to a space that was found wanting, or was not measured, and what was known of it."""
     if await gates.is_measured(conn, space.id):
-        result = (await gates.results(conn, [space.id])).get(space.id)
+        result = await gates.result(conn, space.id)
         if result is None or not result.passed:
             known = result.message if result else "not measured"
             await activity.record(conn, by, "gate-overridden", space.embedding_version, message=known)

@@ -6,14 +6,11 @@ from dataclasses import dataclass
 
 from memory_operator.errors import Conflict
 from memory_operator.plan.cost import CURRENCY, cost_of
-from memory_operator.plan.coverage import coverage
+from memory_operator.plan.coverage import ENOUGH_COVERAGE, coverage
 from memory_operator.store.db.pool import Conn
 from memory_operator.store.memories import text_sums
 from memory_operator.store.spaces import gates, providers
 from memory_operator.store.spaces.spaces import Space, SpaceFigures
-
-ENOUGH_COVERAGE = 0.99
-"""Below this share a space is activated only by force."""
 
 _ENOUGH_COVERAGE_KEPT = 0.9
 _MOST_PENDING_KEPT = 100
@@ -91,7 +88,7 @@ async def refuse_unmeasured(conn: Conn, view: SpaceView) -> None:
     space = view.space
     if not await gates.is_measured(conn, space.id):
         return
-    result = (await gates.results(conn, [space.id])).get(space.id)
+    result = await gates.result(conn, space.id)
     if result is not None and result.passed:
         return
     what = "was not measured yet"

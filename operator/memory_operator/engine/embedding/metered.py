@@ -118,6 +118,11 @@ def check_fit(space: Space, reply: Embeddings) -> None:
         )
 
 
+def estimated_share(tenant_id: int | None, texts: Sequence[str], mode: Mode, config: CallConfig) -> Share:
+    """What a call for texts of one tenant, or of nobody, is thought to take, with the prefix that its mode has."""
+    return Share(tenant_id, len(texts), sum(estimate_tokens(text) for text in with_prefix(texts, mode, config)))
+
+
 async def ready_in_time(made: Awaitable[T], seconds: float) -> T:
     """What calls a vendor, once its credential is read. Raises SourceUnavailable where that takes longer."""
     try:
@@ -167,8 +172,7 @@ async def _embed_once(
     embedder, proof = await ready_in_time(connector.embedder_of(space), timeout)
     if not calls_a_vendor(space.config):
         return await embedder.embed(questions, mode="query", timeout=timeout, dimensions=space.dimensions)
-    tokens = sum(estimate_tokens(space.config.query_prefix + question) for question in questions)
-    intent = Intent.of(space, "query", [Share(tenant_id, len(questions), tokens)])
+    intent = Intent.of(space, "query", [estimated_share(tenant_id, questions, "query", space.config)])
     async with _written_down(rows, intent) as meter:
         try:
             reply = await embedder.embed(
@@ -255,11 +259,11 @@ class MeasuredCall:
 
     def intent(self) -> Intent:
         """What the ledger has before the call."""
-        tokens = sum(estimate_tokens(text) for text in with_prefix(self.texts, self.mode, self.config))
+        share = estimated_share(self.tenant_id, self.texts, self.mode, self.config)
         # As for a rerank API: these calls do not wait for those of fills to end.
         limits = self.config.limits.model_copy(update={"concurrency": None})
         config = self.config.model_copy(update={"limits": limits})
-        return Intent(self.space.ref, config, self.purpose, [Share(self.tenant_id, len(self.texts), tokens)])
+        return Intent(self.space.ref, config, self.purpose, [share])
 
 
 async def embed_to_measure(store: Store, connector: Connector, call: MeasuredCall, timeout: float) -> Embeddings:

@@ -10,16 +10,15 @@ from numpy.typing import NDArray
 
 from memory_operator.embedders import batch_limit, calls_a_vendor
 from memory_operator.engine.embedding.ledger_rows import LedgerRows
-from memory_operator.engine.embedding.metered import admitted, check_fit, completed
+from memory_operator.engine.embedding.metered import admitted, check_fit, completed, estimated_share
 from memory_operator.engine.fill.pipeline import WorkerContext
 from memory_operator.errors import LockBusy, MemoryOperatorError, Retryable, StoreUnavailable
 from memory_operator.logs import get_logger
-from memory_operator.memory.chunking import estimate_tokens
 from memory_operator.store.spaces import model_checks, spaces
 from memory_operator.store.spaces.model_checks import DueCheck
 from memory_operator.store.spaces.spaces import Space
 from memory_operator.store.usage import limits
-from memory_operator.store.usage.ledger import Intent, Share
+from memory_operator.store.usage.ledger import Intent
 from memory_operator.store.usage.limits import Granted
 
 log = get_logger(__name__)
@@ -105,8 +104,8 @@ class ModelDrift:
     async def _call(self, space: Space, texts: tuple[str, ...]) -> NDArray[np.float32]:
         store, connector, seconds = self._context.store, self._context.connector, space.config.timeout_seconds
         embedder, proof = await connector.embedder_of(space)
-        tokens = sum(estimate_tokens(space.config.document_prefix + text) for text in texts)
-        intent = Intent.of(space, "maintenance", [Share(None, len(texts), tokens)], None, self._context.presence)
+        share = estimated_share(None, texts, "document", space.config)
+        intent = Intent.of(space, "maintenance", [share], None, self._context.presence)
         with admitted(connector.breaker(space.config), seconds):
             async with store.transaction() as conn:
                 found = await limits.request(conn, intent)

@@ -110,7 +110,7 @@ class Gates:
         """Keep why a space cannot be compared: where the old model is gone, somebody has to decide."""
         async with self._store.transaction() as conn:
             await registry.lock_registry_exclusive(conn)
-            known = (await gates.results(conn, [due.space_id])).get(due.space_id)
+            known = await gates.result(conn, due.space_id)
             if known is None or known.message != error.message:
                 await gates.record(conn, due, error.message, passed=False, measured=False)
                 await registry.announce(conn)

@@ -180,7 +180,7 @@ async def _in_segments(store: Store, space: Space, index: IndexInUse) -> IndexIn
     wanted = _index(space, index)
     if space.index.wanted is None:
         async with store.connection() as conn:
-            if await hnsw.is_valid(conn, wanted):
+            if await hnsw.are_valid(conn, wanted):
                 return index  # release 0.1 built it, of all vectors
     await segments.index_projects(store, space.id)
     first = await build_segment(store, wanted, 0)

@@ -6,15 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from memory_operator.plan.cost import CURRENCY, cost_of
-from memory_operator.plan.coverage import coverage
+from memory_operator.plan.coverage import ENOUGH_COVERAGE, coverage
 from memory_operator.store.db.pool import Conn
 from memory_operator.store.jobs import jobs
 from memory_operator.store.memories import text_sums
 from memory_operator.store.spaces import model_checks, registry, spaces
 from memory_operator.store.spaces.model_checks import ModelChecks
 from memory_operator.store.spaces.spaces import Space
-
-_ENOUGH_COVERAGE = 0.99
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +57,7 @@ async def read_checks(conn: Conn, space_ids: Sequence[int] | None) -> Checks:
         for space, figures in await spaces.all_with_figures(conn)
         if space.gets_vectors
         and space.id not in failing
-        and coverage(figures.vectors, figures.chunks, figures.quarantined) >= _ENOUGH_COVERAGE
+        and coverage(figures.vectors, figures.chunks, figures.quarantined) >= ENOUGH_COVERAGE
         and (space.id not in all_found or all_found[space.id].gone_since is None)
     ]
     chunks = (await registry.counted(conn, [registry.CHUNKS])).get(registry.CHUNKS, 0)

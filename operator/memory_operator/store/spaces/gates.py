@@ -78,6 +78,11 @@ async def results(conn: Conn, space_ids: list[int] | None = None) -> dict[int, G
     return {row["space_id"]: GateResult(**dict(row)) for row in await conn.fetch(_RESULTS, space_ids)}
 
 
+async def result(conn: Conn, space_id: int) -> GateResult | None:
+    """What came out of one of them; None where nothing did."""
+    return (await results(conn, [space_id])).get(space_id)
+
+
 _IS_MEASURED = """
 select exists (select from memory_providers where beside_space_id = $1 and activation = 'Measured' and gate is not null)
 """

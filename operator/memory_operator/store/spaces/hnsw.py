@@ -122,17 +122,20 @@ def candidates(kind: Built, limit: int) -> int:
     return max(_LEAST_BY_SIGNS, _TIMES_BY_SIGNS * limit) if kind == "hnsw-binary" else limit
 
 
-_IS_VALID = """select indisvalid from pg_index where indexrelid = to_regclass($1)"""
+_ARE_VALID = """
+select count(*) from unnest($1::text[]) as n (name) join pg_index i on i.indexrelid = to_regclass(n.name)
+where i.indisvalid
+"""
 
 
-async def is_valid(conn: Conn, index: Wanted) -> bool:
-    """Whether the index is there and complete. An interrupted concurrent build leaves an invalid one behind."""
-    return bool(await conn.fetchval(_IS_VALID, index.name))
+async def are_valid(conn: Conn, *indexes: Wanted) -> bool:
+    """Whether indexes are there and complete. An interrupted concurrent build leaves an invalid one behind."""
+    return int(await conn.fetchval(_ARE_VALID, [each.name for each in indexes])) == len(indexes)
 
 
 async def is_usable(conn: Conn, space: Space) -> bool:
     """Whether all the indexes that the queries of a space use are there."""
-    return all([await is_valid(conn, index) for index in in_use(space)])
+    return await are_valid(conn, *in_use(space))
 
 
 async def vectors_to_index(conn: Conn, space_id: int) -> int:
@@ -153,7 +156,7 @@ async def build(store: Store, want: Wanted) -> bool:
     Only one process builds indexes of a space: `locks.index_lock`.
     """
     async with store.dedicated("memory-index") as conn:
-        if await is_valid(conn, want):
+        if await are_valid(conn, want):
             return True
         with suppress(asyncpg.InvalidParameterValueError):  # a platform on which the server cannot notice it
             # Else the build of a worker that was killed goes on, and its successor's waits for the end of it.

@@ -188,7 +188,7 @@ class Doctor:
         index, version = hnsw.in_use(view.space)[0], view.space.embedding_version
         try:
             async with self._store.connection() as conn:
-                if not await hnsw.vectors_to_index(conn, view.space.id) or not await hnsw.is_valid(conn, index):
+                if not await hnsw.vectors_to_index(conn, view.space.id) or not await hnsw.are_valid(conn, index):
                     return [Finding("index-recall", "ok", "there is no index yet: each query is exact", version)]
             measured = hnsw.recall(self._store, index, _RECALL_SAMPLE)
             share = await within(_RECALL_SECONDS, measured, "doctor's recall of an index")

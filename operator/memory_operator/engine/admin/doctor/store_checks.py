@@ -8,9 +8,10 @@ from datetime import UTC, datetime
 
 from memory_operator.engine.admin.doctor.report import Finding, Repair, Result, Scope
 from memory_operator.engine.admin.spaces import Overview, last_error_of
-from memory_operator.engine.admin.switchable import ENOUGH_COVERAGE, SpaceView
+from memory_operator.engine.admin.switchable import SpaceView
 from memory_operator.engine.spaces.activation import ACTIVE_STATES
 from memory_operator.engine.spaces.progress import JobView
+from memory_operator.plan.coverage import ENOUGH_COVERAGE
 from memory_operator.plan.index import MOST_UNINDEXED
 from memory_operator.store.db.pool import Conn
 from memory_operator.store.jobs import health
